@@ -1,0 +1,88 @@
+import type { ExactmapError } from '../src/errors.ts'
+import type { OpCall } from '../src/ops/contract.ts'
+import type { Access, ArenaKind, ArenaPlan, Program } from '../src/program/program.ts'
+import type { TensorType } from '../src/tensor/type.ts'
+
+/** One launch of a kernel as a rule emits it; the lowering turns ports into arena ranges. */
+export interface LaunchPlan {
+  readonly variant: string
+  readonly modules: readonly string[]
+  readonly constants: Readonly<Record<string, number | string>>
+  readonly workgroups: readonly [number, number, number]
+  /** In binding order. A port is an input, an output or a scratch name; an in-place output is bound by its input's port. */
+  readonly bindings: readonly { readonly port: string; readonly access: Access; readonly offset?: number; readonly bytes?: number }[]
+}
+
+export type KernelChoice =
+  | { readonly launches: readonly LaunchPlan[]; readonly scratch?: Readonly<Record<string, TensorType>> }
+  | { readonly unsupported: string }
+
+/** What a program is compiled for. Plain data but for `choose` and `link`; needs no device. */
+export interface Target {
+  readonly name: string
+  readonly backend: string
+  readonly limits: TargetLimits
+  readonly features: readonly string[]
+  /** Lanes that run in lockstep. */
+  readonly subgroupSize: number
+  /** Kernel launches for one op. */
+  choose(call: OpCall): KernelChoice
+  /** Kernel text with modules concatenated and constants set; '' where kernels have no text. */
+  link(modules: readonly string[], constants: Readonly<Record<string, number | string>>): string
+}
+
+export interface TargetLimits {
+  readonly maxBufferSize: number
+  readonly maxBindingSize: number
+  readonly bindingAlignment: number
+  readonly maxBindings: number
+  readonly maxWorkgroups: number
+  readonly maxInvocations: number
+  readonly maxWorkgroupMemory: number
+}
+
+export interface DeviceInfo {
+  readonly backend: string
+  readonly device: string
+  readonly driver: string
+}
+
+/** Bytes of one arena on a device. */
+export interface Arena {
+  readonly plan: ArenaPlan
+  write(offset: number, bytes: Uint8Array): void
+  read(offset: number, bytes: number): Promise<Uint8Array>
+  fill(byte: 0 | 255): void
+  destroy(): void
+}
+
+export type Outputs = Record<string, Uint8Array>
+
+export interface LoadOptions {
+  /** Arenas to bind; those not given are created. */
+  readonly arenas?: Partial<Record<ArenaKind, Arena>>
+  readonly onProgress?: (done: number, total: number, what: string) => void
+}
+
+/** A program on a device. Everything is allocated and compiled when it is made; nothing afterwards. */
+export interface Executable {
+  readonly program: Program
+  readonly arenas: Readonly<Partial<Record<ArenaKind, Arena>>>
+  /** Writes inputs, runs the segment, resolves to its declared outputs. Several steps may be in flight. */
+  step(segment: string, inputs?: Record<string, ArrayBufferView>, slot?: number): Promise<Outputs>
+  /** The same without reading anything back. */
+  run(segment: string, inputs?: Record<string, ArrayBufferView>, slot?: number): void
+  /** Resolves when all submitted work is done; rejects with the first error. */
+  finished(): Promise<void>
+  destroy(): void
+}
+
+export interface Device {
+  readonly info: DeviceInfo
+  readonly target: Target
+  /** Resolves once when the device is lost. */
+  readonly lost: Promise<ExactmapError>
+  createArena(plan: ArenaPlan): Arena
+  load(program: Program, options?: LoadOptions): Promise<Executable>
+  destroy(): void
+}

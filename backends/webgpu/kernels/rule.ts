@@ -1,0 +1,26 @@
+import type { OpCall } from '../../../src/ops/contract.ts'
+import type { KernelChoice, TargetLimits } from '../../backend.ts'
+
+/** What a kernel rule may look at besides the call. */
+export interface WebGpuTraits {
+  readonly limits: TargetLimits
+  readonly features: ReadonlySet<string>
+  readonly subgroupSize: number
+}
+
+/** Chooses variant, constants, grid and bindings of one op call. Pure: same call and traits, same launches. */
+export type KernelRule = (call: OpCall, traits: WebGpuTraits) => KernelChoice
+
+/** Largest workgroup count in one dimension that every device accepts. */
+export const MAX_GROUPS = 65535
+
+/**
+ * Grid for `groups` workgroups in one dimension, folded into x and y when there are too many.
+ * Kernels get the flat index from `workgroup_id.x + workgroup_id.y * GRID_X` and return when it is past the end.
+ */
+export function foldGrid(groups: number): { workgroups: [number, number, number]; gridX: number } {
+  if (groups <= MAX_GROUPS) return { workgroups: [groups, 1, 1], gridX: groups }
+  const y = Math.ceil(groups / MAX_GROUPS)
+  const x = Math.ceil(groups / y)
+  return { workgroups: [x, y, 1], gridX: x }
+}

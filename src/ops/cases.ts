@@ -1,0 +1,55 @@
+import type { FormatName } from '../tensor/format.ts'
+import { Philox } from '../tensor/philox.ts'
+import { elementCount } from '../tensor/type.ts'
+import type { CaseInput } from './contract.ts'
+
+/** Bell-shaped values around `mean`. */
+export const normal = (shape: readonly number[], scale = 1, format: FormatName = 'f32', mean = 0): CaseInput => ({
+  shape,
+  format,
+  fill: { kind: 'normal', scale, mean },
+})
+
+export const uniform = (shape: readonly number[], low: number, high: number, format: FormatName = 'f32'): CaseInput => ({
+  shape,
+  format,
+  fill: { kind: 'uniform', low, high },
+})
+
+/** Integers in [low, high). */
+export const integers = (shape: readonly number[], low: number, high: number, format: FormatName = 'u32'): CaseInput => ({
+  shape,
+  format,
+  fill: { kind: 'integers', low, high },
+})
+
+/** Exactly these values, repeated to fill the shape. */
+export const values = (shape: readonly number[], list: readonly number[], format: FormatName = 'f32'): CaseInput => ({
+  shape,
+  format,
+  fill: { kind: 'values', values: list },
+})
+
+/** The very tensor that another port is given. */
+export const same = (input: CaseInput, as: string): CaseInput => ({ ...input, fill: { kind: 'same', as } })
+
+/** FNV-1a over UTF-16 code units: the seed of a stream from its name. */
+export function seedOf(text: string): number {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0
+  return hash
+}
+
+/** Values of one input before they are rounded to its storage format. */
+export function fillValues(input: CaseInput, seed: number): Float64Array {
+  const out = new Float64Array(elementCount(input.shape))
+  const random = new Philox(seed)
+  const { fill } = input
+  for (let i = 0; i < out.length; i++) {
+    if (fill.kind === 'normal') out[i] = fill.mean + fill.scale * random.normal()
+    else if (fill.kind === 'uniform') out[i] = fill.low + (fill.high - fill.low) * random.uniform()
+    else if (fill.kind === 'integers') out[i] = fill.low + random.integer(fill.high - fill.low)
+    else if (fill.kind === 'values') out[i] = fill.values[i % fill.values.length]!
+  }
+  return out
+}

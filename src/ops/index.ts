@@ -1,0 +1,61 @@
+import { check, ExactmapError } from '../errors.ts'
+import { checkType, showType, type TensorType } from '../tensor/type.ts'
+import type { Attributes, OpCall, OpContract, Ports } from './contract.ts'
+import { matmul } from './matmul.ts'
+import { rms_norm } from './rms_norm.ts'
+
+/** Every built-in op. Backends have a table over the same keys, so a missing kernel rule does not compile. */
+export const ops = { matmul, rms_norm } satisfies Record<string, OpContract>
+
+export type OpName = keyof typeof ops
+
+const userOps = new Map<string, OpContract>()
+
+/** Registers an op from outside the package. Kernels are registered with each backend (see docs/ops.md). */
+export function registerOp(contract: OpContract): void {
+  check(/^[a-z][a-z0-9_]*$/.test(contract.name), 'invalid_argument', `op name '${contract.name}' is not snake_case`)
+  check(
+    !(contract.name in ops) && !userOps.has(contract.name),
+    'conflict',
+    `an op named '${contract.name}' is already registered`,
+  )
+  userOps.set(contract.name, contract)
+}
+
+/** All contracts: built-in, then registered ones. */
+export const allOps = (): OpContract[] => [...(Object.values(ops) as OpContract[]), ...userOps.values()]
+
+export function opContract(name: string): OpContract {
+  const contract = Object.hasOwn(ops, name) ? (ops as Record<string, OpContract>)[name] : userOps.get(name)
+  if (!contract)
+    throw new ExactmapError('not_found', `no op is named '${name}'; known: ${allOps().map((o) => o.name).join(', ')}`)
+  return contract
+}
+
+/** Checks ports, formats and attributes, infers the outputs. */
+export function checkCall(contract: OpContract, attrs: Attributes, inputs: Ports<TensorType>): OpCall {
+  const { name } = contract
+  const parsed = contract.attributes.safeParse(attrs)
+  if (!parsed.success) {
+    const first = parsed.error.issues[0]!
+    throw new ExactmapError('invalid_argument', `${name}: attribute ${first.path.join('.') || '(all)'}: ${first.message}`)
+  }
+  for (const port of Object.keys(inputs))
+    check(port in contract.inputs, 'invalid_argument', `${name} has no input '${port}'; it has ${Object.keys(contract.inputs).join(', ')}`)
+  for (const [port, spec] of Object.entries(contract.inputs)) {
+    const type = inputs[port]
+    if (!type) {
+      check(spec.optional, 'invalid_argument', `${name} needs input '${port}' ${spec.doc}`)
+      continue
+    }
+    check(
+      spec.formats.includes(type.format),
+      'unsupported',
+      () => `${name}.${port} accepts ${spec.formats.join(', ')}, got ${showType(type)}`,
+    )
+    checkType(type, `${name}.${port}`)
+  }
+  const outputs = contract.infer(parsed.data, inputs)
+  for (const [port, type] of Object.entries(outputs)) checkType(type, `${name}.${port}`)
+  return { op: name, attrs: parsed.data, inputs, outputs }
+}
