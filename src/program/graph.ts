@@ -9,6 +9,8 @@ export type Origin =
   | { readonly kind: 'node'; readonly node: number; readonly port: string }
   /** A tensor in an arena that outlives the program (weights, kv, optimizer state, …). */
   | { readonly kind: 'external'; readonly arena: ArenaKind; readonly name: string }
+  /** A byte range of an external arena that covers many tensors (optimizer steps, norms). */
+  | { readonly kind: 'range'; readonly arena: ArenaKind; readonly offset: number }
   /** Written by the host before a step. */
   | { readonly kind: 'input'; readonly name: string }
   /** Made by a named generator when the program is loaded (see ops/constants.ts). */
@@ -85,13 +87,18 @@ export class Graph implements NodeBuilder {
     return this.named({ kind: 'external', arena, name }, name, type)
   }
 
+  /** A whole range of an external arena as one vector; the tensors in it need not be declared in this graph. */
+  range(arena: ArenaKind, offset: number, type: TensorType): GraphValue {
+    return this.named({ kind: 'range', arena, offset }, `${arena}+${offset}`, type)
+  }
+
   /** A table made at load by a generator of ops/constants.ts. Equal generator and attributes give the same value. */
   constant(generator: string, attrs: Attributes, type: TensorType): GraphValue {
     return this.named({ kind: 'constant', generator, attrs }, `${generator}${JSON.stringify(attrs)}`, type)
   }
 
   private named(origin: Origin, name: string, type: TensorType): GraphValue {
-    const key = (o: Origin): string => (o.kind === 'external' ? `${o.kind}/${o.arena}` : o.kind)
+    const key = (o: Origin): string => ('arena' in o ? `${o.kind}/${o.arena}` : o.kind)
     const found = this.values.find((v) => v.name === name && v.origin.kind !== 'node' && key(v.origin) === key(origin))
     if (found) {
       check(

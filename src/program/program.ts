@@ -1,4 +1,4 @@
-import type { Attributes } from '../ops/contract.ts'
+import type { Attributes, OpCall } from '../ops/contract.ts'
 import type { TensorType } from '../tensor/type.ts'
 
 /**
@@ -98,6 +98,13 @@ export interface OperandCall {
   readonly attrs: Attributes
   readonly inputs: Readonly<Record<string, Operand>>
   readonly outputs: Readonly<Record<string, Operand>>
+}
+
+/** The static call of a launch's op: types without places. */
+export function opCall({ op, attrs, inputs, outputs }: OperandCall): OpCall {
+  const types = (operands: Readonly<Record<string, Operand>>) =>
+    Object.fromEntries(Object.entries(operands).map(([port, { type }]) => [port, type]))
+  return { op, attrs, inputs: types(inputs), outputs: types(outputs) }
 }
 
 export interface Launch {

@@ -1,0 +1,268 @@
+import { check, ExactmapError } from '../../src/errors.ts'
+import { generateConstant } from '../../src/ops/constants.ts'
+import type { ArenaKind, Launch, Program, Segment, Step } from '../../src/program/program.ts'
+import { formatOf } from '../../src/tensor/format.ts'
+import type { Executable, LoadOptions, Outputs } from '../backend.ts'
+import type { Place, WebGpuArena } from './arena.ts'
+import type { WebGpuDevice } from './device.ts'
+
+/** Steps of one segment that may be in flight with their read-backs. */
+const READ_BACKS = 4
+
+interface ReadySegment {
+  readonly segment: Segment
+  readonly inputBytes: Uint8Array
+  readonly inputOffset: number
+  /** Bind groups by slot, then step; undefined for transfers. */
+  readonly bindGroups: (GPUBindGroup | undefined)[][]
+  readonly outputBytes: number
+  readonly outputOffsets: readonly number[]
+  /** Read-back buffers that are free. */
+  readonly free: GPUBuffer[]
+  readonly waiting: ((buffer: GPUBuffer) => void)[]
+}
+
+/**
+ * A loaded program. Buffers, pipelines and bind groups are made here once; a step writes one small range of the
+ * step input, encodes the recorded launches, submits once and reads back only declared outputs.
+ */
+export class WebGpuExecutable implements Executable {
+  private readonly segments = new Map<string, ReadySegment>()
+  private pipelines: GPUComputePipeline[] = []
+  private layouts: GPUBindGroupLayout[] = []
+  private readonly ownArenas: WebGpuArena[]
+
+  constructor(
+    private readonly device: WebGpuDevice,
+    readonly program: Program,
+    readonly arenas: Record<ArenaKind, WebGpuArena>,
+    options: LoadOptions,
+  ) {
+    this.ownArenas = Object.values(arenas).filter((a) => options.arenas?.[a.plan.kind] !== a)
+  }
+
+  /** Compiles pipelines, makes bind groups, writes constants, warms the driver up. */
+  async prepare(onProgress?: LoadOptions['onProgress']): Promise<void> {
+    const { gpu, target, created } = this.device
+    const { program } = this
+    const bindingCounts = program.kernels.map(() => 0)
+    for (const { steps } of program.segments)
+      for (const step of steps) if (step.kind === 'launch') bindingCounts[step.kernel] = step.bindings.length
+    let done = 0
+    this.layouts = bindingCounts.map((count) =>
+      gpu.createBindGroupLayout({
+        entries: Array.from({ length: count }, (_, binding) => ({
+          binding,
+          visibility: GPUShaderStage.COMPUTE,
+          buffer: { type: 'storage' as const },
+        })),
+      }),
+    )
+    this.pipelines = await Promise.all(
+      program.kernels.map(async (kernel, i) => {
+        const place = { program: program.name, kernel: kernel.name }
+        const module = gpu.createShaderModule({ label: kernel.name, code: target.link(kernel.modules, kernel.constants) })
+        try {
+          const pipeline = await gpu.createComputePipelineAsync({
+            label: kernel.name,
+            layout: gpu.createPipelineLayout({ bindGroupLayouts: [this.layouts[i]!] }),
+            compute: { module, entryPoint: 'main' },
+          })
+          created.pipelines++
+          onProgress?.(++done, program.kernels.length, kernel.name)
+          return pipeline
+        } catch (cause) {
+          const { messages } = await module.getCompilationInfo()
+          const text = messages.map((m) => `${m.lineNum}:${m.linePos} ${m.message}`).join('; ')
+          throw new ExactmapError('kernel_compile', text || String((cause as Error).message), place, { cause })
+        }
+      }),
+    )
+    for (const segment of program.segments) this.segments.set(segment.name, this.readySegment(segment))
+    const constants = program.arenas.find((a) => a.kind === 'constants')
+    for (const { name, type, offset, generator } of constants?.tensors ?? []) {
+      check(generator, 'invalid_program', `constant ${name} has no generator`)
+      const made = generateConstant(generator.name, generator.attrs)
+      this.arenas.constants.write(offset, formatOf(type.format).encode(made.values))
+    }
+    await this.warmUp()
+    this.device.throwPending()
+  }
+
+  /**
+   * Dispatches every pipeline once with no workgroups, read indirectly so that the driver can't skip it:
+   * lavapipe compiles machine code at the first dispatch, not when the pipeline is made.
+   */
+  private async warmUp(): Promise<void> {
+    const { gpu } = this.device
+    const zero = gpu.createBuffer({ size: 12, usage: GPUBufferUsage.INDIRECT | GPUBufferUsage.COPY_DST })
+    const encoder = gpu.createCommandEncoder()
+    const pass = encoder.beginComputePass()
+    const seen = new Set<number>()
+    for (const { segment, bindGroups } of this.segments.values())
+      segment.steps.forEach((step, i) => {
+        if (step.kind !== 'launch' || seen.has(step.kernel)) return
+        seen.add(step.kernel)
+        pass.setPipeline(this.pipelines[step.kernel]!)
+        pass.setBindGroup(0, bindGroups[0]![i]!)
+        pass.dispatchWorkgroupsIndirect(zero, 0)
+      })
+    pass.end()
+    gpu.queue.submit([encoder.finish()])
+    await gpu.queue.onSubmittedWorkDone()
+    zero.destroy()
+  }
+
+  private readySegment(segment: Segment): ReadySegment {
+    const { gpu, created } = this.device
+    const { program } = this
+    const bindGroups = Array.from({ length: program.slots }, (_, slot) =>
+      segment.steps.map((step) => (step.kind === 'launch' ? this.bindGroup(step, slot) : undefined)),
+    )
+    const begin = Math.min(...segment.inputs.map((i) => i.offset))
+    const end = Math.max(...segment.inputs.map((i) => i.offset + i.bytes))
+    let outputBytes = 0
+    const outputOffsets = segment.outputs.map((o) => {
+      const at = outputBytes
+      outputBytes += (o.bytes + 7) & ~7
+      return at
+    })
+    const free =
+      outputBytes === 0
+        ? []
+        : Array.from({ length: READ_BACKS }, () => {
+            created.buffers++
+            return gpu.createBuffer({ size: outputBytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST })
+          })
+    const inputBytes = new Uint8Array(segment.inputs.length > 0 ? end - begin : 0)
+    return { segment, inputBytes, inputOffset: begin, bindGroups, outputBytes, outputOffsets, free, waiting: [] }
+  }
+
+  private bindGroup(launch: Launch, slot: number): GPUBindGroup {
+    this.device.created.bindGroups++
+    return this.device.gpu.createBindGroup({
+      label: launch.name,
+      layout: this.layouts[launch.kernel]!,
+      entries: launch.bindings.map((range, binding) => {
+        const { buffer, offset } = this.place(range, slot)
+        // Kernels may declare vec4 arrays: the padding up to 16 bytes belongs to the tensor.
+        return { binding, resource: { buffer, offset, size: Math.min((range.bytes + 15) & ~15, buffer.size - offset) } }
+      }),
+    })
+  }
+
+  private place(range: Parameters<WebGpuArena['place']>[0], slot: number): Place {
+    return this.arenas[range.arena].place(range, slot)
+  }
+
+  private ready(segment: string): ReadySegment {
+    const ready = this.segments.get(segment)
+    if (!ready)
+      throw new ExactmapError('not_found', `no segment '${segment}'; it has ${[...this.segments.keys()].join(', ')}`, { program: this.program.name })
+    return ready
+  }
+
+  private submit(ready: ReadySegment, inputs: Record<string, ArrayBufferView>, slot: number, readBack?: GPUBuffer): void {
+    this.device.throwPending()
+    const { gpu } = this.device
+    const { segment } = ready
+    check(slot >= 0 && slot < this.program.slots, 'invalid_argument', `slot ${slot} of ${this.program.slots}`)
+    this.device.lastPlace = { program: this.program.name, segment: segment.name }
+    this.writeInputs(ready, inputs)
+    const encoder = gpu.createCommandEncoder({ label: segment.name })
+    this.encode(encoder, segment.steps, ready.bindGroups[slot]!, slot)
+    if (readBack)
+      segment.outputs.forEach((output, i) => {
+        const { buffer, offset } = this.place(output, output.arena === 'activations' ? slot : 0)
+        encoder.copyBufferToBuffer(buffer, offset, readBack, ready.outputOffsets[i]!, output.bytes)
+      })
+    gpu.queue.submit([encoder.finish()])
+  }
+
+  private writeInputs(ready: ReadySegment, inputs: Record<string, ArrayBufferView>): void {
+    const given = Object.keys(inputs)
+    if (given.length === 0) return
+    for (const name of given) {
+      const input = ready.segment.inputs.find((i) => i.name === name)
+      check(
+        input,
+        'invalid_argument',
+        () => `segment '${ready.segment.name}' has no input '${name}'; it has ${ready.segment.inputs.map((i) => i.name).join(', ')}`,
+      )
+      const view = inputs[name]!
+      check(
+        view.byteLength === input.bytes,
+        'invalid_shape',
+        () => `input '${name}' is ${input.type.format}[${input.type.shape}] of ${input.bytes} bytes, got ${view.byteLength}`,
+      )
+      ready.inputBytes.set(new Uint8Array(view.buffer, view.byteOffset, view.byteLength), input.offset - ready.inputOffset)
+    }
+    this.arenas.step_input.write(ready.inputOffset, ready.inputBytes)
+  }
+
+  private encode(encoder: GPUCommandEncoder, steps: readonly Step[], bindGroups: readonly (GPUBindGroup | undefined)[], slot: number): void {
+    let pass: GPUComputePassEncoder | undefined
+    steps.forEach((step, i) => {
+      if (step.kind === 'transfer') {
+        pass?.end()
+        pass = undefined
+        const from = this.place(step.from, slot)
+        const to = this.place(step.to, slot)
+        encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, step.from.bytes)
+        return
+      }
+      pass ??= encoder.beginComputePass()
+      pass.setPipeline(this.pipelines[step.kernel]!)
+      pass.setBindGroup(0, bindGroups[i]!)
+      pass.dispatchWorkgroups(...step.workgroups)
+    })
+    pass?.end()
+  }
+
+  run(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): void {
+    this.submit(this.ready(segment), inputs, slot)
+  }
+
+  async step(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): Promise<Outputs> {
+    const ready = this.ready(segment)
+    if (ready.outputBytes === 0) {
+      this.submit(ready, inputs, slot)
+      await this.finished()
+      return {}
+    }
+    const buffer = ready.free.pop() ?? (await new Promise<GPUBuffer>((resolve) => ready.waiting.push(resolve)))
+    try {
+      this.submit(ready, inputs, slot, buffer)
+      await buffer.mapAsync(GPUMapMode.READ)
+      this.device.created.readBacks++
+      const all = new Uint8Array(buffer.getMappedRange())
+      const outputs: Outputs = {}
+      ready.segment.outputs.forEach((o, i) => {
+        outputs[o.name] = all.slice(ready.outputOffsets[i]!, ready.outputOffsets[i]! + o.bytes)
+      })
+      buffer.unmap()
+      this.device.throwPending()
+      return outputs
+    } catch (cause) {
+      if (cause instanceof ExactmapError) throw cause
+      // Let the lost promise or the uncaptured error arrive: it says more than a failed map.
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      this.device.throwPending()
+      throw new ExactmapError('device_lost', String((cause as Error).message ?? cause), { program: this.program.name, segment }, { cause })
+    } finally {
+      const next = ready.waiting.shift()
+      if (next) next(buffer)
+      else ready.free.push(buffer)
+    }
+  }
+
+  async finished(): Promise<void> {
+    await this.device.gpu.queue.onSubmittedWorkDone()
+    this.device.throwPending()
+  }
+
+  destroy(): void {
+    for (const arena of this.ownArenas) arena.destroy()
+    for (const { free } of this.segments.values()) for (const buffer of free) buffer.destroy()
+  }
+}

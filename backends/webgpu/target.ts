@@ -1,0 +1,63 @@
+import { check, ExactmapError } from '../../src/errors.ts'
+import type { OpCall } from '../../src/ops/contract.ts'
+import type { Target, TargetLimits } from '../backend.ts'
+import { kernelRules } from './kernels/index.ts'
+import type { KernelRule } from './kernels/rule.ts'
+import { type KernelLibrary, link } from './link.ts'
+
+/** What a WebGPU adapter offers, as plain data. */
+export interface WebGpuTraitsFile {
+  readonly name: string
+  readonly limits: TargetLimits
+  readonly features: readonly string[]
+  readonly subgroupSize: number
+}
+
+/** Kernels that were registered from outside the package, by op. */
+const userKernels = new Map<string, { rule: KernelRule; modules: Readonly<Record<string, string>> }>()
+
+/** Gives a registered op (see registerOp) its WebGPU kernel: a rule and the text of its own WGSL modules. */
+export function registerWebGpuKernel(op: string, rule: KernelRule, modules: Readonly<Record<string, string>>): void {
+  check(!userKernels.has(op) && !Object.hasOwn(kernelRules, op), 'conflict', `op '${op}' already has a WebGPU kernel`)
+  userKernels.set(op, { rule, modules })
+}
+
+/** The target of an adapter (or of a stored traits file): kernel choice and linking need nothing else. */
+export function webGpuTarget(traits: WebGpuTraitsFile, library: KernelLibrary): Target {
+  const features = new Set(traits.features)
+  return {
+    ...traits,
+    backend: 'webgpu',
+    choose(call: OpCall) {
+      const rule = Object.hasOwn(kernelRules, call.op)
+        ? (kernelRules as Record<string, KernelRule>)[call.op]
+        : userKernels.get(call.op)?.rule
+      if (!rule)
+        throw new ExactmapError('not_found', `op '${call.op}' has no WebGPU kernel; register one with registerWebGpuKernel`)
+      return rule(call, { limits: traits.limits, features, subgroupSize: traits.subgroupSize })
+    },
+    link(modules, constants) {
+      const user = [...userKernels.values()].flatMap((k) => Object.entries(k.modules))
+      return link(user.length > 0 ? new Map([...library, ...user]) : library, modules, constants)
+    },
+  }
+}
+
+/** WebGPU's default limits and no optional feature: what every adapter has. */
+export const baselineTraits: WebGpuTraitsFile = {
+  name: 'webgpu-baseline',
+  limits: {
+    maxBufferSize: 256 * 2 ** 20,
+    maxBindingSize: 128 * 2 ** 20,
+    bindingAlignment: 256,
+    maxBindings: 8,
+    maxWorkgroups: 65535,
+    maxInvocations: 256,
+    maxWorkgroupMemory: 16384,
+  },
+  features: [],
+  subgroupSize: 1,
+}
+
+/** Software drivers as measured from their adapters; for compiling without a device. */
+export const webGpuTraits: Readonly<Record<string, WebGpuTraitsFile>> = { 'webgpu-baseline': baselineTraits }

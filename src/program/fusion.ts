@@ -1,0 +1,59 @@
+import type { Graph, GraphNode } from './graph.ts'
+import { rewrite, usesOf } from './rewrite.ts'
+
+const activations = new Set(['gelu_tanh', 'silu'])
+
+/**
+ * Joins ops whose intermediate nobody else reads:
+ * - matmul, then gelu_tanh or silu: the activation becomes the matmul's epilogue;
+ * - matmul, then add: the other operand becomes the matmul's residual.
+ * qkv and gate + up are fused by the models themselves (one weight, one matmul), bias is part of matmul.
+ */
+export function fuse(graph: Graph): Graph {
+  const uses = usesOf(graph)
+  const isOutput = new Set(graph.outputs.map((o) => o.value))
+  const onlyUser = (id: number): GraphNode | undefined => {
+    const users = uses.get(id) ?? []
+    return users.length === 1 && !isOutput.has(id) ? users[0] : undefined
+  }
+  const absorbed = new Map<number, { activation?: GraphNode; add?: GraphNode }>()
+  const gone = new Set<number>()
+  for (const node of graph.nodes) {
+    if (node.op !== 'matmul') continue
+    const plan: { activation?: GraphNode; add?: GraphNode } = {}
+    let last = node.outputs.y!
+    let user = onlyUser(last)
+    if (user && activations.has(user.op) && user.segment === node.segment && node.attrs.activation === 'none' && !node.inputs.residual) {
+      plan.activation = user
+      last = user.outputs.y!
+      user = onlyUser(last)
+    }
+    if (user?.op === 'add' && user.segment === node.segment && !node.inputs.residual && user.inputs.a !== user.inputs.b) {
+      const other = user.inputs.a === last ? user.inputs.b! : user.inputs.a!
+      const { origin } = graph.value(other)
+      const ready = origin.kind !== 'node' || origin.node < node.id
+      if (ready) plan.add = user
+    }
+    if (plan.activation || plan.add) {
+      absorbed.set(node.id, plan)
+      if (plan.activation) gone.add(plan.activation.id)
+      if (plan.add) gone.add(plan.add.id)
+    }
+  }
+  return rewrite(graph, (node, out, find, bind) => {
+    if (gone.has(node.id)) return {}
+    const plan = absorbed.get(node.id)
+    if (!plan) return undefined
+    const end = plan.add ?? plan.activation!
+    const last = plan.activation?.outputs.y ?? node.outputs.y!
+    const other = plan.add && (plan.add.inputs.a === last ? plan.add.inputs.b! : plan.add.inputs.a!)
+    const inputs = Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
+    const { y } = out.op(
+      'matmul',
+      { activation: plan.activation?.op ?? node.attrs.activation },
+      { ...inputs, residual: other === undefined ? undefined : find(other) },
+    )
+    bind(end.outputs.y!, y!)
+    return {}
+  })
+}

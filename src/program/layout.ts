@@ -1,0 +1,52 @@
+import { check } from '../errors.ts'
+import { byteSize, type TensorType } from '../tensor/type.ts'
+import { hashOf } from './hash.ts'
+import type { ArenaKind, ArenaPlan, TensorPlan } from './program.ts'
+
+/** Tensors start at multiples of this in every arena of every backend, so that layouts are interchangeable. */
+export const TENSOR_ALIGNMENT = 256
+
+export const alignTensor = (bytes: number): number => Math.ceil(bytes / TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
+
+/**
+ * Layout of an external arena. Tensors of rank 2 and more come first (AdamW decays them), then vectors, each in
+ * code-point order of their names: the canonical order. Arenas with the same tensors and formats of the same
+ * size mirror each other's offsets.
+ */
+export function externalLayout(
+  kind: ArenaKind,
+  tensors: readonly { readonly name: string; readonly type: TensorType }[],
+  chunk: number,
+): ArenaPlan & { readonly vectorsAt: number } {
+  const isVector = (t: { type: TensorType }): number => (t.type.shape.length < 2 ? 1 : 0)
+  const sorted = [...tensors].sort((a, b) => isVector(a) - isVector(b) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+  const plans: TensorPlan[] = []
+  let end = 0
+  let vectorsAt = -1
+  for (const { name, type } of sorted) {
+    const bytes = byteSize(type)
+    check(bytes <= chunk, 'out_of_memory', `${kind} tensor ${name} has ${bytes} bytes, a device buffer at most ${chunk}`)
+    if (Math.floor(end / chunk) !== Math.floor((end + bytes - 1) / chunk)) end = Math.ceil(end / chunk) * chunk
+    if (isVector({ type }) && vectorsAt < 0) vectorsAt = end
+    plans.push({ name, type, offset: end, bytes })
+    end = alignTensor(end + bytes)
+  }
+  return { ...arenaPlan(kind, true, end, 0, 1, plans, chunk), vectorsAt: vectorsAt < 0 ? end : vectorsAt }
+}
+
+/** Completes an arena's plan: buffers and layout hash. `bytes` is per slot. */
+export function arenaPlan(
+  kind: ArenaKind,
+  external: boolean,
+  bytes: number,
+  slotBytes: number,
+  slots: number,
+  tensors: readonly TensorPlan[],
+  chunk: number,
+): ArenaPlan {
+  const one: number[] = []
+  for (let at = 0; at < bytes; at += chunk) one.push(Math.min(chunk, bytes - at))
+  const buffers = Array.from({ length: slots }, () => one).flat()
+  const layoutHash = hashOf(tensors.map(({ name, type, offset }) => [name, type.format, type.shape, offset]))
+  return { kind, external, bytes: bytes * slots, buffers, slotBytes, layoutHash, tensors }
+}

@@ -1,0 +1,129 @@
+import type { Target } from '../../backends/backend.ts'
+import { check, ExactmapError } from '../errors.ts'
+import { opContract } from '../ops/index.ts'
+import { byteSize } from '../tensor/type.ts'
+import { usesOfStep } from './dependencies.ts'
+import type { ArenaPlan, Launch, Program, Range, Segment, Step } from './program.ts'
+
+/**
+ * Checks every rule a program must keep, against the limits of the target it will run on:
+ * ranges inside arenas and inside one buffer, aligned; bindings of a launch disjoint, few and small enough;
+ * grids within limits; hazards covered by dependencies; in-place and scratch rules; tensors whose lives overlap
+ * don't share bytes; a value is written before it is read.
+ * Throws `invalid_program` with the place.
+ */
+export function verifyProgram(program: Program, target: Target): void {
+  const place = { program: program.name }
+  const fail = (message: string, more: object = {}): never => {
+    throw new ExactmapError('invalid_program', message, { ...place, ...more })
+  }
+  if (program.format !== 'exactmap-program' || program.version !== 1)
+    fail(`expected an exactmap program of version 1, got format '${program.format}' version ${program.version}`)
+  if (program.target.backend !== target.backend)
+    fail(`the program was compiled for backend '${program.target.backend}', the device is '${target.backend}'`)
+  check(Number.isSafeInteger(program.slots) && program.slots > 0, 'invalid_program', `slots must be positive, got ${program.slots}`)
+  const arenas = new Map(program.arenas.map((a) => [a.kind, a]))
+  if (arenas.size !== program.arenas.length) fail('an arena kind appears twice')
+  for (const arena of program.arenas) verifyArena(arena, program, target, fail)
+
+  const inside = (range: Range, what: string, more: object): void => {
+    const arena = arenas.get(range.arena)
+    if (!arena) return fail(`${what} lies in arena '${range.arena}', which the program does not have`, more)
+    const limit = arena.slotBytes || arena.bytes
+    if (!(Number.isSafeInteger(range.offset) && Number.isSafeInteger(range.bytes) && range.offset >= 0 && range.bytes > 0))
+      fail(`${what} has offset ${range.offset} and ${range.bytes} bytes`, more)
+    if (range.offset + range.bytes > limit) fail(`${what} ends at ${range.offset + range.bytes}, arena '${range.arena}' at ${limit}`, more)
+    const buffer = arena.buffers[0] ?? 0
+    if (Math.floor(range.offset / buffer) !== Math.floor((range.offset + range.bytes - 1) / buffer))
+      fail(`${what} crosses a buffer boundary of arena '${range.arena}'`, more)
+  }
+
+  for (const segment of program.segments) {
+    const more = { segment: segment.name }
+    for (const io of [...segment.inputs, ...segment.outputs]) {
+      inside(io, `'${io.name}'`, more)
+      if (byteSize(io.type) !== io.bytes) fail(`'${io.name}' has ${io.bytes} bytes, its type needs ${byteSize(io.type)}`, more)
+    }
+    for (const input of segment.inputs) if (input.arena !== 'step_input') fail(`input '${input.name}' lies in arena '${input.arena}'`, more)
+    segment.steps.forEach((step, i) => {
+      const at = { ...more, launch: step.name }
+      if (step.index !== i) fail(`step ${i} says it is ${step.index}`, at)
+      if (step.after.some((j) => !Number.isSafeInteger(j) || j < 0 || j >= i)) fail(`step waits for ${step.after}, not an earlier step`, at)
+      for (const use of usesOfStep(step)) inside(use, 'a range', at)
+      if (step.kind === 'launch') verifyLaunch(step, program, target, fail, at)
+      else if (step.from.bytes !== step.to.bytes) fail(`transfer from ${step.from.bytes} to ${step.to.bytes} bytes`, at)
+    })
+    verifyHazards(segment, fail)
+  }
+}
+
+type Fail = (message: string, more?: object) => void
+
+function verifyArena(arena: ArenaPlan, program: Program, target: Target, fail: Fail): void {
+  const name = `arena '${arena.kind}'`
+  if (arena.buffers.reduce((a, b) => a + b, 0) !== arena.bytes) fail(`${name}: its buffers don't add up to ${arena.bytes} bytes`)
+  if (arena.buffers.some((b) => b > target.limits.maxBufferSize)) fail(`${name} has a buffer larger than ${target.limits.maxBufferSize}`)
+  if (arena.slotBytes && arena.slotBytes * program.slots !== arena.bytes) fail(`${name}: ${program.slots} slots of ${arena.slotBytes} are not ${arena.bytes}`)
+  const limit = arena.slotBytes || arena.bytes
+  const sorted = [...arena.tensors].sort((a, b) => a.offset - b.offset)
+  for (const tensor of sorted) {
+    if (tensor.bytes !== byteSize(tensor.type)) fail(`${name}: ${tensor.name} has ${tensor.bytes} bytes, its type needs ${byteSize(tensor.type)}`)
+    if (tensor.offset % target.limits.bindingAlignment !== 0) fail(`${name}: ${tensor.name} starts at ${tensor.offset}, not aligned to ${target.limits.bindingAlignment}`)
+    if (tensor.offset < 0 || tensor.offset + tensor.bytes > limit) fail(`${name}: ${tensor.name} leaves the arena`)
+  }
+  for (let i = 0; i < sorted.length; i++)
+    for (let j = i + 1; j < sorted.length && sorted[j]!.offset < sorted[i]!.offset + sorted[i]!.bytes; j++) {
+      const [a, b] = [sorted[i]!, sorted[j]!]
+      const apart = a.live && b.live && (a.live[1] < b.live[0] || b.live[1] < a.live[0])
+      if (!apart) fail(`${name}: ${a.name} and ${b.name} share bytes while both are alive`)
+    }
+}
+
+function verifyLaunch(launch: Launch, program: Program, target: Target, fail: Fail, at: object): void {
+  const { limits } = target
+  const kernel = program.kernels[launch.kernel]
+  if (!kernel) return fail(`kernel ${launch.kernel} of ${program.kernels.length}`, at)
+  const where = { ...at, kernel: kernel.name }
+  if (launch.bindings.length > limits.maxBindings) fail(`${launch.bindings.length} bindings, the target allows ${limits.maxBindings}`, where)
+  for (const binding of launch.bindings) {
+    if (binding.offset % limits.bindingAlignment !== 0) fail(`a binding at ${binding.offset} is not aligned to ${limits.bindingAlignment}`, where)
+    if (binding.bytes > limits.maxBindingSize) fail(`a binding of ${binding.bytes} bytes, the target allows ${limits.maxBindingSize}`, where)
+  }
+  const { bindings } = launch
+  for (let i = 0; i < bindings.length; i++)
+    for (let j = i + 1; j < bindings.length; j++) {
+      const [a, b] = [bindings[i]!, bindings[j]!]
+      if (a.arena === b.arena && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes)
+        fail(`bindings ${i} and ${j} overlap in arena '${a.arena}'`, where)
+    }
+  if (launch.workgroups.some((n) => !Number.isSafeInteger(n) || n < 1 || n > limits.maxWorkgroups))
+    fail(`grid ${launch.workgroups.join(' x ')}, each dimension must be 1 to ${limits.maxWorkgroups}`, where)
+  const contract = opContract(launch.call.op)
+  for (const [out, over] of Object.entries(contract.inPlace ?? {})) {
+    const [o, i] = [launch.call.outputs[out], launch.call.inputs[over]]
+    if (o && i && (o.arena !== i.arena || o.offset !== i.offset)) fail(`in-place output '${out}' is not where '${over}' is`, where)
+  }
+}
+
+/** Every pair of conflicting steps must be ordered by the dependencies, directly or through others. */
+function verifyHazards(segment: Segment, fail: Fail): void {
+  const { steps } = segment
+  const words = Math.ceil(steps.length / 32)
+  const reach = steps.map(() => new Uint32Array(words))
+  const uses = steps.map(usesOfStep)
+  steps.forEach((step: Step, i) => {
+    for (const j of step.after) {
+      reach[i]![j >> 5]! |= 1 << (j & 31)
+      for (let w = 0; w < words; w++) reach[i]![w]! |= reach[j]![w]!
+    }
+    for (let j = 0; j < i; j++) {
+      if ((reach[i]![j >> 5]! >>> (j & 31)) & 1) continue
+      const clash = uses[i]!.some((x) =>
+        uses[j]!.some(
+          (y) => (x.writes || y.writes) && x.arena === y.arena && x.offset < y.offset + y.bytes && y.offset < x.offset + x.bytes,
+        ),
+      )
+      if (clash) fail(`step ${i} touches bytes of step ${j} (${steps[j]!.name}) without waiting for it`, { segment: segment.name, launch: step.name })
+    }
+  })
+}

@@ -1,0 +1,114 @@
+import { check, ExactmapError } from '../errors.ts'
+import type { GradientContext, GradientRule, Value } from '../ops/contract.ts'
+import { opContract } from '../ops/index.ts'
+import type { Graph, GraphNode, GraphValue } from '../program/graph.ts'
+import { rewrite } from '../program/rewrite.ts'
+import { tensorType } from '../tensor/type.ts'
+
+export interface DifferentiateOptions {
+  /** Values (ids in the forward graph) whose gradients start the pass: d(loss)/d(value). */
+  readonly roots: readonly { readonly value: number; /** Input that holds the start gradient; ones without it. */ readonly seed?: string }[]
+  /** Arena whose tensors are parameters; their gradients accumulate in arena `gradients` under the same names. */
+  readonly parameters?: 'parameters' | 'weights'
+  /** Further values whose gradients are declared as outputs `d.<name>` of the last segment. */
+  readonly inputs?: readonly number[]
+}
+
+/**
+ * Reverse-mode differentiation: a new graph with the forward nodes and, in two further segments, their gradients.
+ * `backward_input` holds the chain of activation gradients, `backward_weight` holds only launches that add
+ * parameter gradients into their accumulators, so that a schedule may run them later (zero-bubble).
+ */
+export function differentiate(forward: Graph, options: DifferentiateOptions): Graph {
+  const map = new Map<number, GraphValue>()
+  const graph = rewrite(forward, (node, out, find) => {
+    const made = out.op(node.op, node.attrs, Object.fromEntries(Object.entries(node.inputs).map(([p, id]) => [p, find(id)])))
+    for (const [port, id] of Object.entries(node.outputs)) map.set(id, made[port]!)
+    for (const id of Object.values(node.inputs)) map.set(id, find(id))
+    return made
+  })
+  const at = (id: number): GraphValue => {
+    const value = map.get(id)
+    if (!value) throw new ExactmapError('invalid_argument', `value ${forward.value(id).name} takes no part in the forward graph`)
+    return value
+  }
+
+  // Which values depend on something whose gradient is wanted.
+  const isParameter = (id: number): boolean => {
+    const { origin } = forward.value(id)
+    return origin.kind === 'external' && origin.arena === options.parameters
+  }
+  const needs = new Set<number>(options.inputs ?? [])
+  for (const value of forward.values) if (isParameter(value.id)) needs.add(value.id)
+  for (const node of forward.nodes)
+    if (Object.values(node.inputs).some((id) => needs.has(id))) for (const id of Object.values(node.outputs)) needs.add(id)
+
+  const gradients = new Map<number, GraphValue>()
+  const inInput = <T>(body: () => T): T => graph.segment('backward_input', body)
+  const inWeight = <T>(body: () => T): T => graph.segment('backward_weight', body)
+  inInput(() => {})
+  inWeight(() => {})
+  for (const { value, seed } of options.roots) {
+    const { type } = forward.value(value)
+    check(type.format === 'f32', 'invalid_argument', `a gradient can only start at an f32 value, ${forward.value(value).name} is ${type.format}`)
+    gradients.set(value, seed === undefined ? graph.constant('ones', { shape: type.shape }, type) : graph.input(seed, type))
+  }
+
+  const addParameterGradient = (id: number, rule: GradientRule, context: GradientContext): void => {
+    const { name, type } = forward.value(id)
+    const accumulator = gradients.get(id) ?? graph.external('gradients', name, tensorType('f32', ...type.shape))
+    const updated = inWeight(() =>
+      'weight' in rule ? rule.weight(context, accumulator) : graph.op('accumulate', {}, { accumulator, x: rule.input(context) }).y!,
+    )
+    gradients.set(id, updated as GraphValue)
+  }
+  const addInputGradient = (id: number, rule: GradientRule, context: GradientContext): void =>
+    inInput(() => {
+      const { shape } = forward.value(id).type
+      const made =
+        'input' in rule
+          ? rule.input(context)
+          : rule.weight(context, graph.constant('zeros', { shape }, tensorType('f32', ...shape)))
+      const known = gradients.get(id)
+      gradients.set(id, (known ? graph.op('add', {}, { a: known, b: made }).y! : made) as GraphValue)
+    })
+
+  for (const node of [...forward.nodes].reverse()) {
+    const dOutputs: Record<string, Value> = {}
+    for (const [port, id] of Object.entries(node.outputs)) {
+      const gradient = gradients.get(id)
+      if (gradient) dOutputs[port] = gradient
+    }
+    const wanted = Object.entries(node.inputs).filter(([, id]) => needs.has(id))
+    if (Object.keys(dOutputs).length === 0 || wanted.length === 0) continue
+    graph.scope(node.scope === '' ? 'backward' : `backward/${node.scope}`, () => {
+      const context: GradientContext = {
+        g: graph,
+        attrs: node.attrs,
+        inputs: Object.fromEntries(Object.entries(node.inputs).map(([p, id]) => [p, at(id)])),
+        outputs: Object.fromEntries(Object.entries(node.outputs).map(([p, id]) => [p, at(id)])),
+        dOutputs,
+      }
+      for (const [port, id] of wanted) {
+        const rule = gradientRule(node, port)
+        if (!rule) continue
+        if (isParameter(id)) addParameterGradient(id, rule, context)
+        else addInputGradient(id, rule, context)
+      }
+    })
+  }
+  graph.segment('backward_weight', () => {
+    for (const id of options.inputs ?? []) {
+      const gradient = gradients.get(id)
+      if (gradient) graph.output(`d.${forward.value(id).name}`, gradient)
+    }
+  })
+  return graph
+}
+
+function gradientRule(node: GraphNode, port: string): GradientRule | undefined {
+  const { gradient } = opContract(node.op)
+  if ('none' in gradient && typeof gradient.none === 'string')
+    throw new ExactmapError('unsupported', `${node.op} has no gradient: ${gradient.none}`, { launch: `${node.op}.${node.id}` })
+  return (gradient as Record<string, GradientRule>)[port]
+}
