@@ -1,0 +1,131 @@
+import type { Device, Executable } from '../../backends/backend.ts'
+import { check } from '../errors.ts'
+import { PAGE_TOKENS } from '../kv_cache/layout.ts'
+import { PagePool } from '../kv_cache/page_pool.ts'
+import { type InferenceSpec, pagesOf, segmentOfPrefill } from './inference_graph.ts'
+import { type SamplingOptions, samplingRow, seedWords } from './sampling.ts'
+
+const NONE = 0xffffffff
+/** Decode steps submitted before the first one's token is read. */
+const IN_FLIGHT = 2
+
+/** Decodes one sequence on a loaded inference program. Sampled ids stay on the device; the host reads them late. */
+export class Generator {
+  private readonly inputs: Record<string, Uint32Array | Float32Array>
+  private readonly pool: PagePool
+  /** Bytes of the last read logits, when the program declares them. */
+  logits: Uint8Array | undefined
+
+  constructor(
+    readonly device: Device,
+    readonly executable: Executable,
+    private readonly spec: InferenceSpec,
+  ) {
+    const { batch, context } = spec
+    this.pool = new PagePool(pagesOf(spec), Math.ceil(context / PAGE_TOKENS))
+    this.inputs = {
+      page_table: new Uint32Array(batch * Math.ceil(context / PAGE_TOKENS)),
+      length: new Uint32Array(batch),
+      options: new Float32Array(batch * 8),
+      key: new Uint32Array(batch * 4),
+      sampled_sequence: new Uint32Array(batch),
+      sampled_position: new Uint32Array(batch),
+    }
+  }
+
+  /** Smallest bucket that holds the rows, or the largest. */
+  private bucket(rows: number): number {
+    return this.spec.prefill.find((b) => b >= rows) ?? this.spec.prefill.at(-1)!
+  }
+
+  /**
+   * Yields sampled token ids, the first after the prompt. Stops after `maxTokens`, at a token of `stop` (which is
+   * not yielded) or when the context is full. The prompt must have 1 to context - 1 tokens.
+   */
+  async *generate(
+    prompt: readonly number[],
+    { maxTokens, stop = [], ...sampling }: SamplingOptions & { readonly maxTokens: number; readonly stop?: readonly number[] },
+  ): AsyncGenerator<number> {
+    const { context } = this.spec
+    check(prompt.length > 0, 'invalid_argument', 'the prompt is empty; give at least one token')
+    check(prompt.length < context, 'invalid_argument', `the prompt has ${prompt.length} tokens, the context of ${context} leaves room for ${context - 1} and one new token`)
+    check(Number.isInteger(maxTokens) && maxTokens > 0, 'invalid_argument', `max tokens must be a positive whole number, got ${maxTokens}`)
+    const sequence = this.pool.open()
+    const pending: Promise<number>[] = []
+    try {
+      this.inputs.options!.set(samplingRow(sampling))
+      const [low, high] = seedWords(sampling.seed)
+      const limit = Math.min(maxTokens, context - prompt.length)
+      pending.push(this.prefill(sequence, prompt, low, high))
+      for (let produced = 0, submitted = 1; produced < limit; produced++) {
+        // Keep a few steps in flight: the next input token is on the device already.
+        for (; submitted < limit && pending.length < IN_FLIGHT; submitted++)
+          pending.push(this.decode(sequence, prompt.length + submitted - 1, low, high))
+        const token = await pending.shift()!
+        if (stop.includes(token)) return
+        yield token
+      }
+    } finally {
+      await Promise.allSettled(pending)
+      this.pool.close(sequence)
+    }
+  }
+
+  private setStep(sequence: number, end: number, low: number, high: number, sampled: boolean): void {
+    const { inputs } = this
+    this.pool.grow(sequence, end)
+    inputs.page_table!.set(this.pool.row(sequence))
+    ;(inputs.length as Uint32Array).fill(0)[0] = end
+    inputs.key!.set([low, high, end, 0])
+    ;(inputs.sampled_sequence as Uint32Array).fill(NONE)
+    if (sampled) inputs.sampled_sequence![0] = 0
+    inputs.sampled_position![0] = end
+  }
+
+  private async prefill(sequence: number, prompt: readonly number[], low: number, high: number): Promise<number> {
+    let token = 0
+    for (let start = 0; start < prompt.length; ) {
+      const rows = this.bucket(prompt.length - start)
+      const count = Math.min(rows, prompt.length - start)
+      const last = start + count === prompt.length
+      this.setStep(sequence, start + count, low, high, last && prompt.length < this.spec.context)
+      const ids = new Uint32Array(rows)
+      const sequences = new Uint32Array(rows).fill(NONE)
+      const positions = new Uint32Array(rows)
+      for (let i = 0; i < count; i++) {
+        ids[i] = prompt[start + i]!
+        sequences[i] = 0
+        positions[i] = start + i
+      }
+      const which = new Uint32Array(this.spec.batch)
+      which[0] = count - 1
+      const inputs = {
+        ...this.inputs,
+        [`ids_${rows}`]: ids,
+        [`sequence_${rows}`]: sequences,
+        [`position_${rows}`]: positions,
+        rows: which,
+      }
+      if (last) token = await this.read(segmentOfPrefill(rows), inputs)
+      else this.executable.run(segmentOfPrefill(rows), inputs)
+      start += count
+    }
+    return token
+  }
+
+  private decode(sequence: number, position: number, low: number, high: number): Promise<number> {
+    const { batch, context } = this.spec
+    this.setStep(sequence, position + 1, low, high, position + 1 < context)
+    const sequences = new Uint32Array(batch).fill(NONE)
+    const positions = new Uint32Array(batch)
+    sequences[0] = 0
+    positions[0] = position
+    return this.read('decode', { ...this.inputs, sequence: sequences, position: positions })
+  }
+
+  private async read(segment: string, inputs: Record<string, ArrayBufferView>): Promise<number> {
+    const outputs = await this.executable.step(segment, inputs)
+    this.logits = outputs.logits
+    return new Uint32Array(outputs.token!.buffer, outputs.token!.byteOffset, 1)[0]!
+  }
+}
