@@ -1,6 +1,6 @@
 import { isMainThread } from 'node:worker_threads'
 import { check, ExactmapError } from '../../../src/errors.ts'
-import { fasterThan, missingGpuHint } from './advice.ts'
+import { fasterThan, lavapipeIcd, missingGpuHint } from './advice.ts'
 import {
   findSwiftShaderArchive,
   preloadLoader,
@@ -42,7 +42,7 @@ type Found = { gpu: GPU; adapter: GPUAdapter } | { result: 'absent' | 'refused';
 /** Dawn frees what is collected while its device still lives, which crashes the process: keep everything. */
 const kept: unknown[] = []
 
-/** Where a driver is one of several, the order in which `auto` tries them. Empty: the platform has one of its own. */
+/** The drivers a platform has, in the order in which `auto` tries them. */
 export function driverOrder(platform: string, arch: string): readonly DriverKind[] {
   if (platform !== 'linux') return ['native']
   return arch === 'x64' ? ['gpu', 'lavapipe', 'swiftshader'] : ['gpu', 'lavapipe']
@@ -69,7 +69,7 @@ export async function openAdapter(options: { driver?: string } = {}): Promise<Op
     `expected ${process.env.EXACTMAP_DRIVER ? 'EXACTMAP_DRIVER' : 'driver'} to be auto, ${order.join(', ')} on ${process.platform}-${process.arch}, got '${asked}'`,
   )
   const candidates = asked === 'auto' ? order : order.filter((name) => name === asked)
-  const find = await driverFinder()
+  const find = driverFinder()
   const tried: DriverAttempt[] = []
   for (const name of candidates) {
     const found = await find(name)
@@ -91,14 +91,13 @@ export async function openAdapter(options: { driver?: string } = {}): Promise<Op
     }
     tried.push({ name, ...found })
   }
-  throw new ExactmapError(
-    'no_device',
-    `expected a WebGPU driver, but none of ${candidates.join(', ')} works here: ${tried.map((t) => `${t.name} ${t.result} (${t.detail})`).join('; ')}. ${remedy(asked)}`,
-  )
+  const results = tried.map((t) => `${t.name} is ${t.result} (${t.detail})`).join('; ')
+  throw new ExactmapError('no_device', `expected a WebGPU driver, but ${results}. ${remedy(asked)}`)
 }
 
 function reason(name: DriverKind, asked: string, tried: readonly DriverAttempt[]): string {
-  if (asked !== 'auto') return `${process.env.EXACTMAP_DRIVER ? 'EXACTMAP_DRIVER' : 'the caller'} asked for ${asked}`
+  if (asked !== 'auto')
+    return `${process.env.EXACTMAP_DRIVER ? 'EXACTMAP_DRIVER' : 'the caller'} asked for ${asked}`
   if (name === 'native') return `${process.platform} has its own driver`
   const before = tried.slice(0, -1).map((t) => `${t.name} is ${t.result}`)
   return before.length === 0 ? 'a real GPU goes first' : `${before.join(' and ')}; ${name} is next`
@@ -107,27 +106,34 @@ function reason(name: DriverKind, asked: string, tried: readonly DriverAttempt[]
 function remedy(asked: string): string {
   if (asked !== 'auto') return `Leave the driver to 'auto', or run 'exactmap doctor' to see what works`
   const install = fasterThan('swiftshader')
-  return install ? `Run 'exactmap doctor' for details. To get one: ${install}` : `Run 'exactmap doctor' for details`
+  return install
+    ? `Run 'exactmap doctor' for details. To get one: ${install}`
+    : `Run 'exactmap doctor' for details`
 }
 
-/** A function that asks Dawn for one kind of driver. The system's drivers are listed once for all kinds. */
-async function driverFinder(): Promise<(name: DriverKind) => Promise<Found>> {
-  let system: Promise<Found> | undefined
+/** A function that asks Dawn for one kind of driver. The system's drivers are listed at most once. */
+function driverFinder(): (name: DriverKind) => Promise<Found> {
+  let system: Found | undefined
   return async (name) => {
     if (name === 'native') return request([], 'the platform offers no adapter')
     if (name === 'swiftshader') return findSwiftShader()
-    // Dawn sorts by device type: software comes last, so the first adapter says whether there is a GPU.
-    system ??= request(['backend=vulkan'], 'no Vulkan driver that Dawn accepts')
-    const found = await system
-    if (!('adapter' in found)) return found
-    const software = isSoftware(found.adapter.info)
-    if (name === 'gpu')
-      return software
-        ? { result: 'absent', detail: missingGpuHint() ?? 'the system has only software drivers' }
-        : found
-    if (isLavapipe(found.adapter.info)) return found
-    return request(['backend=vulkan', 'adapter=llvmpipe'], 'the system has no lavapipe that Dawn accepts')
+    if (name === 'lavapipe') return findLavapipe(system)
+    // Dawn sorts by device type and software comes last: the first adapter says whether there is a GPU.
+    system = await request(['backend=vulkan'], 'no Vulkan driver that Dawn accepts')
+    if ('adapter' in system && !isSoftware(system.adapter.info)) return system
+    return { result: 'absent', detail: missingGpuHint() ?? 'the system has no GPU' }
   }
+}
+
+/** Lavapipe from the list of the system's drivers, or loaded alone where that was not made or begins otherwise. */
+async function findLavapipe(system: Found | undefined): Promise<Found> {
+  if (system && 'adapter' in system && isLavapipe(system.adapter.info)) return system
+  const icd = lavapipeIcd()
+  if (!icd) return { result: 'absent', detail: 'Mesa lavapipe is not installed' }
+  const toggles = ['backend=vulkan', 'adapter=llvmpipe']
+  const found = await request(toggles, 'Dawn refuses it', (ask) => withOnlyDriver(icd, ask))
+  if ('adapter' in found) return found
+  return { result: 'refused', detail: `it is installed, but ${found.detail}; it needs Mesa 23 or newer` }
 }
 
 function isSoftware(info: GPUAdapterInfo): boolean {

@@ -95,7 +95,10 @@ function fill(folder: string, archive: Uint8Array, from: string): void {
       writeFileSync(join(draft, file), content, { mode: 0o755 })
     }
     // A loader resolves a relative library_path against the ICD file only in some versions: name it in full.
-    const icd = { file_format_version: '1.0.0', ICD: { library_path: join(folder, LIBRARY), api_version: '1.1.0' } }
+    const icd = {
+      file_format_version: '1.0.0',
+      ICD: { library_path: join(folder, LIBRARY), api_version: '1.1.0' },
+    }
     writeFileSync(join(draft, ICD), JSON.stringify(icd))
     renameSync(draft, folder)
   } catch (cause) {
