@@ -3,13 +3,11 @@ import { existsSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, wri
 import { createRequire } from 'node:module'
 import { constants, homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { brotliDecompressSync } from 'node:zlib'
 import { ExactmapError } from '../../../src/errors.ts'
 
-/** The npm package (linux x64 binaries inside) that carries SwiftShader, and the archive's place in it. */
+/** The npm package (linux x64 binaries inside) that carries SwiftShader. */
 export const SWIFTSHADER_PACKAGE = '@sparticuz/chromium@147.0.0'
-const ARCHIVE = 'swiftshader.tar.br'
 const LIBRARY = 'libvk_swiftshader.so'
 const LOADER = 'libvulkan.so.1'
 const ICD = 'exactmap_icd.json'
@@ -24,25 +22,18 @@ export interface SwiftShader {
 }
 
 /**
- * Finds SwiftShader's archive: beside this file (where `npm pack` puts it), else in the npm package.
- * Undefined where neither is there.
+ * SwiftShader's archive in the npm package, which a checkout has on linux x64 and an installation when its user
+ * adds it; undefined where it is not installed.
  */
 export function findSwiftShaderArchive(): string | undefined {
-  const beside = fileURLToPath(new URL(ARCHIVE, import.meta.url))
-  if (existsSync(beside)) return beside
-  const require = createRequire(import.meta.url)
-  // A checkout has it through a local package that exists so that only linux x64 downloads it.
-  for (const holder of ['exactmap-swiftshader-linux-x64', undefined]) {
-    try {
-      const from = holder ? createRequire(require.resolve(`${holder}/package.json`)) : require
-      const entry = from.resolve('@sparticuz/chromium')
-      const archive = join(entry.slice(0, entry.lastIndexOf(join('build', 'cjs'))), 'bin', ARCHIVE)
-      if (existsSync(archive)) return archive
-    } catch {
-      // Not installed here; the next place may have it.
-    }
+  try {
+    // The package exports only its entry, <package>/build/cjs/index.cjs.
+    const entry = createRequire(import.meta.url).resolve('@sparticuz/chromium')
+    const archive = join(entry, '../../../bin/swiftshader.tar.br')
+    return existsSync(archive) ? archive : undefined
+  } catch {
+    return undefined
   }
-  return undefined
 }
 
 /**
@@ -50,7 +41,7 @@ export function findSwiftShaderArchive(): string | undefined {
  * Two processes may do it at the same time: each fills its own folder and the first rename wins.
  *
  * @param cacheRoots folders to try in order; the first that is writable and belongs to this user is used
- * @throws invalid_format when the archive lacks a file, io when no folder can be written
+ * @throws invalid_format when the archive is broken or lacks a file, io when no folder can be written
  */
 export function unpackSwiftShader(archive: string, cacheRoots = defaultCacheRoots()): SwiftShader {
   const bytes = readFileSync(archive)
@@ -80,7 +71,7 @@ export function unpackSwiftShader(archive: string, cacheRoots = defaultCacheRoot
 }
 
 function fill(folder: string, archive: Uint8Array, from: string): void {
-  const files = untar(brotliDecompressSync(archive))
+  const files = untar(decompress(archive, from))
   const draft = `${folder}.${randomUUID()}`
   mkdirSync(draft, { mode: 0o700 })
   try {
@@ -105,6 +96,15 @@ function fill(folder: string, archive: Uint8Array, from: string): void {
     rmSync(draft, { recursive: true, force: true })
     // Another process was faster and its folder has the same bytes.
     if (!existsSync(join(folder, ICD))) throw cause
+  }
+}
+
+function decompress(archive: Uint8Array, from: string): Uint8Array {
+  try {
+    return brotliDecompressSync(archive)
+  } catch (cause) {
+    const message = `expected brotli, got ${archive.length} bytes that are not (${(cause as Error).message}); reinstall ${SWIFTSHADER_PACKAGE}`
+    throw new ExactmapError('invalid_format', message, { file: from }, { cause })
   }
 }
 
