@@ -22,7 +22,13 @@ export interface ChatOptions {
 }
 
 /** What a template may use up. Real ones stay below a hundredth of each. */
-const LIMITS = { templateChars: 1 << 20, steps: 2_000_000, size: 1 << 24, milliseconds: 2000 }
+const LIMITS = {
+  templateChars: 1 << 20,
+  steps: 2_000_000,
+  characters: 1 << 24,
+  items: 1 << 20,
+  milliseconds: 2000,
+}
 
 type Value = ReturnType<Interpreter['evaluate']>
 
@@ -47,11 +53,12 @@ class BoundedInterpreter extends Interpreter {
       )
     const result = super.evaluate(...args)
     const value: unknown = result?.value
-    if (typeof value === 'string' || Array.isArray(value))
+    const bound = typeof value === 'string' ? LIMITS.characters : Array.isArray(value) ? LIMITS.items : 0
+    if (bound > 0)
       check(
-        value.length <= LIMITS.size,
+        (value as string | unknown[]).length <= bound,
         'invalid_argument',
-        `chat template: a value longer than ${LIMITS.size}`,
+        `chat template: a value longer than ${bound}`,
       )
     return result
   }
@@ -61,7 +68,7 @@ class BoundedInterpreter extends Interpreter {
 function range(first: number, second?: number, step = 1): number[] {
   const [start, stop] = second === undefined ? [0, first] : [first, second]
   const count = Math.max(0, Math.ceil((stop - start) / step))
-  check(count <= 100_000, 'invalid_argument', `chat template: range() of ${count} items; at most 100000`)
+  check(count <= LIMITS.items, 'invalid_argument', `chat template: range() of ${count} items`)
   return Array.from({ length: count }, (_, i) => start + i * step)
 }
 

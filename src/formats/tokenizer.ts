@@ -244,7 +244,7 @@ function build(file: Json, config: Json, eos: string | undefined): Library {
     const library = new Library(whole, settings)
     const missing = library.encode('').tokens.find((token) => library.token_to_id(token) === undefined)
     if (missing !== undefined) bad(`the post-processor adds '${missing}', which is not in the vocabulary`)
-    const ids = library.encode('a 1.').ids.filter((id) => id !== undefined)
+    const ids = library.encode('a 1.').ids.filter((id) => Number.isInteger(id))
     if (ids.length > 0) library.decode(ids)
     return library
   } catch (error) {
@@ -313,7 +313,7 @@ function makeTokenizer(library: Library, { chunkable, ...facts }: Facts): Tokeni
       for (const piece of pieces)
         for (const id of piece) {
           check(
-            id !== undefined,
+            Number.isInteger(id),
             'invalid_argument',
             'the text holds something outside the vocabulary, and this tokenizer has no unknown token',
           )

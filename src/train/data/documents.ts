@@ -147,11 +147,18 @@ function lineDocument(line: string, template: string, tokenizer: Tokenizer): Tok
     'invalid_format',
     'expected an object with either "text" (a string) or "messages" (an array)',
   )
-  for (const message of messages as Partial<ChatMessage>[])
+  for (const message of messages as Partial<ChatMessage>[]) {
     check(
       typeof message?.role === 'string' && 'content' in message,
       'invalid_format',
       'each message needs a "role" (a string) and a "content"',
     )
+    // A model's own template may know lists of parts or null beside tool calls; the plain one would print anything.
+    check(
+      template !== PLAIN_CHAT_TEMPLATE || typeof message.content === 'string',
+      'invalid_format',
+      'a "content" that is not a string needs a chat template that knows it',
+    )
+  }
   return chatDocument(messages as ChatMessage[], template, tokenizer)
 }
