@@ -7,20 +7,20 @@ import type { ParameterSpec } from './model.ts'
 /** Tensors of a checkpoint, by name. */
 export interface TensorReader {
   names(): readonly string[]
-  info(name: string): { readonly dtype: string; readonly shape: readonly number[] }
+  info(name: string): Promise<{ readonly dtype: string; readonly shape: readonly number[] }>
   read(name: string): Promise<Uint8Array>
 }
 
 const readable: Readonly<Record<string, 'f32' | 'f16' | 'bf16'>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' }
 
-/** Values of one parameter as f32, rows of its sources one after the other, turned to [out, in]. */
-async function readParameter(spec: ParameterSpec, reader: TensorReader, names: ReadonlySet<string>): Promise<Float32Array> {
+/** Values of one parameter as f32: rows of its sources one after the other, turned to [out, in]. */
+export async function readParameter(spec: ParameterSpec, reader: TensorReader, names: ReadonlySet<string>): Promise<Float32Array> {
   const width = spec.shape.length > 1 ? spec.shape[1]! : 1
   const out = new Float32Array(elementCount(spec.shape))
   let row = 0
   for (const source of spec.from) {
     const name = resolveName(source.name, names)
-    const { dtype, shape } = reader.info(name)
+    const { dtype, shape } = await reader.info(name)
     const want = spec.shape.length === 1 ? [source.rows] : spec.transposed ? [width, source.rows] : [source.rows, width]
     check(
       shape.length === want.length && shape.every((d, i) => d === want[i]),

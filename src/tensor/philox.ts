@@ -8,9 +8,12 @@ const M1 = 0xcd9e8d57
 const W0 = 0x9e3779b9
 const W1 = 0xbb67ae85
 
-function mulHiLo(a: number, b: number): [hi: number, lo: number] {
-  const product = BigInt(a) * BigInt(b)
-  return [Number(product >> 32n), Number(product & 0xffffffffn)]
+/** High word of a 32 x 32 bit product, from 16-bit halves (doubles hold every partial sum exactly). */
+function mulHigh(a: number, b: number): number {
+  const [aLow, aHigh, bLow, bHigh] = [a & 0xffff, a >>> 16, b & 0xffff, b >>> 16]
+  const middle = aHigh * bLow + Math.floor((aLow * bLow) / 65536)
+  const carry = aLow * bHigh + (middle % 65536)
+  return aHigh * bHigh + Math.floor(middle / 65536) + Math.floor(carry / 65536)
 }
 
 /** One block: four u32 from a 128-bit counter and a 64-bit key (arrays of u32). */
@@ -18,8 +21,8 @@ export function philox4x32(counter: readonly number[], key: readonly number[]): 
   let [c0, c1, c2, c3] = [counter[0]! >>> 0, counter[1]! >>> 0, counter[2]! >>> 0, counter[3]! >>> 0]
   let [k0, k1] = [key[0]! >>> 0, key[1]! >>> 0]
   for (let round = 0; round < 10; round++) {
-    const [hi0, lo0] = mulHiLo(M0, c0)
-    const [hi1, lo1] = mulHiLo(M1, c2)
+    const [hi0, lo0] = [mulHigh(M0, c0), Math.imul(M0, c0) >>> 0]
+    const [hi1, lo1] = [mulHigh(M1, c2), Math.imul(M1, c2) >>> 0]
     c0 = (hi1 ^ c1 ^ k0) >>> 0
     c1 = lo1
     c2 = (hi0 ^ c3 ^ k1) >>> 0

@@ -7,11 +7,20 @@ import { tensorType } from '../tensor/type.ts'
 
 export interface DifferentiateOptions {
   /** Values (ids in the forward graph) whose gradients start the pass: d(loss)/d(value). */
-  readonly roots: readonly { readonly value: number; /** Input that holds the start gradient; ones without it. */ readonly seed?: string }[]
+  readonly roots: readonly {
+    readonly value: number /** Input that holds the start gradient; ones without it. */
+    readonly seed?: string
+  }[]
   /** Arena whose tensors are parameters; their gradients accumulate in arena `gradients` under the same names. */
   readonly parameters?: 'parameters' | 'weights'
   /** Further values whose gradients are declared as outputs `d.<name>` of the last segment. */
   readonly inputs?: readonly number[]
+  /**
+   * 'layer': keep only what crosses scopes (the residual stream) and run a layer's forward ops again in its
+   * backward pass. Weight gradients then follow their layer directly, in one segment `backward`: kept apart they
+   * would hold on to everything that recomputing frees.
+   */
+  readonly recompute?: 'none' | 'layer'
 }
 
 /**
@@ -22,14 +31,22 @@ export interface DifferentiateOptions {
 export function differentiate(forward: Graph, options: DifferentiateOptions): Graph {
   const map = new Map<number, GraphValue>()
   const graph = rewrite(forward, (node, out, find) => {
-    const made = out.op(node.op, node.attrs, Object.fromEntries(Object.entries(node.inputs).map(([p, id]) => [p, find(id)])))
+    const made = out.op(
+      node.op,
+      node.attrs,
+      Object.fromEntries(Object.entries(node.inputs).map(([p, id]) => [p, find(id)])),
+    )
     for (const [port, id] of Object.entries(node.outputs)) map.set(id, made[port]!)
     for (const id of Object.values(node.inputs)) map.set(id, find(id))
     return made
   })
   const at = (id: number): GraphValue => {
     const value = map.get(id)
-    if (!value) throw new ExactmapError('invalid_argument', `value ${forward.value(id).name} takes no part in the forward graph`)
+    if (!value)
+      throw new ExactmapError(
+        'invalid_argument',
+        `value ${forward.value(id).name} takes no part in the forward graph`,
+      )
     return value
   }
 
@@ -41,24 +58,60 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
   const needs = new Set<number>(options.inputs ?? [])
   for (const value of forward.values) if (isParameter(value.id)) needs.add(value.id)
   for (const node of forward.nodes)
-    if (Object.values(node.inputs).some((id) => needs.has(id))) for (const id of Object.values(node.outputs)) needs.add(id)
+    if (Object.values(node.inputs).some((id) => needs.has(id)))
+      for (const id of Object.values(node.outputs)) needs.add(id)
 
   const gradients = new Map<number, GraphValue>()
-  const inInput = <T>(body: () => T): T => graph.segment('backward_input', body)
-  const inWeight = <T>(body: () => T): T => graph.segment('backward_weight', body)
+  const recompute = options.recompute === 'layer'
+  const inInput = <T>(body: () => T): T => graph.segment(recompute ? 'backward' : 'backward_input', body)
+  const inWeight = <T>(body: () => T): T => graph.segment(recompute ? 'backward' : 'backward_weight', body)
+  const again = new Map<number, GraphValue>()
+  /** The value a gradient of `reader` should read: made again if it comes from the reader's own layer. */
+  const forGradientOf = (reader: GraphNode, id: number): GraphValue => {
+    const { origin } = forward.value(id)
+    if (
+      !recompute ||
+      origin.kind !== 'node' ||
+      reader.scope === '' ||
+      forward.nodes[origin.node]!.scope !== reader.scope
+    )
+      return at(id)
+    const known = again.get(id)
+    if (known) return known
+    const node = forward.nodes[origin.node]!
+    const made = inInput(() =>
+      graph.op(
+        node.op,
+        node.attrs,
+        Object.fromEntries(Object.entries(node.inputs).map(([p, input]) => [p, forGradientOf(node, input)])),
+      ),
+    )
+    for (const [port, output] of Object.entries(node.outputs)) again.set(output, made[port]!)
+    return again.get(id)!
+  }
   inInput(() => {})
   inWeight(() => {})
   for (const { value, seed } of options.roots) {
     const { type } = forward.value(value)
-    check(type.format === 'f32', 'invalid_argument', `a gradient can only start at an f32 value, ${forward.value(value).name} is ${type.format}`)
-    gradients.set(value, seed === undefined ? graph.constant('ones', { shape: type.shape }, type) : graph.input(seed, type))
+    check(
+      type.format === 'f32',
+      'invalid_argument',
+      `a gradient can only start at an f32 value, ${forward.value(value).name} is ${type.format}`,
+    )
+    gradients.set(
+      value,
+      seed === undefined ? graph.constant('ones', { shape: type.shape }, type) : graph.input(seed, type),
+    )
   }
 
   const addParameterGradient = (id: number, rule: GradientRule, context: GradientContext): void => {
     const { name, type } = forward.value(id)
-    const accumulator = gradients.get(id) ?? graph.external('gradients', name, tensorType('f32', ...type.shape))
+    const accumulator =
+      gradients.get(id) ?? graph.external('gradients', name, tensorType('f32', ...type.shape))
     const updated = inWeight(() =>
-      'weight' in rule ? rule.weight(context, accumulator) : graph.op('accumulate', {}, { accumulator, x: rule.input(context) }).y!,
+      'weight' in rule
+        ? rule.weight(context, accumulator)
+        : graph.op('accumulate', {}, { accumulator, x: rule.input(context) }).y!,
     )
     gradients.set(id, updated as GraphValue)
   }
@@ -85,8 +138,9 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
       const context: GradientContext = {
         g: graph,
         attrs: node.attrs,
-        inputs: Object.fromEntries(Object.entries(node.inputs).map(([p, id]) => [p, at(id)])),
-        outputs: Object.fromEntries(Object.entries(node.outputs).map(([p, id]) => [p, at(id)])),
+        // Read lazily: a rule that does not look at a value must not have it kept or made again.
+        inputs: lazily(node.inputs, (id) => forGradientOf(node, id)),
+        outputs: lazily(node.outputs, (id) => forGradientOf(node, id)),
         dOutputs,
       }
       for (const [port, id] of wanted) {
@@ -97,7 +151,7 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
       }
     })
   }
-  graph.segment('backward_weight', () => {
+  inWeight(() => {
     for (const id of options.inputs ?? []) {
       const gradient = gradients.get(id)
       if (gradient) graph.output(`d.${forward.value(id).name}`, gradient)
@@ -106,9 +160,18 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
   return graph
 }
 
+function lazily(ids: Readonly<Record<string, number>>, find: (id: number) => Value): Record<string, Value> {
+  const out = {}
+  for (const [port, id] of Object.entries(ids))
+    Object.defineProperty(out, port, { enumerable: true, get: () => find(id) })
+  return out
+}
+
 function gradientRule(node: GraphNode, port: string): GradientRule | undefined {
   const { gradient } = opContract(node.op)
   if ('none' in gradient && typeof gradient.none === 'string')
-    throw new ExactmapError('unsupported', `${node.op} has no gradient: ${gradient.none}`, { launch: `${node.op}.${node.id}` })
+    throw new ExactmapError('unsupported', `${node.op} has no gradient: ${gradient.none}`, {
+      launch: `${node.op}.${node.id}`,
+    })
   return (gradient as Record<string, GradientRule>)[port]
 }

@@ -1,0 +1,43 @@
+import { InvalidArgumentError } from 'commander'
+
+/** Commander parser for a number within bounds. */
+export const numberIn =
+  (low: number, high: number, whole = false) =>
+  (text: string): number => {
+    const value = Number(text)
+    if (text.trim() === '' || !Number.isFinite(value) || value < low || value > high || (whole && !Number.isInteger(value)))
+      throw new InvalidArgumentError(`expected a ${whole ? 'whole ' : ''}number from ${low} to ${high}, got '${text}'.`)
+    return value
+  }
+
+/** A line on stderr that is redrawn in place on a terminal, and only now and then in a log. */
+export class ProgressLine {
+  private last = 0
+  private drawn = false
+
+  /** Shows `text`; at most ten times a second on a terminal, every ten seconds elsewhere. */
+  show(text: string, force = false): void {
+    const now = Date.now()
+    if (!force && now - this.last < (process.stderr.isTTY ? 100 : 10_000)) return
+    this.last = now
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`)
+    else process.stderr.write(`${text}\n`)
+    this.drawn = true
+  }
+
+  /** Removes the line from a terminal. */
+  clear(): void {
+    if (this.drawn && process.stderr.isTTY) process.stderr.write('\r\x1b[K')
+    this.drawn = false
+  }
+}
+
+/** 12,345,678 */
+export const grouped = (n: number): string => String(Math.round(n)).replace(/\B(?=(\d{3})+$)/g, ',')
+
+/** 1 h 02 min, 3 min 20 s, 12 s */
+export function duration(seconds: number): string {
+  const s = Math.max(0, Math.round(seconds))
+  if (s >= 3600) return `${Math.floor(s / 3600)} h ${String(Math.floor((s % 3600) / 60)).padStart(2, '0')} min`
+  return s >= 60 ? `${Math.floor(s / 60)} min ${String(s % 60).padStart(2, '0')} s` : `${s} s`
+}

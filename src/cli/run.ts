@@ -1,0 +1,82 @@
+import { join } from 'node:path'
+import { Command, Option } from 'commander'
+import { packageRoot } from '../../backends/webgpu/node/library.ts'
+import { loadModel } from '../engine/load.ts'
+import { deviceNames, open } from '../open.ts'
+import { grouped, numberIn, ProgressLine } from './options.ts'
+
+/** Folder of the model that comes with the package. */
+export const bundledModel = (): string => join(packageRoot(), 'assets', 'shakespeare')
+
+const examplePrompt = 'ROMEO:\n'
+
+export function runCommand(): Command {
+  return new Command('run')
+    .description('continue a prompt with a model, as text on stdout; figures follow on stderr')
+    .argument('[model]', 'a Hugging Face model folder (default: the model that comes with exactmap)')
+    .option('-p, --prompt <text>', `text to continue (default for the bundled model: ${JSON.stringify(examplePrompt)})`)
+    .addOption(new Option('-n, --max-tokens <n>', 'new tokens at most').default(200).argParser(numberIn(1, 1 << 24, true)))
+    .addOption(new Option('-t, --temperature <x>', '0: always the most probable token').default(0.8).argParser(numberIn(0, 100)))
+    .addOption(new Option('--top-k <k>', 'sample from the k most probable; 0: off').default(0).argParser(numberIn(0, 2 ** 24, true)))
+    .addOption(new Option('--top-p <p>', 'sample from the smallest set reaching p; 1: off').default(0.95).argParser(numberIn(0.0001, 1)))
+    .addOption(new Option('--min-p <p>', 'drop tokens below p times the best; 0: off').default(0).argParser(numberIn(0, 1)))
+    .addOption(new Option('--repetition-penalty <x>', '1: off').default(1).argParser(numberIn(0.01, 100)))
+    .addOption(new Option('-s, --seed <n>', 'seed of the sampling').default(1).argParser(numberIn(0, Number.MAX_SAFE_INTEGER, true)))
+    .addOption(new Option('-c, --context <n>', 'longest sequence in tokens').argParser(numberIn(2, 1 << 24, true)))
+    .addOption(new Option('--weights <format>', 'storage of weight matrices').choices(['f32', 'f16', 'bf16', 'q8_0', 'q4_0']).default('f16'))
+    .addOption(new Option('--kv <format>', 'storage of the KV cache').choices(['f32', 'f16']).default('f16'))
+    .addOption(new Option('--backend <name>', 'where it runs').choices([...deviceNames]).default('auto'))
+    .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--json', 'print one JSON object at the end instead of streaming text')
+    .action(async (path: string | undefined, o) => {
+      const started = performance.now()
+      const progress = new ProgressLine()
+      const device = await open(o.backend, o.driver ? { driver: o.driver } : {})
+      const model = await loadModel(path ?? bundledModel(), {
+        device,
+        ...(o.context === undefined ? {} : { context: o.context }),
+        weights: o.weights,
+        kv: o.kv,
+        onProgress: (what, done, total) => progress.show(`${what} ${Math.round((100 * done) / total)} %`),
+      })
+      progress.clear()
+      const prompt: string = o.prompt ?? (path === undefined ? examplePrompt : '')
+      const { temperature, topK, topP, minP, repetitionPenalty, seed, maxTokens } = o
+      const promptTokens = model.tokenizer.encode(prompt).length
+      const times: number[] = []
+      let text = ''
+      if (!o.json) process.stdout.write(prompt)
+      const stream = model.generate(prompt, { temperature, topK, topP, minP, repetitionPenalty, seed, maxTokens, onToken: () => times.push(performance.now()) })
+      for await (const piece of stream) {
+        text += piece
+        if (!o.json) process.stdout.write(piece)
+      }
+      const seconds = times.length > 1 ? (times.at(-1)! - times[0]!) / 1000 : 0
+      const report = {
+        device: device.info.device,
+        driver: device.info.driver,
+        backend: device.info.backend,
+        promptTokens,
+        tokens: times.length,
+        firstTokenSeconds: times.length > 0 ? (times[0]! - started) / 1000 : null,
+        tokensPerSecond: seconds > 0 ? (times.length - 1) / seconds : null,
+        arenas: Object.fromEntries(model.program.arenas.map((a) => [a.kind, a.bytes])),
+        totalBytes: model.program.arenas.reduce((sum, a) => sum + a.bytes, 0),
+      }
+      if (o.json) process.stdout.write(`${JSON.stringify({ prompt, text, ...report })}\n`)
+      else {
+        process.stdout.write('\n')
+        const lines = [
+          '',
+          `${report.tokens} tokens, ${report.tokensPerSecond?.toFixed(1) ?? '-'} tokens/s, first token after ${report.firstTokenSeconds?.toFixed(2) ?? '-'} s (opening, compiling and loading included)`,
+          `device   ${report.device}`,
+          `driver   ${report.driver}`,
+          ...Object.entries(report.arenas).map(([kind, bytes]) => `${kind.padEnd(12)} ${grouped(bytes).padStart(14)} bytes`),
+          `${'total'.padEnd(12)} ${grouped(report.totalBytes).padStart(14)} bytes`,
+        ]
+        process.stderr.write(`${lines.join('\n')}\n`)
+      }
+      await model.destroy()
+      device.destroy()
+    })
+}

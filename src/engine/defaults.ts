@@ -1,0 +1,33 @@
+import { check } from '../errors.ts'
+import type { ModelShape } from '../models/model.ts'
+import type { InferenceSpec } from './inference_graph.ts'
+
+/** What a user may choose of an inference program; the rest follows from the model. */
+export interface InferenceOptions {
+  /** Longest sequence in tokens; default the model's own, at most 2,048. */
+  readonly context?: number
+  /** Sequences that decode together; default 1. */
+  readonly batch?: number
+  /** Storage of weight matrices; default f16. */
+  readonly weights?: InferenceSpec['weights']
+  /** Storage of the KV cache; default f16. */
+  readonly kv?: InferenceSpec['kv']
+  /** Declare the logits as outputs. */
+  readonly logits?: boolean
+}
+
+const BUCKETS = [16, 64, 256]
+
+export function inferenceSpec(config: ModelShape, options: InferenceOptions = {}): InferenceSpec {
+  const { context = Math.min(config.context, 2048), batch = 1, weights = 'f16', kv = 'f16', logits = false } = options
+  check(
+    Number.isInteger(context) && context > 1 && context <= config.context,
+    'invalid_argument',
+    `context must be between 2 and the model's ${config.context} tokens, got ${context}`,
+  )
+  check(Number.isInteger(batch) && batch > 0 && batch <= 4096, 'invalid_argument', `batch must be between 1 and 4096, got ${batch}`)
+  // Buckets up to the first that holds the whole context.
+  const enough = BUCKETS.findIndex((b) => b >= context)
+  const prefill = enough < 0 ? BUCKETS : BUCKETS.slice(0, enough + 1)
+  return { context, batch, prefill, weights, kv, logits }
+}
