@@ -108,7 +108,7 @@ fi
 rm -rf "$XDG_CACHE_HOME"
 pids=()
 for i in 1 2 3 4; do
-  EXACTMAP_DRIVER=swiftshader node $doctor doctor --probe swiftshader >"$work/probe$i" 2>/dev/null &
+  node $doctor doctor --probe swiftshader >"$work/probe$i" 2>/dev/null &
   pids+=($!)
 done
 for pid in "${pids[@]}"; do wait "$pid"; done

@@ -82,7 +82,9 @@ async function examine(): Promise<DoctorReport> {
 /** Opens one driver and computes with it, in this process. */
 async function probe(driver: string): Promise<DriverReport> {
   try {
-    const { adapter, choice } = await openAdapter({ driver })
+    // Through the variable, as a user would ask for it: the report then gives that as the reason.
+    process.env.EXACTMAP_DRIVER = driver
+    const { adapter, choice } = await openAdapter()
     const { subgroupMinSize: min, subgroupMaxSize: max } = adapter.info
     return {
       driver,
@@ -104,7 +106,6 @@ function inOwnProcess(driver: string): Promise<DriverReport> {
   return new Promise((resolve) => {
     const failed = (problem: string) => resolve({ driver, works: false, problem })
     const child = spawn(process.execPath, args, {
-      env: { ...process.env, EXACTMAP_DRIVER: driver },
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: TIMEOUT_MS,
       killSignal: 'SIGKILL',

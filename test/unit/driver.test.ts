@@ -62,9 +62,11 @@ describe('driver order', () => {
     await expect(openAdapter({ driver: 'turbo' })).rejects.toMatchObject({ code: 'invalid_argument' })
   })
 
-  test('EXACTMAP_DRIVER goes before the option', async () => {
+  test('EXACTMAP_DRIVER decides where the caller does not', async () => {
     vi.stubEnv('EXACTMAP_DRIVER', 'turbo')
+    await expect(openAdapter()).rejects.toThrow(/EXACTMAP_DRIVER.*'turbo'/)
     await expect(openAdapter({ driver: 'auto' })).rejects.toThrow(/EXACTMAP_DRIVER.*'turbo'/)
+    await expect(openAdapter({ driver: 'nitro' })).rejects.toThrow(/expected driver.*'nitro'/)
   })
 })
 

@@ -53,20 +53,22 @@ export function driverOrder(platform: string, arch: string): readonly DriverKind
  *
  * On Linux a real GPU is taken, else the system's Mesa lavapipe if Dawn accepts it (Mesa 23 or newer), else
  * SwiftShader from npm, which needs neither root nor a system Vulkan library. A driver that crashes the process
- * takes it along; `exactmap doctor` tries each in a process of its own. Cost: 20 to 40 ms with lavapipe or
- * SwiftShader, 250 ms more once per user to unpack SwiftShader.
+ * takes it along; `exactmap doctor` tries each in a process of its own. Cost: tens of milliseconds (25 with lavapipe,
+ * 15 with SwiftShader, on two idle cores), and once per user some 150 more to unpack SwiftShader.
  *
- * @param options.driver `auto` (default), `gpu`, `lavapipe`, `swiftshader` or `native`, as far as the platform has
- *   it; the environment variable EXACTMAP_DRIVER goes before it
+ * @param options.driver `gpu`, `lavapipe`, `swiftshader` or `native`, as far as the platform has it; without it or
+ *   with `auto` the environment variable EXACTMAP_DRIVER decides, and without that the order above
  * @throws invalid_argument for a name the platform does not have, no_device when no driver gives an adapter
  */
 export async function openAdapter(options: { driver?: string } = {}): Promise<OpenedAdapter> {
-  const asked = process.env.EXACTMAP_DRIVER || options.driver || 'auto'
+  const named = options.driver !== undefined && options.driver !== 'auto'
+  const asked = named ? options.driver! : process.env.EXACTMAP_DRIVER || 'auto'
+  const asker = named ? 'driver' : 'EXACTMAP_DRIVER'
   const order = driverOrder(process.platform, process.arch)
   check(
     asked === 'auto' || order.some((name) => name === asked),
     'invalid_argument',
-    `expected ${process.env.EXACTMAP_DRIVER ? 'EXACTMAP_DRIVER' : 'driver'} to be auto, ${order.join(', ')} on ${process.platform}-${process.arch}, got '${asked}'`,
+    `expected ${asker} to be auto, ${order.join(', ')} on ${process.platform}-${process.arch}, got '${asked}'`,
   )
   const candidates = asked === 'auto' ? order : order.filter((name) => name === asked)
   const find = driverFinder()
@@ -83,7 +85,7 @@ export async function openAdapter(options: { driver?: string } = {}): Promise<Op
         kind: name,
         deviceName: info.device,
         driverDescription: description,
-        reason: reason(name, asked, tried),
+        reason: asked === 'auto' ? reason(name, tried) : `${asker} asks for ${asked}`,
         tried,
         ...(faster ? { faster } : {}),
       }
@@ -95,9 +97,7 @@ export async function openAdapter(options: { driver?: string } = {}): Promise<Op
   throw new ExactmapError('no_device', `expected a WebGPU driver, but ${results}. ${remedy(asked)}`)
 }
 
-function reason(name: DriverKind, asked: string, tried: readonly DriverAttempt[]): string {
-  if (asked !== 'auto')
-    return `${process.env.EXACTMAP_DRIVER ? 'EXACTMAP_DRIVER' : 'the caller'} asked for ${asked}`
+function reason(name: DriverKind, tried: readonly DriverAttempt[]): string {
   if (name === 'native') return `${process.platform} has its own driver`
   const before = tried.slice(0, -1).map((t) => `${t.name} is ${t.result}`)
   return before.length === 0 ? 'a real GPU goes first' : `${before.join(' and ')}; ${name} is next`
