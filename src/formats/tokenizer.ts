@@ -288,9 +288,10 @@ interface Facts extends Pick<Tokenizer, 'vocabSize' | 'bos' | 'eos' | 'specialId
 
 function makeTokenizer(library: Library, { chunkable, ...facts }: Facts): Tokenizer {
   const addsNothing = library.encode('').ids.length === 0
-  const encodePiece = (text: string, special: boolean): number[] => {
+  const encodePiece = (text: string, special: boolean): Uint32Array => {
+    let ids: (number | null | undefined)[]
     try {
-      return library.encode(text, { add_special_tokens: special }).ids
+      ids = library.encode(text, { add_special_tokens: special }).ids
     } catch (error) {
       throw new ExactmapError(
         'invalid_argument',
@@ -299,26 +300,26 @@ function makeTokenizer(library: Library, { chunkable, ...facts }: Facts): Tokeni
         { cause: error },
       )
     }
+    check(
+      ids.every((id) => Number.isInteger(id)),
+      'invalid_argument',
+      'the text holds something outside the vocabulary, and this tokenizer has no unknown token',
+    )
+    return Uint32Array.from(ids as number[])
   }
   return {
     ...facts,
     encode(text, { special = true } = {}) {
       const wellFormed = text.replace(/\p{Surrogate}/gu, '\ufffd')
       const cut = chunkable && (!special || addsNothing)
-      const pieces = cut
-        ? [...chunks(wellFormed)].map((c) => encodePiece(c, special))
-        : [encodePiece(wellFormed, special)]
+      if (!cut) return encodePiece(wellFormed, special)
+      const pieces = Array.from(chunks(wellFormed), (piece) => encodePiece(piece, special))
       const ids = new Uint32Array(pieces.reduce((sum, piece) => sum + piece.length, 0))
       let at = 0
-      for (const piece of pieces)
-        for (const id of piece) {
-          check(
-            Number.isInteger(id),
-            'invalid_argument',
-            'the text holds something outside the vocabulary, and this tokenizer has no unknown token',
-          )
-          ids[at++] = id
-        }
+      for (const piece of pieces) {
+        ids.set(piece, at)
+        at += piece.length
+      }
       return ids
     },
     decode(ids, { special = false } = {}) {
