@@ -1,0 +1,16 @@
+// accumulate: accumulator += x in place, one pack per invocation.
+//
+// Bytes: 12 per element; flops: 1. Memory bandwidth is the limit.
+const PACKS: u32 = 16u;
+const GRID_X: u32 = 65535u;
+const WORKGROUP: u32 = 64u;
+
+@group(0) @binding(0) var<storage, read_write> accumulator: array<Pack>;
+@group(0) @binding(1) var<storage, read_write> x: array<Pack>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = (group.x + group.y * GRID_X) * WORKGROUP + lane;
+  if (i >= PACKS) { return; }
+  accumulator[i] += x[i];
+}
