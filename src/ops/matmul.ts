@@ -1,13 +1,36 @@
 import { z } from 'zod'
-import { check } from '../errors.ts'
+import { check, ExactmapError } from '../errors.ts'
 import { weightFormats } from '../tensor/format.ts'
 import { lastDim, rowCount, sameShape, tensorType } from '../tensor/type.ts'
-import { normal } from './cases.ts'
-import { defineOp } from './contract.ts'
-import { EPS_F32, rowNorms } from './tolerance.ts'
+import { normal, uniform, values } from './cases.ts'
+import { defineOp, type GradientContext } from './contract.ts'
+import { EPS_F32, rowNorms, TINY_F32 } from './tolerance.ts'
+
+type MatmulAttributes = { activation: 'none' | 'gelu_tanh' | 'silu' }
+
+const none: MatmulAttributes = { activation: 'none' }
+
+function activate(activation: MatmulAttributes['activation'], v: number): number {
+  if (activation === 'silu') return v / (1 + Math.exp(-v))
+  // 1 + tanh(u) = 2 / (1 + e^-2u)
+  if (activation === 'gelu_tanh') return v / (1 + Math.exp(-gateArgument(v)))
+  return v
+}
+
+/** 2u of the tanh form of gelu. */
+const gateArgument = (v: number): number => 2 * Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)
+
+/** Gradients are taken of the graph before fusion, where activations are ops of their own. */
+function plain({ attrs }: GradientContext<MatmulAttributes>): void {
+  if (attrs.activation !== 'none')
+    throw new ExactmapError(
+      'unsupported',
+      `matmul: a fused activation (${attrs.activation}) has no gradient; differentiate the graph before fusing it, with ${attrs.activation} as its own op`,
+    )
+}
 
 /** y = activation(x w^T + bias) + residual, weights as models store them: row-major [out, in]. */
-export const matmul = defineOp<{ activation: 'none' | 'gelu_tanh' | 'silu' }>({
+export const matmul = defineOp<MatmulAttributes>({
   name: 'matmul',
   summary: 'y[t,n] = activation(sum_k x[t,k] * w[n,k] + bias[n]) + residual[t,n]',
   inputs: {
@@ -19,35 +42,195 @@ export const matmul = defineOp<{ activation: 'none' | 'gelu_tanh' | 'silu' }>({
   outputs: { y: { doc: '[..., N]', formats: ['f32'] } },
   attributes: z.strictObject({ activation: z.enum(['none', 'gelu_tanh', 'silu']).default('none') }),
   infer(_attrs, { x, w, bias, residual }) {
-    check(w!.shape.length === 2 && w!.shape[1] === lastDim(x!.shape), 'invalid_shape', () => `matmul: x [${x!.shape}] needs w [N, ${lastDim(x!.shape)}], got [${w!.shape}]`)
-    const shape = [...x!.shape.slice(0, -1), w!.shape[0]!]
-    check(!bias || sameShape(bias.shape, [w!.shape[0]!]), 'invalid_shape', () => `matmul: bias must be [${w!.shape[0]}], got [${bias!.shape}]`)
-    check(!residual || sameShape(residual.shape, shape), 'invalid_shape', () => `matmul: residual must be [${shape}], got [${residual!.shape}]`)
+    const depth = lastDim(x!.shape)
+    check(
+      w!.shape.length === 2 && w!.shape[1] === depth,
+      'invalid_shape',
+      () => `matmul: x [${x!.shape}] needs w [N, ${depth}], got [${w!.shape}]`,
+    )
+    const width = w!.shape[0]!
+    const shape = [...x!.shape.slice(0, -1), width]
+    check(
+      !bias || sameShape(bias.shape, [width]),
+      'invalid_shape',
+      () => `matmul: bias must be [${width}], got [${bias!.shape}]`,
+    )
+    check(
+      !residual || sameShape(residual.shape, shape),
+      'invalid_shape',
+      () => `matmul: residual must be [${shape}], got [${residual!.shape}]`,
+    )
     return { y: tensorType('f32', ...shape) }
   },
-  gradient: { none: 'being written' },
+  gradient: {
+    x: {
+      input: (context) => {
+        plain(context)
+        const { g, inputs, dOutputs } = context
+        return g.op('matmul_backward_input', {}, { dy: dOutputs.y, w: inputs.w }).dx!
+      },
+    },
+    w: {
+      weight: (context, accumulator) => {
+        plain(context)
+        const { g, inputs, dOutputs } = context
+        return g.op('matmul_backward_weight', {}, { accumulator, dy: dOutputs.y, x: inputs.x }).dw!
+      },
+    },
+    bias: {
+      weight: (context, accumulator) => {
+        plain(context)
+        return context.g.op('bias_backward', {}, { accumulator, dy: context.dOutputs.y }).dbias!
+      },
+    },
+    residual: { input: ({ dOutputs }) => dOutputs.y! },
+  },
   reference({ inputs, attrs }, { x, w, bias, residual }) {
-    const k = lastDim(inputs.x!.shape)
-    const n = inputs.w!.shape[0]!
-    const y = new Float64Array(rowCount(inputs.x!.shape) * n)
+    const depth = lastDim(inputs.x!.shape)
+    const width = inputs.w!.shape[0]!
+    const y = new Float64Array(rowCount(inputs.x!.shape) * width)
     for (let i = 0; i < y.length; i++) {
-      const row = Math.floor(i / n)
-      const col = i % n
+      const row = Math.floor(i / width)
+      const column = i % width
       let sum = 0
-      for (let j = 0; j < k; j++) sum += x![row * k + j]! * w![col * k + j]!
-      if (bias) sum += bias[col]!
-      if (attrs.activation === 'silu') sum = sum / (1 + Math.exp(-sum))
-      y[i] = residual ? sum + residual[i]! : sum
+      for (let k = 0; k < depth; k++) sum += x![row * depth + k]! * w![column * depth + k]!
+      y[i] = activate(attrs.activation, sum + (bias?.[column] ?? 0)) + (residual?.[i] ?? 0)
     }
     return { y }
   },
-  tolerance({ inputs }, { x, w }) {
-    const k = lastDim(inputs.x!.shape)
-    const n = inputs.w!.shape[0]!
-    const xs = rowNorms(x!, k)
-    const ws = rowNorms(w!, k)
-    return { y: (i) => (k + 4) * EPS_F32 * xs[Math.floor(i / n)]! * ws[i % n]! + 1e-30 }
+  // The sum v: K products and the bias. Activations v * sigmoid(a) pass on at most 1.13 of its error and add, in
+  // ulp of the result: exp 3 + 2|a|, its rounded argument at most 6|a| (each weighted by 1 - sigmoid, below 1),
+  // a sum, a division (2.5) and a product. The kernels cap e^-a at e^87: an error of |v| 2^-125. Then one addition.
+  tolerance({ inputs, attrs }, { x, w, bias, residual }, { y }) {
+    const depth = lastDim(inputs.x!.shape)
+    const width = inputs.w!.shape[0]!
+    const xs = rowNorms(x!, depth)
+    const ws = rowNorms(w!, depth)
+    return {
+      y: (i) => {
+        const b = Math.abs(bias?.[i % width] ?? 0)
+        const r = residual?.[i] ?? 0
+        const magnitude = xs[Math.floor(i / width)]! * ws[i % width]! + b
+        const sum = (depth + 3) * EPS_F32 * magnitude + TINY_F32 * depth
+        const rounding = EPS_F32 * (Math.abs(y![i]!) + Math.abs(r))
+        if (attrs.activation === 'none') return sum + rounding
+        const value = Math.abs(y![i]! - r)
+        // |a| at the largest |v| the result allows: outside [-12, 12] sigmoid is 0 or 1 far below an ulp.
+        const a = Math.abs(attrs.activation === 'silu' ? 12 : gateArgument(Math.min(4, magnitude)))
+        return 1.13 * sum + value * (10 + 8 * a) * 2 * EPS_F32 + magnitude * 2 ** -125 + rounding
+      },
+    }
   },
   flops: ({ inputs }) => 2 * rowCount(inputs.x!.shape) * lastDim(inputs.x!.shape) * inputs.w!.shape[0]!,
-  cases: [{ name: 'one', attrs: { activation: 'none' }, inputs: { x: normal([1, 1]), w: normal([1, 1]) } }],
+  cases: [
+    { name: 'one', attrs: none, inputs: { x: normal([1, 1]), w: normal([1, 1]) } },
+    {
+      name: 'one_row_prime',
+      attrs: none,
+      inputs: { x: normal([1, 7]), w: normal([11, 7]), bias: normal([11]) },
+    },
+    {
+      name: 'scalar_bias_residual',
+      attrs: none,
+      inputs: { x: normal([5, 13]), w: normal([7, 13]), bias: normal([7]), residual: normal([5, 7]) },
+    },
+    { name: 'scalar_past_tile', attrs: none, inputs: { x: normal([9, 37]), w: normal([67, 37]) } },
+    {
+      name: 'scalar_f16_odd_rows',
+      attrs: { activation: 'silu' },
+      inputs: { x: normal([3, 61]), w: normal([17, 61], 0.2, 'f16'), bias: normal([17], 1, 'bf16') },
+    },
+    {
+      name: 'scalar_bf16_odd_rows',
+      attrs: none,
+      inputs: { x: normal([6, 51]), w: normal([13, 51], 1, 'bf16') },
+    },
+    // One row
+    {
+      name: 'vector_small',
+      attrs: none,
+      inputs: { x: normal([1, 12]), w: normal([9, 12]), bias: normal([9]) },
+    },
+    {
+      name: 'vector_f32',
+      attrs: { activation: 'gelu_tanh' },
+      inputs: {
+        x: normal([1, 192]),
+        w: normal([37, 192], 0.1),
+        bias: normal([37]),
+        residual: normal([1, 37]),
+      },
+    },
+    { name: 'vector_many_outputs', attrs: none, inputs: { x: normal([1, 32]), w: normal([1027, 32]) } },
+    {
+      name: 'vector_f16',
+      attrs: { activation: 'silu' },
+      inputs: { x: normal([1, 256]), w: normal([21, 256], 0.1, 'f16'), bias: normal([21], 1, 'f16') },
+    },
+    {
+      name: 'vector_f16_half_chunk',
+      attrs: none,
+      inputs: { x: normal([1, 60]), w: normal([13, 60], 1, 'f16') },
+    },
+    {
+      name: 'vector_f16_subnormal',
+      attrs: none,
+      inputs: { x: normal([1, 128]), w: normal([9, 128], 2e-6, 'f16') },
+    },
+    { name: 'vector_bf16', attrs: none, inputs: { x: normal([1, 264]), w: normal([10, 264], 1, 'bf16') } },
+    { name: 'vector_q8_0', attrs: none, inputs: { x: normal([1, 1056]), w: normal([6, 1056], 1, 'q8_0') } },
+    {
+      name: 'vector_q8_0_short',
+      attrs: none,
+      inputs: { x: normal([1, 32]), w: normal([19, 32], 1, 'q8_0') },
+    },
+    {
+      name: 'vector_q4_0',
+      attrs: none,
+      inputs: { x: normal([1, 2080]), w: normal([5, 2080], 1, 'q4_0'), residual: normal([1, 5]) },
+    },
+    { name: 'vector_q4_0_short', attrs: none, inputs: { x: normal([1, 96]), w: normal([7, 96], 1, 'q4_0') } },
+    // Two rows and more
+    {
+      name: 'tile_small',
+      attrs: none,
+      inputs: { x: normal([2, 3, 8]), w: normal([9, 8]), bias: normal([9]), residual: normal([2, 3, 9]) },
+    },
+    { name: 'tile_two_rows', attrs: none, inputs: { x: normal([2, 64]), w: normal([33, 64]) } },
+    {
+      name: 'tile_past_edges',
+      attrs: { activation: 'gelu_tanh' },
+      inputs: {
+        x: normal([17, 68]),
+        w: normal([131, 68], 0.2),
+        bias: normal([131]),
+        residual: normal([17, 131]),
+      },
+    },
+    { name: 'tile_full', attrs: none, inputs: { x: normal([64, 128]), w: normal([128, 128]) } },
+    {
+      name: 'tile_f16',
+      attrs: { activation: 'silu' },
+      inputs: { x: normal([19, 52]), w: normal([67, 52], 0.2, 'f16'), bias: normal([67]) },
+    },
+    { name: 'tile_bf16', attrs: none, inputs: { x: normal([35, 192]), w: normal([65, 192], 1, 'bf16') } },
+    {
+      name: 'tile_q8_0',
+      attrs: none,
+      inputs: { x: normal([7, 96]), w: normal([65, 96], 1, 'q8_0'), residual: normal([7, 65]) },
+    },
+    { name: 'tile_q4_0', attrs: none, inputs: { x: normal([18, 160]), w: normal([37, 160], 1, 'q4_0') } },
+    { name: 'large_magnitude', attrs: none, inputs: { x: normal([5, 128], 1e6), w: normal([40, 128], 1e6) } },
+    {
+      name: 'activation_saturated',
+      attrs: { activation: 'gelu_tanh' },
+      inputs: { x: normal([4, 128], 30), w: normal([16, 128], 30) },
+    },
+    {
+      name: 'silu_saturated',
+      attrs: { activation: 'silu' },
+      inputs: { x: uniform([4, 128], 0, 10), w: normal([16, 128], 10) },
+    },
+    { name: 'zeros', attrs: none, inputs: { x: values([3, 32], [0]), w: values([16, 32], [0], 'q4_0') } },
+  ],
 })

@@ -1,0 +1,182 @@
+import type { OpCall } from '../../../src/ops/contract.ts'
+import { lastDim, rowCount } from '../../../src/tensor/type.ts'
+import type { LaunchPlan } from '../../backend.ts'
+import { foldGrid, type KernelRule, type WebGpuTraits } from './rule.ts'
+import { type WeightPart, weightModules, weightParts } from './weight_parts.ts'
+
+/** Weights (of four) in one 16-byte load. */
+const chunks: Readonly<Record<string, number>> = { f32: 1, f16: 2, bf16: 2, q8_0: 4, q4_0: 8 }
+const WORKGROUP = 64
+
+type Part = Omit<LaunchPlan, 'bindings'>
+
+/**
+ * One row: matmul_vector. More: matmul_tile. Rows that are not a multiple of four elements: matmul_scalar.
+ * A weight larger than a binding takes a launch per part of its rows, each writing its columns of y.
+ */
+export const matmul: KernelRule = (call, traits) => {
+  const parts = weightParts(call.inputs.w!, traits.limits)
+  if (typeof parts === 'string') return { unsupported: `matmul: w does not fit: ${parts}` }
+  const depth = lastDim(call.inputs.x!.shape)
+  const choose = depth % 4 !== 0 ? scalar : rowCount(call.inputs.x!.shape) === 1 ? vector : tile
+  return {
+    launches: parts.map((part) => {
+      const { modules, constants, bindings } = epilogue(call, part)
+      const plan = choose(call, traits, part, bindings.length)
+      return {
+        ...plan,
+        modules: [...plan.modules, ...modules],
+        constants: { ...plan.constants, ...constants },
+        bindings: part.scales ? [...bindings, { port: 'w', access: 'read', ...part.scales }] : bindings,
+      }
+    }),
+  }
+}
+
+/** Bindings of the call (without split scales), and the hooks after the sum. */
+function epilogue({ attrs, inputs }: OpCall, part: WeightPart): Omit<LaunchPlan, 'variant' | 'workgroups'> {
+  const bindings: LaunchPlan['bindings'][number][] = [
+    { port: 'x', access: 'read' },
+    { port: 'w', access: 'read', ...part.range },
+    { port: 'y', access: 'write' },
+  ]
+  const constants: Record<string, number> = {}
+  const modules = [`lib/bias_${inputs.bias?.format ?? 'none'}`, `lib/activate_${attrs.activation}`]
+  if (attrs.activation !== 'none') modules.push('lib/activation')
+  modules.push(inputs.residual ? 'lib/residual_f32' : 'lib/residual_none')
+  if (inputs.bias) constants.BIAS_BINDING = bindings.push({ port: 'bias', access: 'read' }) - 1
+  if (inputs.residual) constants.RESIDUAL_BINDING = bindings.push({ port: 'residual', access: 'read' }) - 1
+  return { modules, constants, bindings }
+}
+
+function vector(
+  { inputs }: OpCall,
+  { features, subgroupSize }: WebGpuTraits,
+  part: WeightPart,
+  binding: number,
+): Part {
+  const { format, shape } = inputs.w!
+  const lanes = features.has('subgroups') ? subgroupSize : WORKGROUP
+  const depth4 = shape[1]! / 4
+  // Wide chunks where a row has them for at least half of the lanes.
+  const wide = chunks[format]!
+  const chunk = depth4 % wide === 0 && depth4 / wide >= lanes / 2 ? wide : 1
+  const weight = weightModules(
+    chunk > 1 ? `lib/chunk_${format}` : `lib/weight_${format}`,
+    inputs.w!,
+    part,
+    binding,
+  )
+  const columns = part.rows >= 1024 ? 8 : 4
+  const { workgroups, gridX } = foldGrid(Math.ceil(part.rows / columns))
+  return {
+    variant: `matmul_vector_${format}`,
+    modules: [
+      'matmul_vector',
+      ...weight.modules,
+      ...(chunk > 1 ? [] : ['lib/chunk_4']),
+      features.has('subgroups') ? 'lib/reduce_subgroup' : 'lib/reduce_tree',
+    ],
+    constants: {
+      ...weight.constants,
+      ROW_CHUNKS: depth4 / chunk,
+      COLUMNS: part.rows,
+      FIRST_COLUMN: part.first,
+      TILE_COLUMNS: columns,
+      WORKGROUP: lanes,
+      GRID_X: gridX,
+    },
+    workgroups,
+  }
+}
+
+function tile(
+  call: OpCall,
+  { features, subgroupSize }: WebGpuTraits,
+  part: WeightPart,
+  binding: number,
+): Part {
+  const { format, shape } = call.inputs.w!
+  const rows = rowCount(call.inputs.x!.shape)
+  const subgroups = features.has('subgroups')
+  const lanes = subgroups ? subgroupSize : WORKGROUP
+  const weight = weightModules(`lib/weight_${format}`, call.inputs.w!, part, binding)
+  const [tileRows, tileColumns] = subgroups ? [Math.min(rows, 16), 4] : [Math.min(rows, 8), 2]
+  const across = Math.ceil(part.rows / (lanes * tileColumns))
+  const tiles = across * Math.ceil(rows / tileRows)
+  const { workgroups, gridX } = foldGrid(tiles)
+  return {
+    variant: `matmul_tile_${format}`,
+    modules: ['matmul_tile', subgroups ? 'lib/rows_subgroup' : 'lib/rows_uniform', ...weight.modules],
+    constants: {
+      ...weight.constants,
+      ROWS: rows,
+      ROW_WIDTH4: shape[1]! / 4,
+      COLUMNS: part.rows,
+      Y_WIDTH: shape[0]!,
+      FIRST_COLUMN: part.first,
+      TILE_ROWS: tileRows,
+      TILE_COLUMNS: tileColumns,
+      LANES: lanes,
+      TILES_X: across,
+      TILES: tiles,
+      GRID_X: gridX,
+    },
+    workgroups,
+  }
+}
+
+function scalar({ inputs }: OpCall, _traits: WebGpuTraits, part: WeightPart): Part {
+  const [width, depth] = inputs.w!.shape as readonly [number, number]
+  return scalarMatmul({
+    format: inputs.w!.format,
+    rows: rowCount(inputs.x!.shape),
+    columns: part.rows,
+    depth,
+    a: { row: depth, depth: 1, first: 0 },
+    b: { column: depth, depth: 1 },
+    width,
+    firstColumn: part.first,
+    accumulate: false,
+  })
+}
+
+/** matmul_scalar for any strides, in elements; the epilogue's modules are added by the caller. */
+export function scalarMatmul(of: {
+  readonly format: string
+  readonly rows: number
+  readonly columns: number
+  readonly depth: number
+  readonly a: { readonly row: number; readonly depth: number; readonly first: number }
+  readonly b: { readonly column: number; readonly depth: number }
+  readonly width: number
+  readonly firstColumn: number
+  readonly accumulate: boolean
+}): Part {
+  const tileRows = Math.min(of.rows, 4)
+  const across = Math.ceil(of.columns / WORKGROUP)
+  const tiles = across * Math.ceil(of.rows / tileRows)
+  const { workgroups, gridX } = foldGrid(tiles)
+  return {
+    variant: 'matmul_scalar',
+    modules: ['matmul_scalar', `lib/vector_${of.format}`],
+    constants: {
+      ROWS: of.rows,
+      COLUMNS: of.columns,
+      DEPTH: of.depth,
+      A_ROW: of.a.row,
+      A_DEPTH: of.a.depth,
+      A_FIRST: of.a.first,
+      B_COLUMN: of.b.column,
+      B_DEPTH: of.b.depth,
+      Y_WIDTH: of.width,
+      FIRST_COLUMN: of.firstColumn,
+      ACCUMULATE: String(of.accumulate),
+      TILE_ROWS: tileRows,
+      TILES_X: across,
+      TILES: tiles,
+      GRID_X: gridX,
+    },
+    workgroups,
+  }
+}

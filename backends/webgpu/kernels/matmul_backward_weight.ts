@@ -1,0 +1,66 @@
+import { lastDim, rowCount } from '../../../src/tensor/type.ts'
+import { scalarMatmul } from './matmul.ts'
+import { foldGrid, type KernelRule } from './rule.ts'
+import { weightParts } from './weight_parts.ts'
+
+/** An accumulator larger than a binding takes a launch per part of its rows. */
+export const matmul_backward_weight: KernelRule = ({ inputs }, { limits, features, subgroupSize }) => {
+  const rows = rowCount(inputs.dy!.shape)
+  const width = lastDim(inputs.dy!.shape)
+  const columns = lastDim(inputs.x!.shape)
+  const even = width % 4 === 0 && columns % 4 === 0
+  const parts = weightParts(inputs.accumulator!, limits, 4)
+  if (typeof parts === 'string')
+    return { unsupported: `matmul_backward_weight: accumulator does not fit: ${parts}` }
+  const subgroups = features.has('subgroups')
+  const lanes = subgroups ? subgroupSize : 64
+  return {
+    launches: parts.map((part) => {
+      const bindings = [
+        { port: 'dy', access: 'read' },
+        { port: 'x', access: 'read' },
+        { port: 'accumulator', access: 'read_write', ...part.range },
+      ] as const
+      if (!even) {
+        const plan = scalarMatmul({
+          format: 'f32',
+          rows: part.rows,
+          columns,
+          depth: rows,
+          a: { row: 1, depth: width, first: part.first },
+          b: { column: 1, depth: columns },
+          width: columns,
+          firstColumn: 0,
+          accumulate: true,
+        })
+        return {
+          ...plan,
+          modules: [...plan.modules, 'lib/bias_none', 'lib/activate_none', 'lib/residual_none'],
+          bindings,
+        }
+      }
+      const tileRows4 = Math.min(4, part.rows / 4)
+      const across = Math.ceil(columns / 4 / lanes)
+      const tiles = across * Math.ceil(part.rows / 4 / tileRows4)
+      const { workgroups, gridX } = foldGrid(tiles)
+      return {
+        variant: 'matmul_backward_weight',
+        modules: ['matmul_backward_weight', subgroups ? 'lib/columns_subgroup' : 'lib/columns_uniform'],
+        constants: {
+          ROWS: rows,
+          DY_WIDTH4: width / 4,
+          X_WIDTH4: columns / 4,
+          FIRST_COLUMN4: part.first / 4,
+          COLUMNS4: part.rows / 4,
+          TILE_ROWS4: tileRows4,
+          LANES: lanes,
+          TILES_X: across,
+          TILES: tiles,
+          GRID_X: gridX,
+        },
+        workgroups,
+        bindings,
+      }
+    }),
+  }
+}

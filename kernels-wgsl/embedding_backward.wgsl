@@ -1,0 +1,43 @@
+// embedding_backward: dtable[v,:] += sum over t with ids[t] = v of dy[t,:], in the order of t, without atomics.
+//
+// A workgroup stands for one position t and LANES * PACKS packs of the width. It leaves when an earlier position
+// has the same id, so exactly one workgroup adds to each row of the table that occurs, and rows that don't occur
+// cost nothing. Reads: every dy once, 4 T bytes of ids per distinct id; flops: one per element of dy. With few
+// distinct ids memory is the limit, with T of them the T^2 / 2 comparisons (8 million for T = 4,096).
+const ROWS: u32 = 1u;
+const WIDTH: u32 = 16u; // in packs
+// The rows of the table that are bound: large tables take several launches.
+const FIRST_ID: u32 = 0u;
+const PART_IDS: u32 = 1u;
+const LANES: u32 = 64u;
+const PACKS: u32 = 1u;
+const TILES_X: u32 = 1u;
+const TILES: u32 = 1u;
+const GRID_X: u32 = 65535u;
+
+@group(0) @binding(0) var<storage, read_write> ids: array<u32>;
+@group(0) @binding(1) var<storage, read_write> dy: array<Pack>;
+@group(0) @binding(2) var<storage, read_write> dtable: array<Pack>;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let tile = group.x + group.y * GRID_X;
+  if (tile >= TILES) { return; }
+  let position = tile / TILES_X;
+  let id = ids[position];
+  if (id < FIRST_ID || id >= FIRST_ID + PART_IDS) { return; }
+  for (var t = 0u; t < position; t++) {
+    if (ids[t] == id) { return; }
+  }
+  let column = tile % TILES_X * (LANES * PACKS) + lane;
+  var sums: array<Pack, PACKS>;
+  for (var t = position; t < ROWS; t++) {
+    if (ids[t] == id) {
+      for (var i = 0u; i < PACKS; i++) { sums[i] += dy[t * WIDTH + min(column + i * LANES, WIDTH - 1u)]; }
+    }
+  }
+  for (var i = 0u; i < PACKS; i++) {
+    let c = column + i * LANES;
+    if (c < WIDTH) { dtable[(id - FIRST_ID) * WIDTH + c] += sums[i]; }
+  }
+}

@@ -1,0 +1,12 @@
+// load_scale(block): scale of a block of 32 weights; the scales have a binding of their own, because only a part
+// of a large matrix is bound. SCALES_SKIP halves before the first one belong to earlier rows (alignment).
+const SCALES_BINDING: u32 = 3u;
+const SCALES_SKIP: u32 = 0u;
+
+@group(0) @binding(SCALES_BINDING) var<storage, read_write> scales: array<u32>;
+
+fn load_scale(block: u32) -> f32 {
+  let half = block + SCALES_SKIP;
+  let pair = unpack2x16float(scales[half / 2u]);
+  return select(pair.x, pair.y, (half & 1u) == 1u);
+}

@@ -1,0 +1,7 @@
+// load_weight4(i): elements 4i to 4i+3 of a row-major weight matrix, here stored as f16, two to a word.
+@group(0) @binding(1) var<storage, read_write> weight: array<vec2u>;
+
+fn load_weight4(i: u32) -> vec4f {
+  let words = weight[i];
+  return vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
+}

@@ -1,0 +1,12 @@
+// load_weight4(i): elements 4i to 4i+3 of a row-major weight matrix, here stored as q4_0: eight nibbles to a
+// word, one f16 scale for 32 elements (see src/tensor/format.ts). Scales come from a scales_* module.
+@group(0) @binding(1) var<storage, read_write> weight: array<u32>;
+
+fn load_weight4(i: u32) -> vec4f {
+  let nibbles = (vec4u(weight[i / 2u] >> ((i & 1u) * 16u)) >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u);
+  return (vec4f(nibbles) - 8.0) * load_scale(i / 8u);
+}
+
+fn load_scale_word(i: u32) -> u32 {
+  return weight[i];
+}

@@ -1,0 +1,154 @@
+import { z } from 'zod'
+import { check } from '../errors.ts'
+import { lastDim, rowCount, sameShape, tensorType } from '../tensor/type.ts'
+import { normal } from './cases.ts'
+import { defineOp } from './contract.ts'
+import { dotProduct, EPS_F32, rowNorms } from './tolerance.ts'
+
+const second = 'second derivatives are not used in training'
+
+/** Euclidean norm of each column of a [rows, width] array. */
+function columnNorms(x: Float64Array, width: number): Float64Array {
+  const out = new Float64Array(width)
+  for (let i = 0; i < x.length; i++) out[i % width]! += x[i]! ** 2
+  return out.map(Math.sqrt)
+}
+
+/** Gradient of matmul (without activation) with respect to x. */
+export const matmul_backward_input = defineOp<Record<string, never>>({
+  name: 'matmul_backward_input',
+  summary: 'dx[t,k] = sum_n dy[t,n] * w[n,k]',
+  inputs: {
+    dy: { doc: '[..., N]', formats: ['f32'] },
+    w: { doc: '[N, K]', formats: ['f32', 'f16', 'bf16'] },
+  },
+  outputs: { dx: { doc: '[..., K]', formats: ['f32'] } },
+  attributes: z.strictObject({}),
+  infer(_attrs, { dy, w }) {
+    const width = lastDim(dy!.shape)
+    check(
+      w!.shape.length === 2 && w!.shape[0] === width,
+      'invalid_shape',
+      () => `matmul_backward_input: dy [${dy!.shape}] needs w [${width}, K], got [${w!.shape}]`,
+    )
+    return { dx: tensorType('f32', ...dy!.shape.slice(0, -1), w!.shape[1]!) }
+  },
+  gradient: { none: second },
+  reference({ inputs }, { dy, w }) {
+    const [width, depth] = inputs.w!.shape as readonly [number, number]
+    const dx = new Float64Array(rowCount(inputs.dy!.shape) * depth)
+    for (let i = 0; i < dx.length; i++) {
+      const row = Math.floor(i / depth)
+      let sum = 0
+      for (let n = 0; n < width; n++) sum += dy![row * width + n]! * w![n * depth + (i % depth)]!
+      dx[i] = sum
+    }
+    return { dx }
+  },
+  tolerance({ inputs }, { dy, w }) {
+    const [width, depth] = inputs.w!.shape as readonly [number, number]
+    const rows = rowNorms(dy!, width)
+    const columns = columnNorms(w!, depth)
+    return { dx: dotProduct(width, (i) => rows[Math.floor(i / depth)]! * columns[i % depth]!) }
+  },
+  flops: ({ inputs }) => 2 * rowCount(inputs.dy!.shape) * inputs.w!.shape[0]! * inputs.w!.shape[1]!,
+  cases: [
+    { name: 'one', attrs: {}, inputs: { dy: normal([1, 1]), w: normal([1, 1]) } },
+    { name: 'prime', attrs: {}, inputs: { dy: normal([5, 37]), w: normal([37, 67]) } },
+    { name: 'odd_depth', attrs: {}, inputs: { dy: normal([9, 24]), w: normal([24, 35], 1, 'bf16') } },
+    { name: 'odd_width', attrs: {}, inputs: { dy: normal([6, 25]), w: normal([25, 36], 1, 'f16') } },
+    { name: 'one_row', attrs: {}, inputs: { dy: normal([1, 32]), w: normal([32, 64]) } },
+    { name: 'past_tile', attrs: {}, inputs: { dy: normal([17, 36]), w: normal([36, 132]) } },
+    { name: 'full_tiles', attrs: {}, inputs: { dy: normal([2, 32, 128]), w: normal([128, 128]) } },
+    { name: 'f16', attrs: {}, inputs: { dy: normal([33, 64]), w: normal([64, 40], 1, 'f16') } },
+    { name: 'f16_subnormal', attrs: {}, inputs: { dy: normal([3, 64]), w: normal([64, 16], 2e-6, 'f16') } },
+    { name: 'bf16', attrs: {}, inputs: { dy: normal([20, 64]), w: normal([64, 96], 1, 'bf16') } },
+    { name: 'large_magnitude', attrs: {}, inputs: { dy: normal([4, 64], 1e6), w: normal([64, 32], 1e6) } },
+  ],
+})
+
+/** Gradient of matmul (without activation) with respect to w, added to an accumulator in place. */
+export const matmul_backward_weight = defineOp<Record<string, never>>({
+  name: 'matmul_backward_weight',
+  summary: 'dw[n,k] = accumulator[n,k] + sum_t dy[t,n] * x[t,k]',
+  inputs: {
+    accumulator: { doc: '[N, K], overwritten', formats: ['f32'] },
+    dy: { doc: '[..., N]', formats: ['f32'] },
+    x: { doc: '[..., K]', formats: ['f32'] },
+  },
+  outputs: { dw: { doc: '[N, K]', formats: ['f32'] } },
+  inPlace: { dw: 'accumulator' },
+  attributes: z.strictObject({}),
+  infer(_attrs, { accumulator, dy, x }) {
+    check(
+      sameShape(dy!.shape.slice(0, -1), x!.shape.slice(0, -1)),
+      'invalid_shape',
+      () => `matmul_backward_weight: dy [${dy!.shape}] and x [${x!.shape}] must have the same rows`,
+    )
+    const shape = [lastDim(dy!.shape), lastDim(x!.shape)]
+    check(
+      sameShape(accumulator!.shape, shape),
+      'invalid_shape',
+      () => `matmul_backward_weight: accumulator must be [${shape}], got [${accumulator!.shape}]`,
+    )
+    return { dw: tensorType('f32', ...shape) }
+  },
+  gradient: { none: second },
+  reference({ inputs }, { accumulator, dy, x }) {
+    const [width, depth] = inputs.accumulator!.shape as readonly [number, number]
+    const dw = Float64Array.from(accumulator!)
+    for (let t = 0; t < rowCount(inputs.dy!.shape); t++)
+      for (let n = 0; n < width; n++)
+        for (let k = 0; k < depth; k++) dw[n * depth + k]! += dy![t * width + n]! * x![t * depth + k]!
+    return { dw }
+  },
+  tolerance({ inputs }, { accumulator, dy, x }, { dw }) {
+    const [width, depth] = inputs.accumulator!.shape as readonly [number, number]
+    const left = columnNorms(dy!, width)
+    const right = columnNorms(x!, depth)
+    const sum = dotProduct(
+      rowCount(inputs.dy!.shape),
+      (i) => left[Math.floor(i / depth)]! * right[i % depth]!,
+    )
+    return { dw: (i) => sum(i) + EPS_F32 * (Math.abs(accumulator![i]!) + Math.abs(dw![i]!)) }
+  },
+  flops: ({ inputs }) =>
+    2 * rowCount(inputs.dy!.shape) * lastDim(inputs.dy!.shape) * lastDim(inputs.x!.shape),
+  cases: [
+    {
+      name: 'one',
+      attrs: {},
+      inputs: { accumulator: normal([1, 1]), dy: normal([1, 1]), x: normal([1, 1]) },
+    },
+    {
+      name: 'prime',
+      attrs: {},
+      inputs: { accumulator: normal([37, 67]), dy: normal([11, 37]), x: normal([11, 67]) },
+    },
+    {
+      name: 'odd_depth',
+      attrs: {},
+      inputs: { accumulator: normal([12, 9]), dy: normal([2, 4, 12]), x: normal([2, 4, 9]) },
+    },
+    {
+      name: 'one_row',
+      attrs: {},
+      inputs: { accumulator: normal([4, 64]), dy: normal([1, 4]), x: normal([1, 64]) },
+    },
+    {
+      name: 'past_tile',
+      attrs: {},
+      inputs: { accumulator: normal([36, 132]), dy: normal([33, 36]), x: normal([33, 132]) },
+    },
+    {
+      name: 'full_tiles',
+      attrs: {},
+      inputs: { accumulator: normal([64, 128]), dy: normal([2, 64, 64]), x: normal([2, 64, 128]) },
+    },
+    {
+      name: 'large_magnitude',
+      attrs: {},
+      inputs: { accumulator: normal([16, 32], 1e10), dy: normal([7, 16], 1e6), x: normal([7, 32], 1e6) },
+    },
+  ],
+})
