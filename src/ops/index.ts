@@ -1,11 +1,50 @@
 import { check, ExactmapError } from '../errors.ts'
 import { checkType, showType, type TensorType } from '../tensor/type.ts'
 import type { Attributes, OpCall, OpContract, Ports } from './contract.ts'
+import { embedding, embedding_backward } from './embedding.ts'
 import { matmul } from './matmul.ts'
+import { matmul_backward_input, matmul_backward_weight } from './matmul_backward.ts'
 import { rms_norm } from './rms_norm.ts'
+import { attention } from './attention.ts'
+import { attention_backward } from './attention_backward.ts'
+import { attention_paged } from './attention_paged.ts'
+import { kv_write } from './kv_write.ts'
+import { rope } from './rope.ts'
+import { adamw } from './adamw.ts'
+import { argmax } from './argmax.ts'
+import { cross_entropy, cross_entropy_backward } from './cross_entropy.ts'
+import { clip_by_norm, global_norm } from './global_norm.ts'
+import { random_bits } from './random_bits.ts'
+import { sample } from './sample.ts'
+import { softmax, softmax_backward } from './softmax.ts'
+import { tokens_read, tokens_write } from './tokens.ts'
 
 /** Every built-in op. Backends have a table over the same keys, so a missing kernel rule does not compile. */
-export const ops = { matmul, rms_norm } satisfies Record<string, OpContract>
+export const ops = {
+  embedding,
+  embedding_backward,
+  matmul,
+  matmul_backward_input,
+  matmul_backward_weight,
+  rms_norm,
+  rope,
+  attention,
+  attention_backward,
+  kv_write,
+  attention_paged,
+  softmax,
+  softmax_backward,
+  cross_entropy,
+  cross_entropy_backward,
+  argmax,
+  sample,
+  random_bits,
+  tokens_write,
+  tokens_read,
+  adamw,
+  global_norm,
+  clip_by_norm,
+} satisfies Record<string, OpContract>
 
 export type OpName = keyof typeof ops
 

@@ -36,3 +36,15 @@ export function rowNorms(x: Float64Array, width: number): Float64Array {
   }
   return out
 }
+
+/**
+ * Longest chain of additions in a sum over a row of `terms` elements. Kernels must keep at least four partial
+ * sums (lanes, or the components of a vec4) and join them by a tree of at most 256 leaves.
+ */
+export const sumDepth = (terms: number): number => Math.ceil(terms / 4) + 10
+
+/**
+ * Relative error of exp(a - b) for f32 a and b, with d = a - b: the subtraction rounds d by |d| * eps, which exp
+ * turns into a relative error; exp itself is good to 3 + 2|d| ulp (WGSL, 15.7.4.1), an ulp being at most 2 eps.
+ */
+export const expError = (d: number): number => (6 + 5 * Math.abs(d)) * EPS_F32

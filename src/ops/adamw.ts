@@ -1,0 +1,146 @@
+import { z } from 'zod'
+import { check } from '../errors.ts'
+import { elementCount, sameShape } from '../tensor/type.ts'
+import { normal, uniform, values } from './cases.ts'
+import { type CaseInput, defineOp } from './contract.ts'
+import { EPS_F32, TINY_F32 } from './tolerance.ts'
+
+const STATES = ['param', 'moment1', 'moment2', 'gradient'] as const
+
+/**
+ * One AdamW step over a range of elements, all f32 [n], in place. hyper f32 [8]: learning rate, beta1, beta2,
+ * eps (> 0), weight decay, 1 - beta1^t, 1 - beta2^t, 0. The bias corrections come from the host, so that the
+ * step number never passes through f32.
+ */
+export const adamw = defineOp<Record<string, never>>({
+  name: 'adamw',
+  summary:
+    'm = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p = p - lr wd p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)',
+  source: 'Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019',
+  inputs: {
+    param: { doc: '[n]', formats: ['f32'] },
+    moment1: { doc: '[n]', formats: ['f32'] },
+    moment2: { doc: '[n], not negative', formats: ['f32'] },
+    gradient: { doc: '[n]', formats: ['f32'] },
+    hyper: { doc: '[8]', formats: ['f32'] },
+  },
+  outputs: {
+    param_out: { doc: '[n]', formats: ['f32'] },
+    moment1_out: { doc: '[n]', formats: ['f32'] },
+    moment2_out: { doc: '[n]', formats: ['f32'] },
+  },
+  attributes: z.strictObject({}),
+  infer(_attrs, inputs) {
+    const { shape } = inputs.param!
+    check(shape.length === 1, 'invalid_shape', () => `adamw: param must be [n], got [${shape}]`)
+    for (const port of STATES)
+      check(
+        sameShape(inputs[port]!.shape, shape),
+        'invalid_shape',
+        () => `adamw: ${port} must be [${shape}] like param, got [${inputs[port]!.shape}]`,
+      )
+    check(
+      sameShape(inputs.hyper!.shape, [8]),
+      'invalid_shape',
+      () => `adamw: hyper must be [8], got [${inputs.hyper!.shape}]`,
+    )
+    return { param_out: inputs.param!, moment1_out: inputs.moment1!, moment2_out: inputs.moment2! }
+  },
+  inPlace: { param_out: 'param', moment1_out: 'moment1', moment2_out: 'moment2' },
+  gradient: { none: 'the optimizer is not differentiated' },
+  reference(_call, { param, moment1, moment2, gradient, hyper }) {
+    const [rate, beta1, beta2, eps, decay, correction1, correction2] = hyper as unknown as number[]
+    const m = moment1!.map((x, i) => beta1! * x + (1 - beta1!) * gradient![i]!)
+    const v = moment2!.map((x, i) => beta2! * x + (1 - beta2!) * gradient![i]! ** 2)
+    const p = param!.map(
+      (x, i) =>
+        x - rate! * decay! * x - (rate! * (m[i]! / correction1!)) / (Math.sqrt(v[i]! / correction2!) + eps!),
+    )
+    return { param_out: p, moment1_out: m, moment2_out: v }
+  },
+  // Moments: 1 - beta, up to two products and the sum round once each, and the stored value. Parameter: the
+  // moment's error, two divisions (2.5 ulp each), a root (1 / inverseSqrt: 4.5 ulp; errors of v count half) and
+  // three more roundings, all relative to the update; the decay two roundings; the sums one each.
+  tolerance(_call, inputs, expected) {
+    const { param, moment1, moment2, gradient } = inputs as Record<string, Float64Array>
+    const [rate, beta1, beta2, eps, decay, correction1, correction2] = inputs.hyper as unknown as number[]
+    const moment1Error = (i: number): number =>
+      4 * EPS_F32 * (Math.abs(beta1! * moment1![i]!) + Math.abs((1 - beta1!) * gradient![i]!)) + 2 * TINY_F32
+    const moment2Error = (i: number): number =>
+      5 * EPS_F32 * (beta2! * moment2![i]! + (1 - beta2!) * gradient![i]! ** 2) + 2 * TINY_F32
+    return {
+      moment1_out: moment1Error,
+      moment2_out: moment2Error,
+      param_out: (i) => {
+        const v = expected.moment2_out![i]! / correction2!
+        const root = Math.sqrt(v)
+        const denominator = root + eps!
+        const update = Math.abs((rate! * expected.moment1_out![i]!) / correction1! / denominator)
+        // A v that is tiny may be flushed to zero as a whole; otherwise the root halves its relative error.
+        const rootError =
+          Math.min(
+            Math.sqrt(moment2Error(i) / correction2!),
+            moment2Error(i) / correction2! / (2 * root + TINY_F32),
+          ) +
+          12 * EPS_F32 * root
+        return (
+          (rate! * moment1Error(i)) / correction1! / denominator +
+          (update * rootError) / denominator +
+          14 * EPS_F32 * update +
+          3 * EPS_F32 * Math.abs(rate! * decay! * param![i]!) +
+          3 * EPS_F32 * Math.abs(param![i]!) +
+          2 * TINY_F32
+        )
+      },
+    }
+  },
+  flops: ({ inputs }) => 14 * elementCount(inputs.param!.shape),
+  cases: [
+    { name: 'one', attrs: {}, inputs: states(1, 1, [1e-3, 0.9, 0.999, 1e-8, 0.01, 0.1, 0.001, 0]) },
+    {
+      name: 'prime',
+      attrs: {},
+      inputs: states(257, 1, [1e-3, 0.9, 0.95, 1e-8, 0.1, 1 - 0.9 ** 7, 1 - 0.95 ** 7, 0]),
+    },
+    { name: 'range', attrs: {}, inputs: states(4096, 0.02, [6e-4, 0.9, 0.95, 1e-8, 0.1, 1, 1, 0]) },
+    {
+      name: 'first_step',
+      attrs: {},
+      inputs: {
+        ...states(64, 1, [1e-2, 0.9, 0.999, 1e-8, 0, 0.1, 0.001, 0]),
+        moment1: values([64], [0]),
+        moment2: values([64], [0]),
+      },
+    },
+    {
+      name: 'zero_gradient',
+      attrs: {},
+      inputs: {
+        ...states(12, 1, [1e-3, 0.9, 0.999, 1e-8, 0.01, 0.1, 0.001, 0]),
+        moment1: values([12], [0]),
+        moment2: values([12], [0]),
+        gradient: values([12], [0]),
+      },
+    },
+    { name: 'large_magnitude', attrs: {}, inputs: states(68, 1e6, [1, 0.5, 0.75, 1e-6, 0.5, 0.875, 0.9, 0]) },
+    {
+      name: 'tiny_gradient',
+      attrs: {},
+      inputs: {
+        ...states(20, 1e-22, [1e-3, 0.9, 0.999, 1e-8, 0, 0.1, 0.001, 0]),
+        param: normal([20]),
+        moment2: values([20], [0]),
+      },
+    },
+  ],
+})
+
+function states(n: number, scale: number, hyper: readonly number[]): Record<string, CaseInput> {
+  return {
+    param: normal([n], scale),
+    moment1: normal([n], scale),
+    moment2: uniform([n], 0, scale ** 2),
+    gradient: normal([n], scale),
+    hyper: values([8], hyper),
+  }
+}

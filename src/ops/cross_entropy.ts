@@ -1,0 +1,222 @@
+import { z } from 'zod'
+import { check } from '../errors.ts'
+import { lastDim, sameShape, type TensorType, tensorType } from '../tensor/type.ts'
+import { integers, normal, uniform, values } from './cases.ts'
+import { defineOp, type Ports } from './contract.ts'
+import { EPS_F32, expError, sumDepth, TINY_F32 } from './tolerance.ts'
+
+function checkRows(op: string, inputs: Ports<TensorType>, rowPorts: readonly string[]): void {
+  const { shape } = inputs.logits!
+  check(shape.length === 2, 'invalid_shape', () => `${op}: logits must be [T, V], got [${shape}]`)
+  for (const port of rowPorts)
+    check(
+      sameShape(inputs[port]!.shape, [shape[0]!]),
+      'invalid_shape',
+      () =>
+        `${op}: ${port} must be [${shape[0]}], one per row of logits [${shape}], got [${inputs[port]!.shape}]`,
+    )
+}
+
+/**
+ * Weighted negative log likelihood of each row's target, in nats, and the log-sum-exp its gradient needs.
+ * Rows of weight 0 give loss 0 whatever their target; otherwise a target must be below V.
+ */
+export const cross_entropy = defineOp<Record<string, never>>({
+  name: 'cross_entropy',
+  summary: 'lse[t] = log sum_c exp(logits[t,c]); loss[t] = weights[t] * (lse[t] - logits[t,targets[t]])',
+  inputs: {
+    logits: { doc: '[T, V]', formats: ['f32'] },
+    targets: { doc: '[T]', formats: ['u32'] },
+    weights: { doc: '[T]', formats: ['f32'] },
+  },
+  outputs: { loss: { doc: '[T]', formats: ['f32'] }, lse: { doc: '[T], no gradient', formats: ['f32'] } },
+  attributes: z.strictObject({}),
+  infer(_attrs, inputs) {
+    checkRows('cross_entropy', inputs, ['targets', 'weights'])
+    const rows = inputs.logits!.shape[0]!
+    return { loss: tensorType('f32', rows), lse: tensorType('f32', rows) }
+  },
+  gradient: {
+    logits: {
+      input: ({ g, inputs, outputs, dOutputs }) =>
+        g.op(
+          'cross_entropy_backward',
+          {},
+          {
+            dloss: dOutputs.loss,
+            logits: inputs.logits,
+            lse: outputs.lse,
+            targets: inputs.targets,
+            weights: inputs.weights,
+          },
+        ).dlogits!,
+    },
+  },
+  reference({ inputs }, { logits, targets, weights }) {
+    const width = lastDim(inputs.logits!.shape)
+    const lse = new Float64Array(targets!.length)
+    const loss = lse.map((_, t) => {
+      const row = logits!.subarray(t * width, (t + 1) * width)
+      const top = row.reduce((a, b) => Math.max(a, b))
+      lse[t] = top + Math.log(row.reduce((sum, v) => sum + Math.exp(v - top), 0))
+      return weights![t] === 0 ? 0 : weights![t]! * (lse[t]! - row[targets![t]!]!)
+    })
+    return { loss, lse }
+  },
+  // The sum's relative error (expError weighted by probability, the additions) is an absolute one after log; log
+  // is good to 2^-21 below 2 and 3 ulp above; then max + log, lse - logit, the
+  // weight and the stored value round once each.
+  tolerance({ inputs }, { logits, weights }, expected) {
+    const width = lastDim(inputs.logits!.shape)
+    const errors = expected.lse!.map((lse, t) => {
+      const row = logits!.subarray(t * width, (t + 1) * width)
+      const top = row.reduce((a, b) => Math.max(a, b))
+      const sum =
+        row.reduce((s, v) => s + Math.exp(v - lse) * expError(v - top), 0) + sumDepth(width) * EPS_F32
+      return sum + Math.max(2 ** -21, 6 * EPS_F32 * (lse - top)) + 2 * EPS_F32 * Math.abs(lse)
+    })
+    return {
+      lse: (t) => errors[t]!,
+      loss: (t) => Math.abs(weights![t]!) * errors[t]! + 3 * EPS_F32 * Math.abs(expected.loss![t]!),
+    }
+  },
+  flops: ({ inputs }) => 4 * inputs.logits!.shape[0]! * inputs.logits!.shape[1]!,
+  cases: [
+    {
+      name: 'one',
+      attrs: {},
+      inputs: { logits: normal([1, 1]), targets: values([1], [0], 'u32'), weights: values([1], [1]) },
+    },
+    {
+      name: 'prime',
+      attrs: {},
+      inputs: { logits: normal([7, 37], 2), targets: integers([7], 0, 37), weights: uniform([7], 0, 1) },
+    },
+    {
+      name: 'ignored',
+      attrs: {},
+      inputs: {
+        logits: normal([6, 16], 2),
+        targets: values([6], [3, 0xffffffff, 15, 16], 'u32'),
+        weights: values([6], [0.5, 0, 2, 0]),
+      },
+    },
+    {
+      name: 'past_tile',
+      attrs: {},
+      inputs: { logits: normal([3, 257], 4), targets: integers([3], 0, 257), weights: values([3], [1]) },
+    },
+    {
+      name: 'wide',
+      attrs: {},
+      inputs: { logits: normal([4, 5000], 3), targets: integers([4], 0, 5000), weights: values([4], [0.25]) },
+    },
+    {
+      name: 'large_magnitude',
+      attrs: {},
+      inputs: { logits: normal([3, 64], 1e4), targets: integers([3], 0, 64), weights: values([3], [1]) },
+    },
+  ],
+})
+
+/** Gradient of cross_entropy for its logits; lse as the forward pass gave it. */
+export const cross_entropy_backward = defineOp<Record<string, never>>({
+  name: 'cross_entropy_backward',
+  summary: 'dlogits[t,c] = dloss[t] * weights[t] * (exp(logits[t,c] - lse[t]) - (c == targets[t]))',
+  inputs: {
+    dloss: { doc: '[T]', formats: ['f32'] },
+    logits: { doc: '[T, V]', formats: ['f32'] },
+    lse: { doc: '[T]', formats: ['f32'] },
+    targets: { doc: '[T]', formats: ['u32'] },
+    weights: { doc: '[T]', formats: ['f32'] },
+  },
+  outputs: { dlogits: { doc: '[T, V]', formats: ['f32'] } },
+  attributes: z.strictObject({}),
+  infer(_attrs, inputs) {
+    checkRows('cross_entropy_backward', inputs, ['dloss', 'lse', 'targets', 'weights'])
+    return { dlogits: tensorType('f32', ...inputs.logits!.shape) }
+  },
+  gradient: { none: 'second derivatives are not built' },
+  reference({ inputs }, { dloss, logits, lse, targets, weights }) {
+    const width = lastDim(inputs.logits!.shape)
+    const dlogits = logits!.map((v, i) => {
+      const t = Math.floor(i / width)
+      return dloss![t]! * weights![t]! * (Math.exp(v - lse![t]!) - (i % width === targets![t] ? 1 : 0))
+    })
+    return { dlogits }
+  },
+  tolerance({ inputs }, { dloss, logits, lse, weights }, expected) {
+    const width = lastDim(inputs.logits!.shape)
+    return {
+      dlogits: (i) => {
+        const t = Math.floor(i / width)
+        const scale = Math.abs(dloss![t]! * weights![t]!)
+        const d = logits![i]! - lse![t]!
+        return (
+          scale * (Math.exp(d) * expError(d) + TINY_F32) +
+          4 * EPS_F32 * Math.abs(expected.dlogits![i]!) +
+          TINY_F32
+        )
+      },
+    }
+  },
+  flops: ({ inputs }) => 4 * inputs.logits!.shape[0]! * inputs.logits!.shape[1]!,
+  // lse lies a little above the largest logit, as it does after a forward pass.
+  cases: [
+    {
+      name: 'one',
+      attrs: {},
+      inputs: {
+        dloss: normal([1]),
+        logits: values([1, 1], [0.5]),
+        lse: values([1], [0.5]),
+        targets: values([1], [0], 'u32'),
+        weights: values([1], [1]),
+      },
+    },
+    {
+      name: 'prime',
+      attrs: {},
+      inputs: {
+        dloss: normal([7]),
+        logits: normal([7, 37], 2),
+        lse: uniform([7], 5, 7),
+        targets: integers([7], 0, 37),
+        weights: uniform([7], 0, 1),
+      },
+    },
+    {
+      name: 'ignored',
+      attrs: {},
+      inputs: {
+        dloss: normal([6]),
+        logits: normal([6, 16], 2),
+        lse: uniform([6], 5, 7),
+        targets: values([6], [3, 0xffffffff, 15, 16], 'u32'),
+        weights: values([6], [0.5, 0, 2, 0]),
+      },
+    },
+    {
+      name: 'past_tile',
+      attrs: {},
+      inputs: {
+        dloss: normal([2]),
+        logits: normal([2, 1028], 3),
+        lse: uniform([2], 12, 13),
+        targets: values([2], [0, 1027], 'u32'),
+        weights: values([2], [1]),
+      },
+    },
+    {
+      name: 'large_magnitude',
+      attrs: {},
+      inputs: {
+        dloss: normal([3], 1e4),
+        logits: normal([3, 65], 1e4),
+        lse: uniform([3], 4e4, 4.1e4),
+        targets: integers([3], 0, 65),
+        weights: values([3], [1e-4]),
+      },
+    },
+  ],
+})

@@ -1,0 +1,114 @@
+import { z } from 'zod'
+import { check } from '../errors.ts'
+import { elementCount, sameShape, tensorType } from '../tensor/type.ts'
+import { normal, values } from './cases.ts'
+import { defineOp } from './contract.ts'
+import { EPS_F32, TINY_F32 } from './tolerance.ts'
+
+/** Elements whose squares are summed before the sums of tiles are. Part of the definition of the budget. */
+export const NORM_TILE = 16384
+
+/**
+ * Longest chain of additions for n elements: 64 per lane of a tile, 8 in the tree over 256 lanes; then the tiles
+ * in 256 lanes and 8 again. At a thousand million elements that is 319.
+ */
+const depth = (n: number): number => 64 + 8 + Math.ceil(n / NORM_TILE / 256) + 8
+
+/**
+ * Euclidean norm of one range of gradients: f32 [n] to f32 [1], always summed in the same order. Squares must
+ * stay inside f32: |x| below 1e19 / sqrt(n); elements below 1e-19 may count as zero.
+ */
+export const global_norm = defineOp<Record<string, never>>({
+  name: 'global_norm',
+  summary: 'norm = sqrt(sum_i x[i]^2)',
+  inputs: { x: { doc: '[n]', formats: ['f32'] } },
+  outputs: { norm: { doc: '[1]', formats: ['f32'] } },
+  attributes: z.strictObject({}),
+  infer(_attrs, { x }) {
+    check(x!.shape.length === 1, 'invalid_shape', () => `global_norm: x must be [n], got [${x!.shape}]`)
+    return { norm: tensorType('f32', 1) }
+  },
+  gradient: { none: 'applied to gradients only' },
+  reference: (_call, { x }) => ({ norm: Float64Array.of(Math.sqrt(x!.reduce((sum, v) => sum + v * v, 0))) }),
+  // The sum: one rounding per square and the additions, halved by the root; the root 4.5 ulp (1 / inverseSqrt),
+  // the stored value. Squares below the smallest normal may vanish: n of them.
+  tolerance({ inputs }, _inputs, expected) {
+    const n = elementCount(inputs.x!.shape)
+    return { norm: () => expected.norm![0]! * ((depth(n) + 1) / 2 + 10) * EPS_F32 + Math.sqrt(n * TINY_F32) }
+  },
+  flops: ({ inputs }) => 2 * elementCount(inputs.x!.shape),
+  cases: [
+    { name: 'one', attrs: {}, inputs: { x: normal([1]) } },
+    { name: 'prime', attrs: {}, inputs: { x: normal([1009]) } },
+    { name: 'tile', attrs: {}, inputs: { x: normal([NORM_TILE], 0.01) } },
+    { name: 'past_tile', attrs: {}, inputs: { x: normal([NORM_TILE + 1]) } },
+    { name: 'three_tiles', attrs: {}, inputs: { x: normal([2 * NORM_TILE + 1028], 1e-4) } },
+    { name: 'large_magnitude', attrs: {}, inputs: { x: normal([260], 1e17) } },
+    { name: 'zeros', attrs: {}, inputs: { x: values([300], [0]) } },
+  ],
+})
+
+/** x *= min(1, limit / (norm + 1e-6)) in place, x f32 [n], norm and limit f32 [1]; a limit of 0 or less is off. */
+export const clip_by_norm = defineOp<Record<string, never>>({
+  name: 'clip_by_norm',
+  summary: 'y = x * min(1, limit / (norm + 1e-6)) in place; limit <= 0: y = x',
+  source: 'torch.nn.utils.clip_grad_norm_; Pascanu et al., On the difficulty of training RNNs, 2013',
+  inputs: {
+    x: { doc: '[n]', formats: ['f32'] },
+    norm: { doc: '[1]', formats: ['f32'] },
+    limit: { doc: '[1]', formats: ['f32'] },
+  },
+  outputs: { y: { doc: '[n]', formats: ['f32'] } },
+  attributes: z.strictObject({}),
+  infer(_attrs, { x, norm, limit }) {
+    check(x!.shape.length === 1, 'invalid_shape', () => `clip_by_norm: x must be [n], got [${x!.shape}]`)
+    for (const [port, type] of [
+      ['norm', norm!],
+      ['limit', limit!],
+    ] as const)
+      check(
+        sameShape(type.shape, [1]),
+        'invalid_shape',
+        () => `clip_by_norm: ${port} must be [1], got [${type.shape}]`,
+      )
+    return { y: x! }
+  },
+  inPlace: { y: 'x' },
+  gradient: { none: 'applied to gradients only' },
+  reference(_call, { x, norm, limit }) {
+    const factor = limit![0]! > 0 ? Math.min(1, limit![0]! / (norm![0]! + 1e-6)) : 1
+    return { y: x!.map((v) => v * factor) }
+  },
+  // norm + 1e-6 (two roundings: the constant, the sum), division 2.5 ulp, product, stored value. The factor may
+  // be 1 on one side and a rounding below on the other, which the same budget covers.
+  tolerance: (_call, _inputs, expected) => ({ y: (i) => 9 * EPS_F32 * Math.abs(expected.y![i]!) + TINY_F32 }),
+  flops: ({ inputs }) => elementCount(inputs.x!.shape),
+  cases: [
+    {
+      name: 'one',
+      attrs: {},
+      inputs: { x: values([1], [3]), norm: values([1], [3]), limit: values([1], [1]) },
+    },
+    {
+      name: 'clipped',
+      attrs: {},
+      inputs: { x: normal([257]), norm: values([1], [16.3]), limit: values([1], [1]) },
+    },
+    {
+      name: 'clipped_range',
+      attrs: {},
+      inputs: { x: normal([1024]), norm: values([1], [3200]), limit: values([1], [0.5]) },
+    },
+    {
+      name: 'below',
+      attrs: {},
+      inputs: { x: normal([64]), norm: values([1], [0.9]), limit: values([1], [1]) },
+    },
+    { name: 'off', attrs: {}, inputs: { x: normal([64]), norm: values([1], [8]), limit: values([1], [0]) } },
+    {
+      name: 'zero_norm',
+      attrs: {},
+      inputs: { x: values([8], [0]), norm: values([1], [0]), limit: values([1], [1]) },
+    },
+  ],
+})
