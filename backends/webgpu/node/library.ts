@@ -9,7 +9,11 @@ export function packageRoot(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(folder, 'kernels-wgsl'))) {
     const parent = dirname(folder)
-    if (parent === folder) throw new ExactmapError('not_found', 'the folder kernels-wgsl of the package is missing; reinstall exactmap')
+    if (parent === folder)
+      throw new ExactmapError(
+        'not_found',
+        'the folder kernels-wgsl of the package is missing; reinstall exactmap',
+      )
     folder = parent
   }
   return folder
