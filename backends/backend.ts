@@ -10,7 +10,12 @@ export interface LaunchPlan {
   readonly constants: Readonly<Record<string, number | string>>
   readonly workgroups: readonly [number, number, number]
   /** In binding order. A port is an input, an output or a scratch name; an in-place output is bound by its input's port. */
-  readonly bindings: readonly { readonly port: string; readonly access: Access; readonly offset?: number; readonly bytes?: number }[]
+  readonly bindings: readonly {
+    readonly port: string
+    readonly access: Access
+    readonly offset?: number
+    readonly bytes?: number
+  }[]
 }
 
 export type KernelChoice =

@@ -43,6 +43,10 @@ export class ExactmapError extends Error {
 }
 
 /** Throws `ExactmapError(code, message)` unless `condition` holds. */
-export function check(condition: unknown, code: ErrorCode, message: string | (() => string)): asserts condition {
+export function check(
+  condition: unknown,
+  code: ErrorCode,
+  message: string | (() => string),
+): asserts condition {
   if (!condition) throw new ExactmapError(code, typeof message === 'string' ? message : message())
 }

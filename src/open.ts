@@ -15,5 +15,8 @@ export const deviceNames = ['auto', 'webgpu', 'reference'] as const
 export async function open(name = 'auto', options: { readonly driver?: string } = {}): Promise<Device> {
   if (name === 'auto' || name === 'webgpu') return openNodeWebGpu(options)
   if (name === 'reference') return new ReferenceDevice()
-  throw new ExactmapError('invalid_argument', `no backend is named '${name}'; known: ${deviceNames.join(', ')}`)
+  throw new ExactmapError(
+    'invalid_argument',
+    `no backend is named '${name}'; known: ${deviceNames.join(', ')}`,
+  )
 }

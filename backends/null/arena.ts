@@ -27,6 +27,10 @@ export class HostArena implements Arena {
   destroy(): void {}
 
   private checkRange(offset: number, bytes: number): void {
-    check(offset >= 0 && offset + bytes <= this.plan.bytes, 'invalid_argument', `${bytes} bytes at ${offset} leave arena '${this.plan.kind}' of ${this.plan.bytes} bytes`)
+    check(
+      offset >= 0 && offset + bytes <= this.plan.bytes,
+      'invalid_argument',
+      `${bytes} bytes at ${offset} leave arena '${this.plan.kind}' of ${this.plan.bytes} bytes`,
+    )
   }
 }

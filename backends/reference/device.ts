@@ -1,7 +1,16 @@
 import { check, ExactmapError } from '../../src/errors.ts'
 import { generateConstant } from '../../src/ops/constants.ts'
 import { opContract } from '../../src/ops/index.ts'
-import { type ArenaKind, type ArenaPlan, type Launch, type Operand, opCall, type Program, type Range, type Segment } from '../../src/program/program.ts'
+import {
+  type ArenaKind,
+  type ArenaPlan,
+  type Launch,
+  type Operand,
+  opCall,
+  type Program,
+  type Range,
+  type Segment,
+} from '../../src/program/program.ts'
 import { verifyProgram } from '../../src/program/verify.ts'
 import { formatOf } from '../../src/tensor/format.ts'
 import { elementCount } from '../../src/tensor/type.ts'
@@ -34,7 +43,10 @@ export const referenceTarget: Target = {
           constants: {},
           workgroups: [1, 1, 1],
           bindings: [
-            ...Object.keys(call.inputs).map((port) => ({ port, access: overwritten.has(port) ? ('read_write' as const) : ('read' as const) })),
+            ...Object.keys(call.inputs).map((port) => ({
+              port,
+              access: overwritten.has(port) ? ('read_write' as const) : ('read' as const),
+            })),
             ...Object.keys(call.outputs)
               .filter((port) => !(port in inPlace))
               .map((port) => ({ port, access: 'write' as const })),
@@ -48,7 +60,11 @@ export const referenceTarget: Target = {
 
 /** Executes programs with the float64 references of the contracts; results are stored in each op's format. */
 export class ReferenceDevice implements Device {
-  readonly info: DeviceInfo = { backend: 'reference', device: 'float64 reference', driver: `node ${process.versions.node}` }
+  readonly info: DeviceInfo = {
+    backend: 'reference',
+    device: 'float64 reference',
+    driver: `node ${process.versions.node}`,
+  }
   readonly target = referenceTarget
   readonly lost = new Promise<ExactmapError>(() => {})
 
@@ -59,9 +75,15 @@ export class ReferenceDevice implements Device {
   async load(program: Program, options: LoadOptions = {}): Promise<Executable> {
     verifyProgram(program, this.target)
     const arenas: Partial<Record<ArenaKind, HostArena>> = {}
-    for (const plan of program.arenas) arenas[plan.kind] = (options.arenas?.[plan.kind] as HostArena) ?? new HostArena(plan)
-    for (const { offset, type, generator } of program.arenas.find((a) => a.kind === 'constants')?.tensors ?? [])
-      if (generator) arenas.constants!.write(offset, formatOf(type.format).encode(generateConstant(generator.name, generator.attrs).values))
+    for (const plan of program.arenas)
+      arenas[plan.kind] = (options.arenas?.[plan.kind] as HostArena) ?? new HostArena(plan)
+    for (const { offset, type, generator } of program.arenas.find((a) => a.kind === 'constants')?.tensors ??
+      [])
+      if (generator)
+        arenas.constants!.write(
+          offset,
+          formatOf(type.format).encode(generateConstant(generator.name, generator.attrs).values),
+        )
     return new ReferenceExecutable(program, arenas as Record<ArenaKind, HostArena>)
   }
 
@@ -87,17 +109,23 @@ class ReferenceExecutable implements Executable {
   }
 
   private launch({ call }: Launch, slot: number): void {
-    const decode = (o: Operand): Float64Array => formatOf(o.type.format).decode(this.view(o, slot), elementCount(o.type.shape))
+    const decode = (o: Operand): Float64Array =>
+      formatOf(o.type.format).decode(this.view(o, slot), elementCount(o.type.shape))
     const inputs = Object.fromEntries(Object.entries(call.inputs).map(([port, o]) => [port, decode(o)]))
     const outputs = opContract(call.op).reference(opCall(call), inputs)
-    for (const [port, o] of Object.entries(call.outputs)) this.view(o, slot).set(formatOf(o.type.format).encode(outputs[port]!))
+    for (const [port, o] of Object.entries(call.outputs))
+      this.view(o, slot).set(formatOf(o.type.format).encode(outputs[port]!))
   }
 
   run(name: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): void {
     const segment = this.segment(name)
     for (const [key, view] of Object.entries(inputs)) {
       const input = segment.inputs.find((i) => i.name === key)
-      check(input && input.bytes === view.byteLength, 'invalid_argument', `segment '${name}' has no input '${key}' of ${view.byteLength} bytes`)
+      check(
+        input && input.bytes === view.byteLength,
+        'invalid_argument',
+        `segment '${name}' has no input '${key}' of ${view.byteLength} bytes`,
+      )
       this.view(input, 0).set(new Uint8Array(view.buffer, view.byteOffset, view.byteLength))
     }
     for (const step of segment.steps) {

@@ -9,14 +9,22 @@ import { elementCount } from '../../src/tensor/type.ts'
  * Runs a whole graph in float64 without rounding anything to storage formats: what finite differences need.
  * `given` holds inputs and externals by name; returns every value by id.
  */
-export function evaluate(graph: Graph, given: Readonly<Record<string, Float64Array>>): Map<number, Float64Array> {
+export function evaluate(
+  graph: Graph,
+  given: Readonly<Record<string, Float64Array>>,
+): Map<number, Float64Array> {
   const values = new Map<number, Float64Array>()
   const read = (id: number): Float64Array => {
     const known = values.get(id)
     if (known) return known
     const { origin, name, type } = graph.value(id)
-    const made = origin.kind === 'constant' ? generateConstant(origin.generator, origin.attrs).values : given[name]
-    check(made && made.length === elementCount(type.shape), 'invalid_argument', () => `evaluate needs '${name}' [${type.shape}]`)
+    const made =
+      origin.kind === 'constant' ? generateConstant(origin.generator, origin.attrs).values : given[name]
+    check(
+      made && made.length === elementCount(type.shape),
+      'invalid_argument',
+      () => `evaluate needs '${name}' [${type.shape}]`,
+    )
     values.set(id, made)
     return made
   }

@@ -55,10 +55,18 @@ export class WebGpuArena implements Arena {
   }
 
   async read(offset: number, bytes: number): Promise<Uint8Array> {
-    check(offset >= 0 && offset + bytes <= this.plan.bytes, 'invalid_argument', `read of ${bytes} bytes at ${offset} leaves arena '${this.plan.kind}'`)
-    const staging = this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST })
+    check(
+      offset >= 0 && offset + bytes <= this.plan.bytes,
+      'invalid_argument',
+      `read of ${bytes} bytes at ${offset} leaves arena '${this.plan.kind}'`,
+    )
+    const staging = this.device.createBuffer({
+      size: bytes,
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    })
     const encoder = this.device.createCommandEncoder()
-    for (const { buffer, at, from, size } of this.pieces(offset, bytes)) encoder.copyBufferToBuffer(buffer, at, staging, from, size)
+    for (const { buffer, at, from, size } of this.pieces(offset, bytes))
+      encoder.copyBufferToBuffer(buffer, at, staging, from, size)
     this.device.queue.submit([encoder.finish()])
     await staging.mapAsync(GPUMapMode.READ)
     const out = new Uint8Array(staging.getMappedRange().slice(0))
@@ -82,11 +90,20 @@ export class WebGpuArena implements Arena {
     for (const buffer of this.buffers) buffer.destroy()
   }
 
-  private *pieces(offset: number, bytes: number): Generator<{ buffer: GPUBuffer; at: number; from: number; size: number }> {
+  private *pieces(
+    offset: number,
+    bytes: number,
+  ): Generator<{ buffer: GPUBuffer; at: number; from: number; size: number }> {
     for (let i = 0; i < this.buffers.length; i++) {
       const begin = Math.max(offset, this.starts[i]!)
       const end = Math.min(offset + bytes, this.starts[i]! + this.plan.buffers[i]!)
-      if (begin < end) yield { buffer: this.buffers[i]!, at: begin - this.starts[i]!, from: begin - offset, size: end - begin }
+      if (begin < end)
+        yield {
+          buffer: this.buffers[i]!,
+          at: begin - this.starts[i]!,
+          from: begin - offset,
+          size: end - begin,
+        }
     }
   }
 }

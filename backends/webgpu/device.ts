@@ -37,10 +37,15 @@ export class WebGpuDevice implements Device {
     private readonly options: OpenOptions,
   ) {
     const { info } = options.adapter
-    this.info = { backend: 'webgpu', device: info.device || info.description || info.vendor, driver: options.driver ?? info.description }
+    this.info = {
+      backend: 'webgpu',
+      device: info.device || info.description || info.vendor,
+      driver: options.driver ?? info.description,
+    }
     const { limits } = gpu
     const features = wanted.filter((f) => gpu.features.has(f) && !options.without?.includes(f))
-    const size = 'subgroupMaxSize' in info && info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMaxSize : 1
+    const size =
+      'subgroupMaxSize' in info && info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMaxSize : 1
     this.target = webGpuTarget(
       {
         name: `webgpu-${slug(this.info.device)}`,
@@ -60,7 +65,11 @@ export class WebGpuDevice implements Device {
       options.library,
     )
     this.lost = gpu.lost.then((why) => {
-      const error = new ExactmapError('device_lost', `the WebGPU device was lost (${why.reason}): ${why.message}. Open a new device and load the program again`, this.lastPlace)
+      const error = new ExactmapError(
+        'device_lost',
+        `the WebGPU device was lost (${why.reason}): ${why.message}. Open a new device and load the program again`,
+        this.lastPlace,
+      )
       if (!this.closing) this.failure ??= error
       return error
     })
@@ -75,7 +84,9 @@ export class WebGpuDevice implements Device {
     const { adapter } = options
     const limits = adapter.limits
     const gpu = await adapter.requestDevice({
-      requiredFeatures: wanted.filter((f) => adapter.features.has(f) && !options.without?.includes(f)) as GPUFeatureName[],
+      requiredFeatures: wanted.filter(
+        (f) => adapter.features.has(f) && !options.without?.includes(f),
+      ) as GPUFeatureName[],
       requiredLimits: {
         maxBufferSize: limits.maxBufferSize,
         maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
@@ -109,7 +120,11 @@ export class WebGpuDevice implements Device {
     for (const plan of program.arenas) {
       const given = options.arenas?.[plan.kind]
       if (given && given.plan.layoutHash !== plan.layoutHash)
-        throw new ExactmapError('conflict', `arena '${plan.kind}' has layout ${given.plan.layoutHash}, the program needs ${plan.layoutHash}`, { program: program.name })
+        throw new ExactmapError(
+          'conflict',
+          `arena '${plan.kind}' has layout ${given.plan.layoutHash}, the program needs ${plan.layoutHash}`,
+          { program: program.name },
+        )
       arenas[plan.kind] = given ?? this.createArena(plan)
     }
     const executable = new WebGpuExecutable(this, program, arenas as Record<ArenaKind, WebGpuArena>, options)
@@ -125,4 +140,8 @@ export class WebGpuDevice implements Device {
   }
 }
 
-const slug = (text: string): string => text.toLowerCase().replace(/[^a-z0-9]+/g, '-').replace(/^-|-$/g, '') || 'device'
+const slug = (text: string): string =>
+  text
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, '-')
+    .replace(/^-|-$/g, '') || 'device'

@@ -61,7 +61,10 @@ export class WebGpuExecutable implements Executable {
     this.pipelines = await Promise.all(
       program.kernels.map(async (kernel, i) => {
         const place = { program: program.name, kernel: kernel.name }
-        const module = gpu.createShaderModule({ label: kernel.name, code: target.link(kernel.modules, kernel.constants) })
+        const module = gpu.createShaderModule({
+          label: kernel.name,
+          code: target.link(kernel.modules, kernel.constants),
+        })
         try {
           const pipeline = await gpu.createComputePipelineAsync({
             label: kernel.name,
@@ -74,7 +77,9 @@ export class WebGpuExecutable implements Executable {
         } catch (cause) {
           const { messages } = await module.getCompilationInfo()
           const text = messages.map((m) => `${m.lineNum}:${m.linePos} ${m.message}`).join('; ')
-          throw new ExactmapError('kernel_compile', text || String((cause as Error).message), place, { cause })
+          throw new ExactmapError('kernel_compile', text || String((cause as Error).message), place, {
+            cause,
+          })
         }
       }),
     )
@@ -132,10 +137,22 @@ export class WebGpuExecutable implements Executable {
         ? []
         : Array.from({ length: READ_BACKS }, () => {
             created.buffers++
-            return gpu.createBuffer({ size: outputBytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST })
+            return gpu.createBuffer({
+              size: outputBytes,
+              usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+            })
           })
     const inputBytes = new Uint8Array(segment.inputs.length > 0 ? end - begin : 0)
-    return { segment, inputBytes, inputOffset: begin, bindGroups, outputBytes, outputOffsets, free, waiting: [] }
+    return {
+      segment,
+      inputBytes,
+      inputOffset: begin,
+      bindGroups,
+      outputBytes,
+      outputOffsets,
+      free,
+      waiting: [],
+    }
   }
 
   private bindGroup(launch: Launch, slot: number): GPUBindGroup {
@@ -146,7 +163,10 @@ export class WebGpuExecutable implements Executable {
       entries: launch.bindings.map((range, binding) => {
         const { buffer, offset } = this.place(range, slot)
         // Kernels may declare vec4 arrays: the padding up to 16 bytes belongs to the tensor.
-        return { binding, resource: { buffer, offset, size: Math.min((range.bytes + 15) & ~15, buffer.size - offset) } }
+        return {
+          binding,
+          resource: { buffer, offset, size: Math.min((range.bytes + 15) & ~15, buffer.size - offset) },
+        }
       }),
     })
   }
@@ -158,11 +178,20 @@ export class WebGpuExecutable implements Executable {
   private ready(segment: string): ReadySegment {
     const ready = this.segments.get(segment)
     if (!ready)
-      throw new ExactmapError('not_found', `no segment '${segment}'; it has ${[...this.segments.keys()].join(', ')}`, { program: this.program.name })
+      throw new ExactmapError(
+        'not_found',
+        `no segment '${segment}'; it has ${[...this.segments.keys()].join(', ')}`,
+        { program: this.program.name },
+      )
     return ready
   }
 
-  private submit(ready: ReadySegment, inputs: Record<string, ArrayBufferView>, slot: number, readBack?: GPUBuffer): void {
+  private submit(
+    ready: ReadySegment,
+    inputs: Record<string, ArrayBufferView>,
+    slot: number,
+    readBack?: GPUBuffer,
+  ): void {
     this.device.throwPending()
     const { gpu } = this.device
     const { segment } = ready
@@ -187,20 +216,30 @@ export class WebGpuExecutable implements Executable {
       check(
         input,
         'invalid_argument',
-        () => `segment '${ready.segment.name}' has no input '${name}'; it has ${ready.segment.inputs.map((i) => i.name).join(', ')}`,
+        () =>
+          `segment '${ready.segment.name}' has no input '${name}'; it has ${ready.segment.inputs.map((i) => i.name).join(', ')}`,
       )
       const view = inputs[name]!
       check(
         view.byteLength === input.bytes,
         'invalid_shape',
-        () => `input '${name}' is ${input.type.format}[${input.type.shape}] of ${input.bytes} bytes, got ${view.byteLength}`,
+        () =>
+          `input '${name}' is ${input.type.format}[${input.type.shape}] of ${input.bytes} bytes, got ${view.byteLength}`,
       )
-      ready.inputBytes.set(new Uint8Array(view.buffer, view.byteOffset, view.byteLength), input.offset - ready.inputOffset)
+      ready.inputBytes.set(
+        new Uint8Array(view.buffer, view.byteOffset, view.byteLength),
+        input.offset - ready.inputOffset,
+      )
     }
     this.arenas.step_input.write(ready.inputOffset, ready.inputBytes)
   }
 
-  private encode(encoder: GPUCommandEncoder, steps: readonly Step[], bindGroups: readonly (GPUBindGroup | undefined)[], slot: number): void {
+  private encode(
+    encoder: GPUCommandEncoder,
+    steps: readonly Step[],
+    bindGroups: readonly (GPUBindGroup | undefined)[],
+    slot: number,
+  ): void {
     let pass: GPUComputePassEncoder | undefined
     steps.forEach((step, i) => {
       if (step.kind === 'transfer') {
@@ -230,7 +269,8 @@ export class WebGpuExecutable implements Executable {
       await this.finished()
       return {}
     }
-    const buffer = ready.free.pop() ?? (await new Promise<GPUBuffer>((resolve) => ready.waiting.push(resolve)))
+    const buffer =
+      ready.free.pop() ?? (await new Promise<GPUBuffer>((resolve) => ready.waiting.push(resolve)))
     try {
       this.submit(ready, inputs, slot, buffer)
       await buffer.mapAsync(GPUMapMode.READ)
@@ -248,7 +288,12 @@ export class WebGpuExecutable implements Executable {
       // Let the lost promise or the uncaptured error arrive: it says more than a failed map.
       await new Promise((resolve) => setTimeout(resolve, 20))
       this.device.throwPending()
-      throw new ExactmapError('device_lost', String((cause as Error).message ?? cause), { program: this.program.name, segment }, { cause })
+      throw new ExactmapError(
+        'device_lost',
+        String((cause as Error).message ?? cause),
+        { program: this.program.name, segment },
+        { cause },
+      )
     } finally {
       const next = ready.waiting.shift()
       if (next) next(buffer)

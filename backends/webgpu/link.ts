@@ -21,7 +21,9 @@ export function link(
   const parts = modules.map((name) => {
     const text = library.get(name)
     if (text === undefined)
-      throw new ExactmapError('not_found', `kernel library has no module '${name}.wgsl'`, { kernel: modules[0] ?? '' })
+      throw new ExactmapError('not_found', `kernel library has no module '${name}.wgsl'`, {
+        kernel: modules[0] ?? '',
+      })
     return text
       .replace(/^\s*\/\/.*\n/gm, '')
       .replace(/^(enable|requires)\s+[^;]+;\n?/gm, (line) => {

@@ -17,8 +17,16 @@ export interface WebGpuTraitsFile {
 const userKernels = new Map<string, { rule: KernelRule; modules: Readonly<Record<string, string>> }>()
 
 /** Gives a registered op (see registerOp) its WebGPU kernel: a rule and the text of its own WGSL modules. */
-export function registerWebGpuKernel(op: string, rule: KernelRule, modules: Readonly<Record<string, string>>): void {
-  check(!userKernels.has(op) && !Object.hasOwn(kernelRules, op), 'conflict', `op '${op}' already has a WebGPU kernel`)
+export function registerWebGpuKernel(
+  op: string,
+  rule: KernelRule,
+  modules: Readonly<Record<string, string>>,
+): void {
+  check(
+    !userKernels.has(op) && !Object.hasOwn(kernelRules, op),
+    'conflict',
+    `op '${op}' already has a WebGPU kernel`,
+  )
   userKernels.set(op, { rule, modules })
 }
 
@@ -33,7 +41,10 @@ export function webGpuTarget(traits: WebGpuTraitsFile, library: KernelLibrary): 
         ? (kernelRules as Record<string, KernelRule>)[call.op]
         : userKernels.get(call.op)?.rule
       if (!rule)
-        throw new ExactmapError('not_found', `op '${call.op}' has no WebGPU kernel; register one with registerWebGpuKernel`)
+        throw new ExactmapError(
+          'not_found',
+          `op '${call.op}' has no WebGPU kernel; register one with registerWebGpuKernel`,
+        )
       return rule(call, { limits: traits.limits, features, subgroupSize: traits.subgroupSize })
     },
     link(modules, constants) {

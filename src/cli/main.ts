@@ -11,7 +11,8 @@ const program = new Command('exactmap')
   .version(version)
   .showHelpAfterError('(exactmap --help lists the commands)')
   .exitOverride()
-for (const command of [runCommand(), trainCommand(), doctorCommand()]) program.addCommand(command.exitOverride())
+for (const command of [runCommand(), trainCommand(), doctorCommand()])
+  program.addCommand(command.exitOverride())
 
 // A closed pipe (`exactmap run | head`) is a normal end.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

@@ -5,8 +5,16 @@ export const numberIn =
   (low: number, high: number, whole = false) =>
   (text: string): number => {
     const value = Number(text)
-    if (text.trim() === '' || !Number.isFinite(value) || value < low || value > high || (whole && !Number.isInteger(value)))
-      throw new InvalidArgumentError(`expected a ${whole ? 'whole ' : ''}number from ${low} to ${high}, got '${text}'.`)
+    if (
+      text.trim() === '' ||
+      !Number.isFinite(value) ||
+      value < low ||
+      value > high ||
+      (whole && !Number.isInteger(value))
+    )
+      throw new InvalidArgumentError(
+        `expected a ${whole ? 'whole ' : ''}number from ${low} to ${high}, got '${text}'.`,
+      )
     return value
   }
 
@@ -38,6 +46,7 @@ export const grouped = (n: number): string => String(Math.round(n)).replace(/\B(
 /** 1 h 02 min, 3 min 20 s, 12 s */
 export function duration(seconds: number): string {
   const s = Math.max(0, Math.round(seconds))
-  if (s >= 3600) return `${Math.floor(s / 3600)} h ${String(Math.floor((s % 3600) / 60)).padStart(2, '0')} min`
+  if (s >= 3600)
+    return `${Math.floor(s / 3600)} h ${String(Math.floor((s % 3600) / 60)).padStart(2, '0')} min`
   return s >= 60 ? `${Math.floor(s / 60)} min ${String(s % 60).padStart(2, '0')} s` : `${s} s`
 }

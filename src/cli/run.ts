@@ -14,16 +14,49 @@ export function runCommand(): Command {
   return new Command('run')
     .description('continue a prompt with a model, as text on stdout; figures follow on stderr')
     .argument('[model]', 'a Hugging Face model folder (default: the model that comes with exactmap)')
-    .option('-p, --prompt <text>', `text to continue (default for the bundled model: ${JSON.stringify(examplePrompt)})`)
-    .addOption(new Option('-n, --max-tokens <n>', 'new tokens at most').default(200).argParser(numberIn(1, 1 << 24, true)))
-    .addOption(new Option('-t, --temperature <x>', '0: always the most probable token').default(0.8).argParser(numberIn(0, 100)))
-    .addOption(new Option('--top-k <k>', 'sample from the k most probable; 0: off').default(0).argParser(numberIn(0, 2 ** 24, true)))
-    .addOption(new Option('--top-p <p>', 'sample from the smallest set reaching p; 1: off').default(0.95).argParser(numberIn(0.0001, 1)))
-    .addOption(new Option('--min-p <p>', 'drop tokens below p times the best; 0: off').default(0).argParser(numberIn(0, 1)))
+    .option(
+      '-p, --prompt <text>',
+      `text to continue (default for the bundled model: ${JSON.stringify(examplePrompt)})`,
+    )
+    .addOption(
+      new Option('-n, --max-tokens <n>', 'new tokens at most')
+        .default(200)
+        .argParser(numberIn(1, 1 << 24, true)),
+    )
+    .addOption(
+      new Option('-t, --temperature <x>', '0: always the most probable token')
+        .default(0.8)
+        .argParser(numberIn(0, 100)),
+    )
+    .addOption(
+      new Option('--top-k <k>', 'sample from the k most probable; 0: off')
+        .default(0)
+        .argParser(numberIn(0, 2 ** 24, true)),
+    )
+    .addOption(
+      new Option('--top-p <p>', 'sample from the smallest set reaching p; 1: off')
+        .default(0.95)
+        .argParser(numberIn(0.0001, 1)),
+    )
+    .addOption(
+      new Option('--min-p <p>', 'drop tokens below p times the best; 0: off')
+        .default(0)
+        .argParser(numberIn(0, 1)),
+    )
     .addOption(new Option('--repetition-penalty <x>', '1: off').default(1).argParser(numberIn(0.01, 100)))
-    .addOption(new Option('-s, --seed <n>', 'seed of the sampling').default(1).argParser(numberIn(0, Number.MAX_SAFE_INTEGER, true)))
-    .addOption(new Option('-c, --context <n>', 'longest sequence in tokens').argParser(numberIn(2, 1 << 24, true)))
-    .addOption(new Option('--weights <format>', 'storage of weight matrices').choices(['f32', 'f16', 'bf16', 'q8_0', 'q4_0']).default('f16'))
+    .addOption(
+      new Option('-s, --seed <n>', 'seed of the sampling')
+        .default(1)
+        .argParser(numberIn(0, Number.MAX_SAFE_INTEGER, true)),
+    )
+    .addOption(
+      new Option('-c, --context <n>', 'longest sequence in tokens').argParser(numberIn(2, 1 << 24, true)),
+    )
+    .addOption(
+      new Option('--weights <format>', 'storage of weight matrices')
+        .choices(['f32', 'f16', 'bf16', 'q8_0', 'q4_0'])
+        .default('f16'),
+    )
     .addOption(new Option('--kv <format>', 'storage of the KV cache').choices(['f32', 'f16']).default('f16'))
     .addOption(new Option('--backend <name>', 'where it runs').choices([...deviceNames]).default('auto'))
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
@@ -46,7 +79,16 @@ export function runCommand(): Command {
       const times: number[] = []
       let text = ''
       if (!o.json) process.stdout.write(prompt)
-      const stream = model.generate(prompt, { temperature, topK, topP, minP, repetitionPenalty, seed, maxTokens, onToken: () => times.push(performance.now()) })
+      const stream = model.generate(prompt, {
+        temperature,
+        topK,
+        topP,
+        minP,
+        repetitionPenalty,
+        seed,
+        maxTokens,
+        onToken: () => times.push(performance.now()),
+      })
       for await (const piece of stream) {
         text += piece
         if (!o.json) process.stdout.write(piece)
@@ -71,7 +113,9 @@ export function runCommand(): Command {
           `${report.tokens} tokens, ${report.tokensPerSecond?.toFixed(1) ?? '-'} tokens/s, first token after ${report.firstTokenSeconds?.toFixed(2) ?? '-'} s (opening, compiling and loading included)`,
           `device   ${report.device}`,
           `driver   ${report.driver}`,
-          ...Object.entries(report.arenas).map(([kind, bytes]) => `${kind.padEnd(12)} ${grouped(bytes).padStart(14)} bytes`),
+          ...Object.entries(report.arenas).map(
+            ([kind, bytes]) => `${kind.padEnd(12)} ${grouped(bytes).padStart(14)} bytes`,
+          ),
           `${'total'.padEnd(12)} ${grouped(report.totalBytes).padStart(14)} bytes`,
         ]
         process.stderr.write(`${lines.join('\n')}\n`)

@@ -9,10 +9,19 @@ import { duration, grouped, ProgressLine } from './options.ts'
 
 export function trainCommand(): Command {
   return new Command('train')
-    .description('train a model as a YAML file says; continues from the newest checkpoint in its output folder')
+    .description(
+      'train a model as a YAML file says; continues from the newest checkpoint in its output folder',
+    )
     .argument('<config>', 'YAML file; docs/training.md lists every field')
-    .option('--allow-numeric-change', 'resume although program, seed or data changed: the numbers will differ')
-    .addOption(new Option('--backend <name>', 'where it runs').choices(['auto', 'webgpu', 'reference']).default('auto'))
+    .option(
+      '--allow-numeric-change',
+      'resume although program, seed or data changed: the numbers will differ',
+    )
+    .addOption(
+      new Option('--backend <name>', 'where it runs')
+        .choices(['auto', 'webgpu', 'reference'])
+        .default('auto'),
+    )
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--json', 'one JSON object a line instead of progress')
     .addHelpText('after', '\nCtrl-C saves a checkpoint and ends; a second Ctrl-C ends at once.')
@@ -45,14 +54,18 @@ export function trainCommand(): Command {
           if (o.json) process.stdout.write(`${JSON.stringify(p)}\n`)
           const line = `step ${p.step}/${p.steps}  loss ${p.trainLoss.toFixed(4)}  norm ${p.gradientNorm.toFixed(2)}  ${grouped(p.tokensPerSecond)} tokens/s  ${duration(p.secondsLeft)} left`
           if (p.validationLoss !== undefined && !o.json)
-            say(`${line}  validation ${p.validationLoss.toFixed(4)} (${p.validationBitsPerByte!.toFixed(3)} bits per byte)`)
+            say(
+              `${line}  validation ${p.validationLoss.toFixed(4)} (${p.validationBitsPerByte!.toFixed(3)} bits per byte)`,
+            )
           else if (!o.json) progress.show(line)
         },
       })
       progress.clear()
       if (o.json) process.stdout.write(`${JSON.stringify(result)}\n`)
       else if (result.finished)
-        say(`done: ${result.steps} steps, validation loss ${result.validationLoss.toFixed(4)}, ${result.validationBitsPerByte.toFixed(4)} bits per byte\nmodel in ${result.output}`)
+        say(
+          `done: ${result.steps} steps, validation loss ${result.validationLoss.toFixed(4)}, ${result.validationBitsPerByte.toFixed(4)} bits per byte\nmodel in ${result.output}`,
+        )
       else say(`stopped at step ${result.steps}; run the same command to continue`)
       device.destroy()
       process.exitCode = result.finished ? 0 : 130

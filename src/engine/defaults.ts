@@ -19,13 +19,23 @@ export interface InferenceOptions {
 const BUCKETS = [16, 64, 256]
 
 export function inferenceSpec(config: ModelShape, options: InferenceOptions = {}): InferenceSpec {
-  const { context = Math.min(config.context, 2048), batch = 1, weights = 'f16', kv = 'f16', logits = false } = options
+  const {
+    context = Math.min(config.context, 2048),
+    batch = 1,
+    weights = 'f16',
+    kv = 'f16',
+    logits = false,
+  } = options
   check(
     Number.isInteger(context) && context > 1 && context <= config.context,
     'invalid_argument',
     `context must be between 2 and the model's ${config.context} tokens, got ${context}`,
   )
-  check(Number.isInteger(batch) && batch > 0 && batch <= 4096, 'invalid_argument', `batch must be between 1 and 4096, got ${batch}`)
+  check(
+    Number.isInteger(batch) && batch > 0 && batch <= 4096,
+    'invalid_argument',
+    `batch must be between 1 and 4096, got ${batch}`,
+  )
   // Buckets up to the first that holds the whole context.
   const enough = BUCKETS.findIndex((b) => b >= context)
   const prefill = enough < 0 ? BUCKETS : BUCKETS.slice(0, enough + 1)

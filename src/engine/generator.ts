@@ -44,12 +44,24 @@ export class Generator {
    */
   async *generate(
     prompt: readonly number[],
-    { maxTokens, stop = [], ...sampling }: SamplingOptions & { readonly maxTokens: number; readonly stop?: readonly number[] },
+    {
+      maxTokens,
+      stop = [],
+      ...sampling
+    }: SamplingOptions & { readonly maxTokens: number; readonly stop?: readonly number[] },
   ): AsyncGenerator<number> {
     const { context } = this.spec
     check(prompt.length > 0, 'invalid_argument', 'the prompt is empty; give at least one token')
-    check(prompt.length < context, 'invalid_argument', `the prompt has ${prompt.length} tokens, the context of ${context} leaves room for ${context - 1} and one new token`)
-    check(Number.isInteger(maxTokens) && maxTokens > 0, 'invalid_argument', `max tokens must be a positive whole number, got ${maxTokens}`)
+    check(
+      prompt.length < context,
+      'invalid_argument',
+      `the prompt has ${prompt.length} tokens, the context of ${context} leaves room for ${context - 1} and one new token`,
+    )
+    check(
+      Number.isInteger(maxTokens) && maxTokens > 0,
+      'invalid_argument',
+      `max tokens must be a positive whole number, got ${maxTokens}`,
+    )
     const sequence = this.pool.open()
     const pending: Promise<number>[] = []
     try {
@@ -82,7 +94,12 @@ export class Generator {
     inputs.sampled_position![0] = end
   }
 
-  private async prefill(sequence: number, prompt: readonly number[], low: number, high: number): Promise<number> {
+  private async prefill(
+    sequence: number,
+    prompt: readonly number[],
+    low: number,
+    high: number,
+  ): Promise<number> {
     let token = 0
     for (let start = 0; start < prompt.length; ) {
       const rows = this.bucket(prompt.length - start)

@@ -34,10 +34,23 @@ export const segmentOfPrefill = (rows: number): string => `prefill_${rows}`
  * token is written; 0xffffffff: nothing). Prefill also takes ids[T] and rows[B], the row whose logits sequence b
  * samples from. Output: token[B].
  */
-export function inferenceGraph(name: string, family: ModelFamily, config: ModelShape, spec: InferenceSpec): Graph {
+export function inferenceGraph(
+  name: string,
+  family: ModelFamily,
+  config: ModelShape,
+  spec: InferenceSpec,
+): Graph {
   const { context, batch } = spec
-  check(context > 0 && batch > 0, 'invalid_argument', `context ${context} and batch ${batch} must be positive`)
-  check(context <= config.context, 'invalid_argument', `context ${context} is longer than the model's ${config.context} positions`)
+  check(
+    context > 0 && batch > 0,
+    'invalid_argument',
+    `context ${context} and batch ${batch} must be positive`,
+  )
+  check(
+    context <= config.context,
+    'invalid_argument',
+    `context ${context} is longer than the model's ${config.context} positions`,
+  )
   const g = new Graph(name)
   const u32 = (label: string, ...shape: number[]) => g.input(label, tensorType('u32', ...shape))
   const tokens = () => g.external('state', 'tokens', tensorType('u32', batch, context))
@@ -47,16 +60,22 @@ export function inferenceGraph(name: string, family: ModelFamily, config: ModelS
     const suffix = isPrefill ? `_${rows}` : ''
     const sequence = u32(`sequence${suffix}`, rows)
     const position = u32(`position${suffix}`, rows)
-    let ids = isPrefill ? u32(`ids${suffix}`, rows) : g.op('tokens_read', {}, { tokens: tokens(), sequence, position }).ids!
+    let ids = isPrefill
+      ? u32(`ids${suffix}`, rows)
+      : g.op('tokens_read', {}, { tokens: tokens(), sequence, position }).ids!
     let history = tokens()
-    if (isPrefill) history = g.op('tokens_write', {}, { tokens: history, ids, sequence, position }).tokens_out!
+    if (isPrefill)
+      history = g.op('tokens_write', {}, { tokens: history, ids, sequence, position }).tokens_out!
     const surroundings: Surroundings = {
       ids,
       positions: position,
       maxPositions: context,
       attention(_m, layer, qkv, { heads, kv_heads, head_dim, scale, window, softcap }) {
         const type = tensorType(spec.kv, pagesOf(spec), kv_heads, PAGE_TOKENS, head_dim)
-        const pools = { k_pool: g.external('kv', `layer.${layer}.k`, type), v_pool: g.external('kv', `layer.${layer}.v`, type) }
+        const pools = {
+          k_pool: g.external('kv', `layer.${layer}.k`, type),
+          v_pool: g.external('kv', `layer.${layer}.v`, type),
+        }
         const where = { page_table: pageTable(), sequence, position }
         const written = g.op('kv_write', { heads, kv_heads, head_dim }, { qkv, ...pools, ...where })
         return g.op(
@@ -67,7 +86,9 @@ export function inferenceGraph(name: string, family: ModelFamily, config: ModelS
       },
       rows: (_m, x) => (isPrefill ? g.op('embedding', {}, { ids: u32('rows', batch), table: x }).y! : x),
     }
-    const m = new ModelBuilder(g, surroundings, 'weights', (_n, shape) => (shape.length > 1 ? spec.weights : 'f32'))
+    const m = new ModelBuilder(g, surroundings, 'weights', (_n, shape) =>
+      shape.length > 1 ? spec.weights : 'f32',
+    )
     const logits = family.build(m, config)
     ids = g.op(
       'sample',
@@ -80,7 +101,16 @@ export function inferenceGraph(name: string, family: ModelFamily, config: ModelS
         length: u32('length', batch),
       },
     ).token!
-    g.op('tokens_write', {}, { tokens: history, ids, sequence: u32('sampled_sequence', batch), position: u32('sampled_position', batch) })
+    g.op(
+      'tokens_write',
+      {},
+      {
+        tokens: history,
+        ids,
+        sequence: u32('sampled_sequence', batch),
+        position: u32('sampled_position', batch),
+      },
+    )
     g.output('token', ids)
     if (spec.logits) g.output('logits', logits)
   }

@@ -20,7 +20,11 @@ export interface SamplingOptions {
 export function samplingRow(options: SamplingOptions = {}): Float32Array {
   const { temperature = 0.8, topK = 0, topP = 0.95, minP = 0, repetitionPenalty = 1 } = options
   const within = (name: string, value: number, low: number, high: number): void =>
-    check(value >= low && value <= high, 'invalid_argument', `${name} must be between ${low} and ${high}, got ${value}`)
+    check(
+      value >= low && value <= high,
+      'invalid_argument',
+      `${name} must be between ${low} and ${high}, got ${value}`,
+    )
   within('temperature', temperature, 0, 100)
   within('top-k', topK, 0, 2 ** 24)
   check(Number.isInteger(topK), 'invalid_argument', `top-k must be a whole number, got ${topK}`)
@@ -32,6 +36,10 @@ export function samplingRow(options: SamplingOptions = {}): Float32Array {
 
 /** Seed as the two key words of Philox. */
 export function seedWords(seed = 0): [number, number] {
-  check(Number.isSafeInteger(seed) && seed >= 0, 'invalid_argument', `seed must be a whole number from 0 to 2^53 - 1, got ${seed}`)
+  check(
+    Number.isSafeInteger(seed) && seed >= 0,
+    'invalid_argument',
+    `seed must be a whole number from 0 to 2^53 - 1, got ${seed}`,
+  )
   return [seed >>> 0, Math.floor(seed / 2 ** 32)]
 }

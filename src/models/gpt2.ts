@@ -33,14 +33,27 @@ export const gpt2: ModelFamily<Gpt2Config> = {
 
   parse(config) {
     const c = parseConfig(schema, config)
-    if (c.activation_function === 'gelu') parseConfig.fail("activation_function 'gelu' (erf) is not supported; supported: gelu_new, gelu_pytorch_tanh")
+    if (c.activation_function === 'gelu')
+      parseConfig.fail(
+        "activation_function 'gelu' (erf) is not supported; supported: gelu_new, gelu_pytorch_tanh",
+      )
     const head_dim = c.n_embd / c.n_head
-    if (!Number.isInteger(head_dim) || head_dim % 4 !== 0) parseConfig.fail(`n_embd ${c.n_embd} over ${c.n_head} heads gives head size ${head_dim}; it must be a multiple of 4`)
+    if (!Number.isInteger(head_dim) || head_dim % 4 !== 0)
+      parseConfig.fail(
+        `n_embd ${c.n_embd} over ${c.n_head} heads gives head size ${head_dim}; it must be a multiple of 4`,
+      )
     return {
       layers: c.n_layer,
       vocab: c.vocab_size,
       context: c.n_positions ?? c.n_ctx ?? 1024,
-      attention: { heads: c.n_head, kv_heads: c.n_head, head_dim, scale: 1 / Math.sqrt(head_dim), window: 0, softcap: 0 },
+      attention: {
+        heads: c.n_head,
+        kv_heads: c.n_head,
+        head_dim,
+        scale: 1 / Math.sqrt(head_dim),
+        window: 0,
+        softcap: 0,
+      },
       width: c.n_embd,
       ffn: c.n_inner ?? 4 * c.n_embd,
       eps: c.layer_norm_epsilon,
@@ -54,15 +67,41 @@ export const gpt2: ModelFamily<Gpt2Config> = {
     const std = c.initialStd
     const outStd = std / Math.sqrt(2 * c.layers)
     const linear = (name: string, theirs: string, rows: number, cols: number, init: number): void => {
-      list.push({ name: `${name}.weight`, shape: [rows, cols], from: [{ name: `${theirs}.weight`, rows }], transposed: true, init })
-      list.push({ name: `${name}.bias`, shape: [rows], from: [{ name: `${theirs}.bias`, rows }], init: 'zeros' })
+      list.push({
+        name: `${name}.weight`,
+        shape: [rows, cols],
+        from: [{ name: `${theirs}.weight`, rows }],
+        transposed: true,
+        init,
+      })
+      list.push({
+        name: `${name}.bias`,
+        shape: [rows],
+        from: [{ name: `${theirs}.bias`, rows }],
+        init: 'zeros',
+      })
     }
     const norm = (name: string, theirs: string): void => {
       for (const part of ['weight', 'bias'] as const)
-        list.push({ name: `${name}.${part}`, shape: [c.width], from: [{ name: `${theirs}.${part}`, rows: c.width }], init: part === 'weight' ? 'ones' : 'zeros' })
+        list.push({
+          name: `${name}.${part}`,
+          shape: [c.width],
+          from: [{ name: `${theirs}.${part}`, rows: c.width }],
+          init: part === 'weight' ? 'ones' : 'zeros',
+        })
     }
-    list.push({ name: 'embed.weight', shape: [c.vocab, c.width], from: [{ name: 'transformer.wte.weight', rows: c.vocab }], init: std })
-    list.push({ name: 'positions.weight', shape: [c.context, c.width], from: [{ name: 'transformer.wpe.weight', rows: c.context }], init: std })
+    list.push({
+      name: 'embed.weight',
+      shape: [c.vocab, c.width],
+      from: [{ name: 'transformer.wte.weight', rows: c.vocab }],
+      init: std,
+    })
+    list.push({
+      name: 'positions.weight',
+      shape: [c.context, c.width],
+      from: [{ name: 'transformer.wpe.weight', rows: c.context }],
+      init: std,
+    })
     for (let i = 0; i < c.layers; i++) {
       const [ours, theirs] = [`layers.${i}`, `transformer.h.${i}`]
       norm(`${ours}.attention_norm`, `${theirs}.ln_1`)
@@ -73,12 +112,21 @@ export const gpt2: ModelFamily<Gpt2Config> = {
       linear(`${ours}.down`, `${theirs}.mlp.c_proj`, c.width, c.ffn, outStd)
     }
     norm('norm', 'transformer.ln_f')
-    if (!c.tied) list.push({ name: 'head.weight', shape: [c.vocab, c.width], from: [{ name: 'lm_head.weight', rows: c.vocab }], init: std })
+    if (!c.tied)
+      list.push({
+        name: 'head.weight',
+        shape: [c.vocab, c.width],
+        from: [{ name: 'lm_head.weight', rows: c.vocab }],
+        init: std,
+      })
     return list
   },
 
   build(m, c) {
-    let x = m.add(m.embedding('embed.weight', m.ids, c.vocab, c.width), m.embedding('positions.weight', m.positions, c.context, c.width))
+    let x = m.add(
+      m.embedding('embed.weight', m.ids, c.vocab, c.width),
+      m.embedding('positions.weight', m.positions, c.context, c.width),
+    )
     for (let i = 0; i < c.layers; i++)
       m.layer(i, () => {
         const p = `layers.${i}`

@@ -11,16 +11,24 @@ export const families = (): readonly ModelFamily[] => [...builtIn, ...registered
 /** Registers a model family from outside the package (see docs/models.md). */
 export function registerModel(family: ModelFamily): void {
   const taken = families().flatMap((f) => f.accepts)
-  for (const name of family.accepts) check(!taken.includes(name), 'conflict', `architecture '${name}' already has a family`)
+  for (const name of family.accepts)
+    check(!taken.includes(name), 'conflict', `architecture '${name}' already has a family`)
   registered.push(family)
 }
 
 /** The family of a config.json, by its `architectures`. */
 export function familyOf(config: unknown): ModelFamily {
   const { architectures } = (config ?? {}) as { architectures?: unknown }
-  const named = Array.isArray(architectures) ? architectures.filter((a): a is string => typeof a === 'string') : []
+  const named = Array.isArray(architectures)
+    ? architectures.filter((a): a is string => typeof a === 'string')
+    : []
   const family = families().find((f) => f.accepts.some((a) => named.includes(a)))
   if (family) return family
-  const supported = families().flatMap((f) => f.accepts).join(', ')
-  throw new ExactmapError('unsupported', `config.json names architecture ${named.join(', ') || '(none)'}; supported: ${supported}`)
+  const supported = families()
+    .flatMap((f) => f.accepts)
+    .join(', ')
+  throw new ExactmapError(
+    'unsupported',
+    `config.json names architecture ${named.join(', ') || '(none)'}; supported: ${supported}`,
+  )
 }

@@ -76,8 +76,12 @@ export const llama: ModelFamily<LlamaConfig> = {
     const heads = c.num_attention_heads
     const kv_heads = c.num_key_value_heads ?? heads
     const head_dim = c.head_dim ?? c.hidden_size / heads
-    if (!Number.isInteger(head_dim) || head_dim % 4 !== 0) parseConfig.fail(`hidden_size ${c.hidden_size} over ${heads} heads gives head size ${head_dim}; it must be a multiple of 4`)
-    if (heads % kv_heads !== 0) parseConfig.fail(`num_attention_heads ${heads} must be a multiple of num_key_value_heads ${kv_heads}`)
+    if (!Number.isInteger(head_dim) || head_dim % 4 !== 0)
+      parseConfig.fail(
+        `hidden_size ${c.hidden_size} over ${heads} heads gives head size ${head_dim}; it must be a multiple of 4`,
+      )
+    if (heads % kv_heads !== 0)
+      parseConfig.fail(`num_attention_heads ${heads} must be a multiple of num_key_value_heads ${kv_heads}`)
     const qwen = c.model_type === 'qwen2'
     const scaling = c.rope_parameters ?? c.rope_scaling
     return {
@@ -89,7 +93,8 @@ export const llama: ModelFamily<LlamaConfig> = {
         kv_heads,
         head_dim,
         scale: 1 / Math.sqrt(head_dim),
-        window: c.use_sliding_window === false || (qwen && !c.use_sliding_window) ? 0 : (c.sliding_window ?? 0),
+        window:
+          c.use_sliding_window === false || (qwen && !c.use_sliding_window) ? 0 : (c.sliding_window ?? 0),
         softcap: 0,
       },
       width: c.hidden_size,
@@ -119,11 +124,21 @@ export const llama: ModelFamily<LlamaConfig> = {
     const outStd = std / Math.sqrt(2 * c.layers)
     const matrix = (name: string, cols: number, from: [string, number][], init: number): void => {
       const rows = from.reduce((sum, [, n]) => sum + n, 0)
-      list.push({ name: `${name}.weight`, shape: [rows, cols], from: from.map(([n, r]) => ({ name: `${n}.weight`, rows: r })), init })
+      list.push({
+        name: `${name}.weight`,
+        shape: [rows, cols],
+        from: from.map(([n, r]) => ({ name: `${n}.weight`, rows: r })),
+        init,
+      })
     }
     const vector = (name: string, from: [string, number][], init: 'ones' | 'zeros'): void => {
       const rows = from.reduce((sum, [, n]) => sum + n, 0)
-      list.push({ name, shape: [rows], from: from.map(([n, r]) => ({ name: `${n}.${name.split('.').at(-1)}`, rows: r })), init })
+      list.push({
+        name,
+        shape: [rows],
+        from: from.map(([n, r]) => ({ name: `${n}.${name.split('.').at(-1)}`, rows: r })),
+        init,
+      })
     }
     matrix('embed', c.width, [['model.embed_tokens', c.vocab]], std)
     for (let i = 0; i < c.layers; i++) {
@@ -161,7 +176,11 @@ export const llama: ModelFamily<LlamaConfig> = {
       m.layer(i, () => {
         const p = `layers.${i}`
         const h = m.rmsNorm(x, `${p}.attention_norm`, c.eps)
-        const qkv = m.rope(m.linear(h, `${p}.qkv`, (heads + 2 * kv_heads) * head_dim, c.qkvBias), c.attention, c.rope)
+        const qkv = m.rope(
+          m.linear(h, `${p}.qkv`, (heads + 2 * kv_heads) * head_dim, c.qkvBias),
+          c.attention,
+          c.rope,
+        )
         x = m.add(x, m.linear(m.attention(i, qkv, c.attention), `${p}.attention_out`, c.width, c.outBias))
         const f = m.rmsNorm(x, `${p}.ffn_norm`, c.eps)
         const gated = m.unary(c.gate, m.linear(f, `${p}.gate_up`, 2 * c.ffn, c.mlpBias))

@@ -104,7 +104,11 @@ export class ModelBuilder {
   }
 
   rmsNorm(x: Value, name: string, eps: number): Value {
-    return this.g.op('rms_norm', { eps }, { x, weight: this.parameter(`${name}.weight`, lastDim(x.type.shape)) }).y!
+    return this.g.op(
+      'rms_norm',
+      { eps },
+      { x, weight: this.parameter(`${name}.weight`, lastDim(x.type.shape)) },
+    ).y!
   }
 
   layerNorm(x: Value, name: string, eps: number): Value {
@@ -128,7 +132,11 @@ export class ModelBuilder {
     return this.g.op(
       'rope',
       { head_dim, rotated_heads: heads + kv_heads, layout },
-      { x: qkv, positions: this.positions, table: this.g.constant('rope_table', { positions, ...table }, type) },
+      {
+        x: qkv,
+        positions: this.positions,
+        table: this.g.constant('rope_table', { positions, ...table }, type),
+      },
     ).y!
   }
 

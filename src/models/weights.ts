@@ -14,24 +14,34 @@ export interface TensorReader {
 const readable: Readonly<Record<string, 'f32' | 'f16' | 'bf16'>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' }
 
 /** Values of one parameter as f32: rows of its sources one after the other, turned to [out, in]. */
-export async function readParameter(spec: ParameterSpec, reader: TensorReader, names: ReadonlySet<string>): Promise<Float32Array> {
+export async function readParameter(
+  spec: ParameterSpec,
+  reader: TensorReader,
+  names: ReadonlySet<string>,
+): Promise<Float32Array> {
   const width = spec.shape.length > 1 ? spec.shape[1]! : 1
   const out = new Float32Array(elementCount(spec.shape))
   let row = 0
   for (const source of spec.from) {
     const name = resolveName(source.name, names)
     const { dtype, shape } = await reader.info(name)
-    const want = spec.shape.length === 1 ? [source.rows] : spec.transposed ? [width, source.rows] : [source.rows, width]
+    const want =
+      spec.shape.length === 1 ? [source.rows] : spec.transposed ? [width, source.rows] : [source.rows, width]
     check(
       shape.length === want.length && shape.every((d, i) => d === want[i]),
       'invalid_shape',
       () => `checkpoint tensor ${name} is [${shape}], the config asks for [${want}]`,
     )
     const format = readable[dtype]
-    check(format, 'unsupported', `checkpoint tensor ${name} is ${dtype}; supported: ${Object.keys(readable).join(', ')}`)
+    check(
+      format,
+      'unsupported',
+      `checkpoint tensor ${name} is ${dtype}; supported: ${Object.keys(readable).join(', ')}`,
+    )
     const values = decodeFloats(format, await reader.read(name))
     if (spec.transposed && spec.shape.length > 1)
-      for (let r = 0; r < source.rows; r++) for (let c = 0; c < width; c++) out[(row + r) * width + c] = values[c * source.rows + r]!
+      for (let r = 0; r < source.rows; r++)
+        for (let c = 0; c < width; c++) out[(row + r) * width + c] = values[c * source.rows + r]!
     else out.set(values, row * width)
     row += source.rows
   }
@@ -43,7 +53,10 @@ function resolveName(name: string, names: ReadonlySet<string>): string {
   if (names.has(name)) return name
   const bare = name.slice(name.indexOf('.') + 1)
   if (names.has(bare)) return bare
-  throw new ExactmapError('not_found', `the checkpoint has no tensor '${name}'; it has ${names.size} tensors, e.g. ${[...names].slice(0, 4).join(', ')}`)
+  throw new ExactmapError(
+    'not_found',
+    `the checkpoint has no tensor '${name}'; it has ${names.size} tensors, e.g. ${[...names].slice(0, 4).join(', ')}`,
+  )
 }
 
 function decodeFloats(format: 'f32' | 'f16' | 'bf16', bytes: Uint8Array): Float32Array {
@@ -92,7 +105,10 @@ export async function writeWeights(
 }
 
 /** The reverse: tensors of a checkpoint from a parameter's f32 values. */
-export function checkpointTensors(spec: ParameterSpec, values: Float32Array): { name: string; shape: number[]; values: Float32Array }[] {
+export function checkpointTensors(
+  spec: ParameterSpec,
+  values: Float32Array,
+): { name: string; shape: number[]; values: Float32Array }[] {
   const width = spec.shape.length > 1 ? spec.shape[1]! : 1
   let row = 0
   return spec.from.map(({ name, rows }) => {

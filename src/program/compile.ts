@@ -54,7 +54,12 @@ export function compile(source: Graph, target: Target, options: CompileOptions =
   const kernelIndex = new Map<string, number>()
   const internKernel = (plan: LaunchPlan): number => {
     const text = target.link(plan.modules, plan.constants)
-    const ref: KernelRef = { name: plan.variant, modules: plan.modules, constants: plan.constants, textHash: hashText(text) }
+    const ref: KernelRef = {
+      name: plan.variant,
+      modules: plan.modules,
+      constants: plan.constants,
+      textHash: hashText(text),
+    }
     const key = hashOf(ref)
     const known = kernelIndex.get(key)
     if (known !== undefined) return known
@@ -74,16 +79,31 @@ export function compile(source: Graph, target: Target, options: CompileOptions =
       }
       const operands = (ids: Readonly<Record<string, number>>): Record<string, Operand> =>
         Object.fromEntries(
-          Object.entries(ids).map(([port, id]) => [port, { ...memory.rangeOf(id), type: graph.value(id).type }]),
+          Object.entries(ids).map(([port, id]) => [
+            port,
+            { ...memory.rangeOf(id), type: graph.value(id).type },
+          ]),
         )
-      const call = { op: node.op, attrs: node.attrs, inputs: operands(node.inputs), outputs: operands(node.outputs) }
+      const call = {
+        op: node.op,
+        attrs: node.attrs,
+        inputs: operands(node.inputs),
+        outputs: operands(node.outputs),
+      }
       const { launches, scratch } = chosen[position]!
       launches.forEach((plan, part) => {
         const bindings = plan.bindings.map(({ port, access, offset = 0, bytes }) => {
           const whole: Range =
-            port in scratch ? memory.rangeOfScratch(`${position}/${port}`) : (call.inputs[port] ?? call.outputs[port])!
+            port in scratch
+              ? memory.rangeOfScratch(`${position}/${port}`)
+              : (call.inputs[port] ?? call.outputs[port])!
           check(whole, 'internal', `${node.op}: kernel ${plan.variant} binds unknown port '${port}'`)
-          return { arena: whole.arena, offset: whole.offset + offset, bytes: bytes ?? whole.bytes - offset, access }
+          return {
+            arena: whole.arena,
+            offset: whole.offset + offset,
+            bytes: bytes ?? whole.bytes - offset,
+            access,
+          }
         })
         steps.push({
           kind: 'launch',
@@ -101,7 +121,11 @@ export function compile(source: Graph, target: Target, options: CompileOptions =
       })
     })
     const after = dependencies(steps)
-    const named = (label: string, id: number) => ({ name: label, ...memory.rangeOf(id), type: graph.value(id).type })
+    const named = (label: string, id: number) => ({
+      name: label,
+      ...memory.rangeOf(id),
+      type: graph.value(id).type,
+    })
     return {
       name,
       steps: steps.map((step, i) => ({ ...step, after: after[i]! })),
@@ -117,7 +141,13 @@ export function compile(source: Graph, target: Target, options: CompileOptions =
     target: {
       name: target.name,
       backend: target.backend,
-      hash: hashOf([target.name, target.backend, target.limits, [...target.features].sort(), target.subgroupSize]),
+      hash: hashOf([
+        target.name,
+        target.backend,
+        target.limits,
+        [...target.features].sort(),
+        target.subgroupSize,
+      ]),
     },
     arenas: memory.arenas,
     kernels,
@@ -158,8 +188,20 @@ function planArenas(
     const ranged = graph.values.filter((v) => v.origin.kind === 'range' && v.origin.arena === kind)
     const given = options.layouts?.[kind]
     if (declared.length === 0 && ranged.length === 0) continue
-    check(given || ranged.length === 0, 'invalid_argument', `ranges of arena '${kind}' need its layout in the compile options`)
-    const plan = given ?? withoutMark(externalLayout(kind, declared.map((v) => ({ name: v.name, type: v.type })), chunk))
+    check(
+      given || ranged.length === 0,
+      'invalid_argument',
+      `ranges of arena '${kind}' need its layout in the compile options`,
+    )
+    const plan =
+      given ??
+      withoutMark(
+        externalLayout(
+          kind,
+          declared.map((v) => ({ name: v.name, type: v.type })),
+          chunk,
+        ),
+      )
     const byName = new Map(plan.tensors.map((t) => [t.name, t]))
     for (const value of declared) {
       const tensor = byName.get(value.name)
@@ -167,13 +209,18 @@ function planArenas(
       check(
         hashOf(tensor.type) === hashOf(value.type),
         'invalid_shape',
-        () => `arena '${kind}' holds ${value.name} as ${JSON.stringify(tensor.type)}, the graph wants ${JSON.stringify(value.type)}`,
+        () =>
+          `arena '${kind}' holds ${value.name} as ${JSON.stringify(tensor.type)}, the graph wants ${JSON.stringify(value.type)}`,
       )
       ranges.set(value.id, { arena: kind, offset: tensor.offset, bytes: tensor.bytes })
     }
     for (const value of ranged) {
       const { offset } = value.origin as { offset: number }
-      check(offset + byteSize(value.type) <= plan.bytes, 'invalid_argument', `range ${value.name} ends after its arena`)
+      check(
+        offset + byteSize(value.type) <= plan.bytes,
+        'invalid_argument',
+        `range ${value.name} ends after its arena`,
+      )
       ranges.set(value.id, { arena: kind, offset, bytes: byteSize(value.type) })
     }
     arenas.push({ ...plan, kind, external: true })
@@ -191,7 +238,9 @@ function planArenas(
         type: v.type,
         offset: end,
         bytes,
-        ...(v.origin.kind === 'constant' ? { generator: { name: v.origin.generator, attrs: v.origin.attrs } } : {}),
+        ...(v.origin.kind === 'constant'
+          ? { generator: { name: v.origin.generator, attrs: v.origin.attrs } }
+          : {}),
       }
       ranges.set(v.id, { arena: kind, offset: end, bytes })
       end = alignTensor(end + bytes)
@@ -217,7 +266,11 @@ function planArenas(
   order.forEach((node, position) => {
     for (const id of Object.values(node.inputs)) {
       const base = graph.value(graph.value(id).storage)
-      check(base.origin.kind !== 'node' || lives.has(base.id), 'invalid_argument', () => `segment '${node.segment}' reads ${base.name}, which a later segment makes`)
+      check(
+        base.origin.kind !== 'node' || lives.has(base.id),
+        'invalid_argument',
+        () => `segment '${node.segment}' reads ${base.name}, which a later segment makes`,
+      )
       touch(id, position)
     }
     for (const id of Object.values(node.outputs)) touch(id, position)
@@ -225,22 +278,31 @@ function planArenas(
   for (const { segment, value } of graph.outputs) touch(value, segmentEnd.get(segment) ?? 0)
 
   const ids = [...lives.keys()]
-  const entries = [...lives.values(), ...scratches.map((s) => ({ name: s.name, type: s.type, first: s.position, last: s.position }))]
+  const entries = [
+    ...lives.values(),
+    ...scratches.map((s) => ({ name: s.name, type: s.type, first: s.position, last: s.position })),
+  ]
   if (entries.length > 0) {
-    const lifetimes = entries.map((e): Lifetime => ({ bytes: alignTensor(byteSize(e.type)), first: e.first, last: e.last }))
+    const lifetimes = entries.map(
+      (e): Lifetime => ({ bytes: alignTensor(byteSize(e.type)), first: e.first, last: e.last }),
+    )
     const plan = planMemory(lifetimes, 256, chunk)
-    const tensors = entries.map((e, i): TensorPlan => ({
-      name: e.name,
-      type: e.type,
-      offset: plan.offsets[i]!,
-      bytes: byteSize(e.type),
-      live: [e.first, e.last],
-    }))
+    const tensors = entries.map(
+      (e, i): TensorPlan => ({
+        name: e.name,
+        type: e.type,
+        offset: plan.offsets[i]!,
+        bytes: byteSize(e.type),
+        live: [e.first, e.last],
+      }),
+    )
     ids.forEach((id, i) => {
       ranges.set(id, { arena: 'activations', offset: tensors[i]!.offset, bytes: tensors[i]!.bytes })
     })
     const slots = options.slots ?? 1
-    arenas.push(arenaPlan('activations', false, plan.bytes, slots > 1 ? plan.bytes : 0, slots, tensors, chunk))
+    arenas.push(
+      arenaPlan('activations', false, plan.bytes, slots > 1 ? plan.bytes : 0, slots, tensors, chunk),
+    )
   }
   const scratchRanges = new Map(
     scratches.map((s) => {

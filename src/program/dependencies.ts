@@ -6,7 +6,11 @@ interface Use extends Range {
 
 /** Byte ranges a step reads and writes. */
 export function usesOfStep(step: Step): Use[] {
-  if (step.kind === 'transfer') return [{ ...step.from, writes: false }, { ...step.to, writes: true }]
+  if (step.kind === 'transfer')
+    return [
+      { ...step.from, writes: false },
+      { ...step.to, writes: true },
+    ]
   return (step as Launch).bindings.map((b) => ({ ...b, writes: b.access !== 'read' }))
 }
 

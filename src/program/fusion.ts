@@ -23,12 +23,23 @@ export function fuse(graph: Graph): Graph {
     const plan: { activation?: GraphNode; add?: GraphNode } = {}
     let last = node.outputs.y!
     let user = onlyUser(last)
-    if (user && activations.has(user.op) && user.segment === node.segment && node.attrs.activation === 'none' && !node.inputs.residual) {
+    if (
+      user &&
+      activations.has(user.op) &&
+      user.segment === node.segment &&
+      node.attrs.activation === 'none' &&
+      !node.inputs.residual
+    ) {
       plan.activation = user
       last = user.outputs.y!
       user = onlyUser(last)
     }
-    if (user?.op === 'add' && user.segment === node.segment && !node.inputs.residual && user.inputs.a !== user.inputs.b) {
+    if (
+      user?.op === 'add' &&
+      user.segment === node.segment &&
+      !node.inputs.residual &&
+      user.inputs.a !== user.inputs.b
+    ) {
       const other = user.inputs.a === last ? user.inputs.b! : user.inputs.a!
       const { origin } = graph.value(other)
       const ready = origin.kind !== 'node' || origin.node < node.id

@@ -99,12 +99,15 @@ export class Graph implements NodeBuilder {
 
   private named(origin: Origin, name: string, type: TensorType): GraphValue {
     const key = (o: Origin): string => ('arena' in o ? `${o.kind}/${o.arena}` : o.kind)
-    const found = this.values.find((v) => v.name === name && v.origin.kind !== 'node' && key(v.origin) === key(origin))
+    const found = this.values.find(
+      (v) => v.name === name && v.origin.kind !== 'node' && key(v.origin) === key(origin),
+    )
     if (found) {
       check(
         JSON.stringify(found.type) === JSON.stringify(type),
         'invalid_shape',
-        () => `${origin.kind} '${name}' was declared as ${JSON.stringify(found.type)} and now as ${JSON.stringify(type)}`,
+        () =>
+          `${origin.kind} '${name}' was declared as ${JSON.stringify(found.type)} and now as ${JSON.stringify(type)}`,
       )
       return found
     }
@@ -117,10 +120,20 @@ export class Graph implements NodeBuilder {
   /** Appends a node; types are checked and inferred by the op's contract. Returns its outputs by port. */
   op(op: string, attrs: Attributes, inputs: Ports<Value | undefined>): Record<string, GraphValue> {
     const contract: OpContract = opContract(op)
-    const given = Object.fromEntries(Object.entries(inputs).filter((e): e is [string, Value] => e[1] !== undefined))
+    const given = Object.fromEntries(
+      Object.entries(inputs).filter((e): e is [string, Value] => e[1] !== undefined),
+    )
     for (const [port, value] of Object.entries(given))
-      check(this.values[value.id] === value, 'invalid_argument', () => `${op}.${port}: the value belongs to another graph`)
-    const call = checkCall(contract, attrs, Object.fromEntries(Object.entries(given).map(([k, v]) => [k, v.type])))
+      check(
+        this.values[value.id] === value,
+        'invalid_argument',
+        () => `${op}.${port}: the value belongs to another graph`,
+      )
+    const call = checkCall(
+      contract,
+      attrs,
+      Object.fromEntries(Object.entries(given).map(([k, v]) => [k, v.type])),
+    )
     if (!this.segments.includes(this.currentSegment)) this.segments.push(this.currentSegment)
     const id = this.nodes.length
     const outputs: Record<string, GraphValue> = {}

@@ -19,14 +19,21 @@ export function externalLayout(
   chunk: number,
 ): ArenaPlan & { readonly vectorsAt: number } {
   const isVector = (t: { type: TensorType }): number => (t.type.shape.length < 2 ? 1 : 0)
-  const sorted = [...tensors].sort((a, b) => isVector(a) - isVector(b) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+  const sorted = [...tensors].sort(
+    (a, b) => isVector(a) - isVector(b) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
+  )
   const plans: TensorPlan[] = []
   let end = 0
   let vectorsAt = -1
   for (const { name, type } of sorted) {
     const bytes = byteSize(type)
-    check(bytes <= chunk, 'out_of_memory', `${kind} tensor ${name} has ${bytes} bytes, a device buffer at most ${chunk}`)
-    if (Math.floor(end / chunk) !== Math.floor((end + bytes - 1) / chunk)) end = Math.ceil(end / chunk) * chunk
+    check(
+      bytes <= chunk,
+      'out_of_memory',
+      `${kind} tensor ${name} has ${bytes} bytes, a device buffer at most ${chunk}`,
+    )
+    if (Math.floor(end / chunk) !== Math.floor((end + bytes - 1) / chunk))
+      end = Math.ceil(end / chunk) * chunk
     if (isVector({ type }) && vectorsAt < 0) vectorsAt = end
     plans.push({ name, type, offset: end, bytes })
     end = alignTensor(end + bytes)

@@ -21,7 +21,9 @@ export function legalize(graph: Graph): Graph {
     const inputs: Record<string, GraphValue> = {}
     const seen = new Set<number>()
     // In-place ports first, so that a read-only port gets the copy.
-    const ports = Object.keys(node.inputs).sort((a, b) => Number(overwritten.has(b)) - Number(overwritten.has(a)))
+    const ports = Object.keys(node.inputs).sort(
+      (a, b) => Number(overwritten.has(b)) - Number(overwritten.has(a)),
+    )
     for (const port of ports) {
       const id = node.inputs[port]!
       const old = graph.value(id)

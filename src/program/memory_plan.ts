@@ -34,7 +34,12 @@ export function liveBytes(lifetimes: readonly Lifetime[], alignment: number): nu
 }
 
 /** Places tensors in the given order, each at the lowest offset free during its whole life. */
-function place(lifetimes: readonly Lifetime[], order: readonly number[], alignment: number, chunk: number): MemoryPlan {
+function place(
+  lifetimes: readonly Lifetime[],
+  order: readonly number[],
+  alignment: number,
+  chunk: number,
+): MemoryPlan {
   const offsets = new Array<number>(lifetimes.length).fill(0)
   const placed: number[] = []
   let total = 0
@@ -44,12 +49,13 @@ function place(lifetimes: readonly Lifetime[], order: readonly number[], alignme
       .filter((j) => lifetimes[j]!.first <= last && first <= lifetimes[j]!.last)
       .sort((a, b) => offsets[a]! - offsets[b]!)
     let offset = 0
-    const fit = (at: number): number => (Math.floor(at / chunk) === Math.floor((at + bytes - 1) / chunk) ? at : alignUp(at, chunk))
+    const inOneChunk = (at: number): number =>
+      Math.floor(at / chunk) === Math.floor((at + bytes - 1) / chunk) ? at : alignUp(at, chunk)
     for (const j of neighbours) {
-      if (fit(offset) + bytes <= offsets[j]!) break
+      if (inOneChunk(offset) + bytes <= offsets[j]!) break
       offset = Math.max(offset, alignUp(offsets[j]! + lifetimes[j]!.bytes, alignment))
     }
-    offsets[i] = fit(offset)
+    offsets[i] = inOneChunk(offset)
     placed.push(i)
     total = Math.max(total, offsets[i]! + alignUp(bytes, alignment))
   }
@@ -62,7 +68,11 @@ function place(lifetimes: readonly Lifetime[], order: readonly number[], alignme
  */
 export function planMemory(lifetimes: readonly Lifetime[], alignment: number, chunk: number): MemoryPlan {
   for (const { bytes } of lifetimes)
-    check(bytes <= chunk, 'out_of_memory', `a tensor of ${bytes} bytes does not fit a device buffer of ${chunk} bytes`)
+    check(
+      bytes <= chunk,
+      'out_of_memory',
+      `a tensor of ${bytes} bytes does not inOneChunk a device buffer of ${chunk} bytes`,
+    )
   const lowerBound = liveBytes(lifetimes, alignment)
   const span = (l: Lifetime): number => l.last - l.first + 1
   const keys: ((l: Lifetime) => number)[] = [

@@ -34,7 +34,15 @@ export interface TargetRef {
  * - kv: cache pages; state: token history and the like
  * All but the first three are external: identified by layout hash, shared between programs.
  */
-export const externalArenas = ['weights', 'parameters', 'gradients', 'moment1', 'moment2', 'kv', 'state'] as const
+export const externalArenas = [
+  'weights',
+  'parameters',
+  'gradients',
+  'moment1',
+  'moment2',
+  'kv',
+  'state',
+] as const
 
 export type ArenaKind = 'activations' | 'step_input' | 'constants' | (typeof externalArenas)[number]
 

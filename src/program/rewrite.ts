@@ -45,13 +45,18 @@ export function rewrite(
       const emit = (): void => {
         const made =
           visit(node, out, find, bind) ??
-          out.op(node.op, node.attrs, Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)])))
+          out.op(
+            node.op,
+            node.attrs,
+            Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)])),
+          )
         for (const [port, id] of Object.entries(node.outputs)) if (made[port]) bind(id, made[port]!)
       }
       if (node.scope) out.scope(node.scope, emit)
       else emit()
     })
-  for (const { segment, name, value } of graph.outputs) out.segment(segment, () => out.output(name, find(value)))
+  for (const { segment, name, value } of graph.outputs)
+    out.segment(segment, () => out.output(name, find(value)))
   return out
 }
 

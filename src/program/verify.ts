@@ -14,25 +14,41 @@ import type { ArenaPlan, Launch, Program, Range, Segment, Step } from './program
  */
 export function verifyProgram(program: Program, target: Target): void {
   const place = { program: program.name }
-  const fail = (message: string, more: object = {}): never => {
+  const fail: Fail = (message, more = {}) => {
     throw new ExactmapError('invalid_program', message, { ...place, ...more })
   }
   if (program.format !== 'exactmap-program' || program.version !== 1)
-    fail(`expected an exactmap program of version 1, got format '${program.format}' version ${program.version}`)
+    fail(
+      `expected an exactmap program of version 1, got format '${program.format}' version ${program.version}`,
+    )
   if (program.target.backend !== target.backend)
-    fail(`the program was compiled for backend '${program.target.backend}', the device is '${target.backend}'`)
-  check(Number.isSafeInteger(program.slots) && program.slots > 0, 'invalid_program', `slots must be positive, got ${program.slots}`)
+    fail(
+      `the program was compiled for backend '${program.target.backend}', the device is '${target.backend}'`,
+    )
+  check(
+    Number.isSafeInteger(program.slots) && program.slots > 0,
+    'invalid_program',
+    `slots must be positive, got ${program.slots}`,
+  )
   const arenas = new Map(program.arenas.map((a) => [a.kind, a]))
   if (arenas.size !== program.arenas.length) fail('an arena kind appears twice')
   for (const arena of program.arenas) verifyArena(arena, program, target, fail)
 
   const inside = (range: Range, what: string, more: object): void => {
     const arena = arenas.get(range.arena)
-    if (!arena) return fail(`${what} lies in arena '${range.arena}', which the program does not have`, more)
+    check(arena, 'invalid_program', `${what} lies in arena '${range.arena}', which the program does not have`)
     const limit = arena.slotBytes || arena.bytes
-    if (!(Number.isSafeInteger(range.offset) && Number.isSafeInteger(range.bytes) && range.offset >= 0 && range.bytes > 0))
+    if (
+      !(
+        Number.isSafeInteger(range.offset) &&
+        Number.isSafeInteger(range.bytes) &&
+        range.offset >= 0 &&
+        range.bytes > 0
+      )
+    )
       fail(`${what} has offset ${range.offset} and ${range.bytes} bytes`, more)
-    if (range.offset + range.bytes > limit) fail(`${what} ends at ${range.offset + range.bytes}, arena '${range.arena}' at ${limit}`, more)
+    if (range.offset + range.bytes > limit)
+      fail(`${what} ends at ${range.offset + range.bytes}, arena '${range.arena}' at ${limit}`, more)
     const buffer = arena.buffers[0] ?? 0
     if (Math.floor(range.offset / buffer) !== Math.floor((range.offset + range.bytes - 1) / buffer))
       fail(`${what} crosses a buffer boundary of arena '${range.arena}'`, more)
@@ -42,34 +58,46 @@ export function verifyProgram(program: Program, target: Target): void {
     const more = { segment: segment.name }
     for (const io of [...segment.inputs, ...segment.outputs]) {
       inside(io, `'${io.name}'`, more)
-      if (byteSize(io.type) !== io.bytes) fail(`'${io.name}' has ${io.bytes} bytes, its type needs ${byteSize(io.type)}`, more)
+      if (byteSize(io.type) !== io.bytes)
+        fail(`'${io.name}' has ${io.bytes} bytes, its type needs ${byteSize(io.type)}`, more)
     }
-    for (const input of segment.inputs) if (input.arena !== 'step_input') fail(`input '${input.name}' lies in arena '${input.arena}'`, more)
+    for (const input of segment.inputs)
+      if (input.arena !== 'step_input') fail(`input '${input.name}' lies in arena '${input.arena}'`, more)
     segment.steps.forEach((step, i) => {
       const at = { ...more, launch: step.name }
       if (step.index !== i) fail(`step ${i} says it is ${step.index}`, at)
-      if (step.after.some((j) => !Number.isSafeInteger(j) || j < 0 || j >= i)) fail(`step waits for ${step.after}, not an earlier step`, at)
+      if (step.after.some((j) => !Number.isSafeInteger(j) || j < 0 || j >= i))
+        fail(`step waits for ${step.after}, not an earlier step`, at)
       for (const use of usesOfStep(step)) inside(use, 'a range', at)
       if (step.kind === 'launch') verifyLaunch(step, program, target, fail, at)
-      else if (step.from.bytes !== step.to.bytes) fail(`transfer from ${step.from.bytes} to ${step.to.bytes} bytes`, at)
+      else if (step.from.bytes !== step.to.bytes)
+        fail(`transfer from ${step.from.bytes} to ${step.to.bytes} bytes`, at)
     })
     verifyHazards(segment, fail)
   }
 }
 
-type Fail = (message: string, more?: object) => void
+type Fail = (message: string, more?: object) => never
 
 function verifyArena(arena: ArenaPlan, program: Program, target: Target, fail: Fail): void {
   const name = `arena '${arena.kind}'`
-  if (arena.buffers.reduce((a, b) => a + b, 0) !== arena.bytes) fail(`${name}: its buffers don't add up to ${arena.bytes} bytes`)
-  if (arena.buffers.some((b) => b > target.limits.maxBufferSize)) fail(`${name} has a buffer larger than ${target.limits.maxBufferSize}`)
-  if (arena.slotBytes && arena.slotBytes * program.slots !== arena.bytes) fail(`${name}: ${program.slots} slots of ${arena.slotBytes} are not ${arena.bytes}`)
+  if (arena.buffers.reduce((a, b) => a + b, 0) !== arena.bytes)
+    fail(`${name}: its buffers don't add up to ${arena.bytes} bytes`)
+  if (arena.buffers.some((b) => b > target.limits.maxBufferSize))
+    fail(`${name} has a buffer larger than ${target.limits.maxBufferSize}`)
+  if (arena.slotBytes && arena.slotBytes * program.slots !== arena.bytes)
+    fail(`${name}: ${program.slots} slots of ${arena.slotBytes} are not ${arena.bytes}`)
   const limit = arena.slotBytes || arena.bytes
   const sorted = [...arena.tensors].sort((a, b) => a.offset - b.offset)
   for (const tensor of sorted) {
-    if (tensor.bytes !== byteSize(tensor.type)) fail(`${name}: ${tensor.name} has ${tensor.bytes} bytes, its type needs ${byteSize(tensor.type)}`)
-    if (tensor.offset % target.limits.bindingAlignment !== 0) fail(`${name}: ${tensor.name} starts at ${tensor.offset}, not aligned to ${target.limits.bindingAlignment}`)
-    if (tensor.offset < 0 || tensor.offset + tensor.bytes > limit) fail(`${name}: ${tensor.name} leaves the arena`)
+    if (tensor.bytes !== byteSize(tensor.type))
+      fail(`${name}: ${tensor.name} has ${tensor.bytes} bytes, its type needs ${byteSize(tensor.type)}`)
+    if (tensor.offset % target.limits.bindingAlignment !== 0)
+      fail(
+        `${name}: ${tensor.name} starts at ${tensor.offset}, not aligned to ${target.limits.bindingAlignment}`,
+      )
+    if (tensor.offset < 0 || tensor.offset + tensor.bytes > limit)
+      fail(`${name}: ${tensor.name} leaves the arena`)
   }
   for (let i = 0; i < sorted.length; i++)
     for (let j = i + 1; j < sorted.length && sorted[j]!.offset < sorted[i]!.offset + sorted[i]!.bytes; j++) {
@@ -82,12 +110,15 @@ function verifyArena(arena: ArenaPlan, program: Program, target: Target, fail: F
 function verifyLaunch(launch: Launch, program: Program, target: Target, fail: Fail, at: object): void {
   const { limits } = target
   const kernel = program.kernels[launch.kernel]
-  if (!kernel) return fail(`kernel ${launch.kernel} of ${program.kernels.length}`, at)
+  check(kernel, 'invalid_program', `${launch.name}: kernel ${launch.kernel} of ${program.kernels.length}`)
   const where = { ...at, kernel: kernel.name }
-  if (launch.bindings.length > limits.maxBindings) fail(`${launch.bindings.length} bindings, the target allows ${limits.maxBindings}`, where)
+  if (launch.bindings.length > limits.maxBindings)
+    fail(`${launch.bindings.length} bindings, the target allows ${limits.maxBindings}`, where)
   for (const binding of launch.bindings) {
-    if (binding.offset % limits.bindingAlignment !== 0) fail(`a binding at ${binding.offset} is not aligned to ${limits.bindingAlignment}`, where)
-    if (binding.bytes > limits.maxBindingSize) fail(`a binding of ${binding.bytes} bytes, the target allows ${limits.maxBindingSize}`, where)
+    if (binding.offset % limits.bindingAlignment !== 0)
+      fail(`a binding at ${binding.offset} is not aligned to ${limits.bindingAlignment}`, where)
+    if (binding.bytes > limits.maxBindingSize)
+      fail(`a binding of ${binding.bytes} bytes, the target allows ${limits.maxBindingSize}`, where)
   }
   const { bindings } = launch
   for (let i = 0; i < bindings.length; i++)
@@ -101,7 +132,8 @@ function verifyLaunch(launch: Launch, program: Program, target: Target, fail: Fa
   const contract = opContract(launch.call.op)
   for (const [out, over] of Object.entries(contract.inPlace ?? {})) {
     const [o, i] = [launch.call.outputs[out], launch.call.inputs[over]]
-    if (o && i && (o.arena !== i.arena || o.offset !== i.offset)) fail(`in-place output '${out}' is not where '${over}' is`, where)
+    if (o && i && (o.arena !== i.arena || o.offset !== i.offset))
+      fail(`in-place output '${out}' is not where '${over}' is`, where)
   }
 }
 
@@ -120,10 +152,18 @@ function verifyHazards(segment: Segment, fail: Fail): void {
       if ((reach[i]![j >> 5]! >>> (j & 31)) & 1) continue
       const clash = uses[i]!.some((x) =>
         uses[j]!.some(
-          (y) => (x.writes || y.writes) && x.arena === y.arena && x.offset < y.offset + y.bytes && y.offset < x.offset + x.bytes,
+          (y) =>
+            (x.writes || y.writes) &&
+            x.arena === y.arena &&
+            x.offset < y.offset + y.bytes &&
+            y.offset < x.offset + x.bytes,
         ),
       )
-      if (clash) fail(`step ${i} touches bytes of step ${j} (${steps[j]!.name}) without waiting for it`, { segment: segment.name, launch: step.name })
+      if (clash)
+        fail(`step ${i} touches bytes of step ${j} (${steps[j]!.name}) without waiting for it`, {
+          segment: segment.name,
+          launch: step.name,
+        })
     }
   })
 }

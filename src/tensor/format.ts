@@ -148,7 +148,11 @@ function planar(
     blockSize,
     blockBytes: quantBytes + 2,
     encode(values) {
-      check(values.length % blockSize === 0, 'invalid_shape', `${name} needs a multiple of ${blockSize} elements, got ${values.length}`)
+      check(
+        values.length % blockSize === 0,
+        'invalid_shape',
+        `${name} needs a multiple of ${blockSize} elements, got ${values.length}`,
+      )
       const blocks = values.length / blockSize
       const out = new Uint8Array(pad4(blocks * (quantBytes + 2)))
       const scales = new Uint16Array(out.buffer, blocks * quantBytes, blocks)
@@ -196,8 +200,20 @@ export const formats: Readonly<Record<FormatName, StorageFormat>> = {
   u32: typed('u32', 'integer', Uint32Array),
   f16: half('f16', f16FromNumber, f16ToNumber),
   bf16: half('bf16', bf16FromNumber, bf16ToNumber),
-  q8_0: planar('q8_0', 8, (b, s) => Math.abs(largest(b, s)) / 127, (x, d) => clamp(roundEven(x / d), -127, 127), 0),
-  q4_0: planar('q4_0', 4, (b, s) => largest(b, s) / -8, (x, d) => clamp(roundEven(x / d) + 8, 0, 15), 8),
+  q8_0: planar(
+    'q8_0',
+    8,
+    (b, s) => Math.abs(largest(b, s)) / 127,
+    (x, d) => clamp(roundEven(x / d), -127, 127),
+    0,
+  ),
+  q4_0: planar(
+    'q4_0',
+    4,
+    (b, s) => largest(b, s) / -8,
+    (x, d) => clamp(roundEven(x / d) + 8, 0, 15),
+    8,
+  ),
 }
 
 /** Formats a weight matrix may be stored in. */
@@ -206,6 +222,9 @@ export const weightFormats = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'] as const
 export function formatOf(name: string): StorageFormat {
   const format = (formats as Record<string, StorageFormat>)[name]
   if (!format)
-    throw new ExactmapError('unsupported', `storage format '${name}' is not one of ${Object.keys(formats).join(', ')}`)
+    throw new ExactmapError(
+      'unsupported',
+      `storage format '${name}' is not one of ${Object.keys(formats).join(', ')}`,
+    )
   return format
 }

@@ -17,7 +17,10 @@ function mulHigh(a: number, b: number): number {
 }
 
 /** One block: four u32 from a 128-bit counter and a 64-bit key (arrays of u32). */
-export function philox4x32(counter: readonly number[], key: readonly number[]): [number, number, number, number] {
+export function philox4x32(
+  counter: readonly number[],
+  key: readonly number[],
+): [number, number, number, number] {
   let [c0, c1, c2, c3] = [counter[0]! >>> 0, counter[1]! >>> 0, counter[2]! >>> 0, counter[3]! >>> 0]
   let [k0, k1] = [key[0]! >>> 0, key[1]! >>> 0]
   for (let round = 0; round < 10; round++) {
@@ -48,7 +51,10 @@ export class Philox {
     if (this.block.length === 0) {
       const low = this.counter >>> 0
       const high = Math.floor(this.counter / 2 ** 32)
-      this.block = philox4x32([low, high, this.stream >>> 0, 0], [this.seed >>> 0, Math.floor(this.seed / 2 ** 32)]).reverse()
+      this.block = philox4x32(
+        [low, high, this.stream >>> 0, 0],
+        [this.seed >>> 0, Math.floor(this.seed / 2 ** 32)],
+      ).reverse()
       this.counter++
     }
     return this.block.pop()!

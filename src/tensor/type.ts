@@ -35,7 +35,8 @@ export function checkType(type: TensorType, what: string): void {
   check(
     lastDim(shape) % blockSize === 0,
     'invalid_shape',
-    () => `${what}: ${type.format} needs a last dim that is a multiple of ${blockSize}, got [${shape.join(', ')}]`,
+    () =>
+      `${what}: ${type.format} needs a last dim that is a multiple of ${blockSize}, got [${shape.join(', ')}]`,
   )
 }
 

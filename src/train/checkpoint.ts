@@ -58,7 +58,12 @@ export async function saveCheckpoint(
       const { plan } = trainer.arena(arena)
       const bytes = await trainer.arena(arena).read(0, plan.bytes)
       for (const { name, type, offset, bytes: size } of plan.tensors)
-        tensors.push({ name: `${arena}/${name}`, dtype: 'F32', shape: type.shape, bytes: bytes.subarray(offset, offset + size) })
+        tensors.push({
+          name: `${arena}/${name}`,
+          dtype: 'F32',
+          shape: type.shape,
+          bytes: bytes.subarray(offset, offset + size),
+        })
     }
     const path = join(temporary, 'state.safetensors')
     await writeSafetensors(path, tensors, {})
@@ -80,7 +85,12 @@ export async function saveCheckpoint(
   } catch (cause) {
     await rm(temporary, { recursive: true, force: true }).catch(() => {})
     if (cause instanceof ExactmapError) throw cause
-    throw new ExactmapError('io', `the checkpoint of step ${trainer.step} could not be written (${(cause as Error).message}); the previous one is unchanged`, { file: output }, { cause })
+    throw new ExactmapError(
+      'io',
+      `the checkpoint of step ${trainer.step} could not be written (${(cause as Error).message}); the previous one is unchanged`,
+      { file: output },
+      { cause },
+    )
   }
   const steps = await listCheckpoints(output)
   for (const step of steps.slice(0, Math.max(0, steps.length - keep)))
@@ -101,7 +111,12 @@ export async function loadCheckpoint(
 ): Promise<CheckpointState> {
   const folder = join(output, folderName(step))
   const state = await readState(folder)
-  const expected = { program: trainer.programHash, seed: trainer.config.seed, data, cursor: state.step * trainer.config.accumulation }
+  const expected = {
+    program: trainer.programHash,
+    seed: trainer.config.seed,
+    data,
+    cursor: state.step * trainer.config.accumulation,
+  }
   for (const key of ['program', 'seed', 'data', 'cursor'] as const)
     if (state[key] !== expected[key] && !allowNumericChange)
       throw new ExactmapError(
@@ -110,7 +125,11 @@ export async function loadCheckpoint(
         { file: folder },
       )
   const path = join(folder, 'state.safetensors')
-  check(hashBytes(await readFile(path)) === state.sha256, 'invalid_format', () => `${path} is damaged: its sha-256 is not the one in state.json`)
+  check(
+    hashBytes(await readFile(path)) === state.sha256,
+    'invalid_format',
+    () => `${path} is damaged: its sha-256 is not the one in state.json`,
+  )
   const source = await openNodeFile(path)
   try {
     const file = await openSafetensors(source, path)
@@ -118,7 +137,11 @@ export async function loadCheckpoint(
       const arena = trainer.arena(kind)
       for (const { name, offset, bytes } of arena.plan.tensors) {
         const stored = file.tensors.get(`${kind}/${name}`)
-        check(stored && stored.dtype === 'F32' && stored.bytes === bytes, 'conflict', `the checkpoint has no ${kind} of ${name} with ${bytes} bytes: it belongs to another model`)
+        check(
+          stored && stored.dtype === 'F32' && stored.bytes === bytes,
+          'conflict',
+          `the checkpoint has no ${kind} of ${name} with ${bytes} bytes: it belongs to another model`,
+        )
         arena.write(offset, await file.read(`${kind}/${name}`))
       }
     }
@@ -136,7 +159,12 @@ async function readState(folder: string): Promise<CheckpointState> {
   try {
     json = JSON.parse(await readFile(path, 'utf8'))
   } catch (cause) {
-    throw new ExactmapError('invalid_format', `not a readable checkpoint: ${(cause as Error).message}`, { file: path }, { cause })
+    throw new ExactmapError(
+      'invalid_format',
+      `not a readable checkpoint: ${(cause as Error).message}`,
+      { file: path },
+      { cause },
+    )
   }
   const parsed = stateSchema.safeParse(json)
   if (parsed.success) return parsed.data
@@ -159,9 +187,17 @@ export async function lockFolder(output: string): Promise<() => Promise<void>> {
       return () => rm(path, { force: true })
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== 'EEXIST')
-        throw new ExactmapError('io', `cannot write to the output folder: ${(cause as Error).message}`, { file: output }, { cause })
+        throw new ExactmapError(
+          'io',
+          `cannot write to the output folder: ${(cause as Error).message}`,
+          { file: output },
+          { cause },
+        )
       const owner = Number(await readFile(path, 'utf8').catch(() => ''))
-      if (isAlive(owner)) throw new ExactmapError('conflict', `process ${owner} is already training into this folder`, { file: output })
+      if (isAlive(owner))
+        throw new ExactmapError('conflict', `process ${owner} is already training into this folder`, {
+          file: output,
+        })
       await rm(path, { force: true })
     }
   }

@@ -59,15 +59,31 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
     source = 'from' in config.model ? await openModelFolder(at(config.model.from)) : undefined
     const tokenizerJson = await tokenizerOf(config, at, output, source, onMessage)
     const tokenizer = loadTokenizer(tokenizerJson)
-    const modelJson: Record<string, unknown> = source ? { ...source.config } : { ...(config.model as { config: object }).config }
+    const modelJson: Record<string, unknown> = source
+      ? { ...source.config }
+      : { ...(config.model as { config: object }).config }
     modelJson.vocab_size ??= tokenizer.vocabSize
     const family = familyOf(modelJson)
     const model = family.parse(modelJson)
-    check(tokenizer.vocabSize <= model.vocab, 'invalid_config', `the tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${model.vocab}`)
-    dataset = await openDataset({ files: config.data.files.map(at), validation: config.data.validation }, tokenizer)
-    const sampling = { batch: config.batch, length: config.sequence, resetPositions: config.data.reset_positions }
+    check(
+      tokenizer.vocabSize <= model.vocab,
+      'invalid_config',
+      `the tokenizer has ${tokenizer.vocabSize} tokens, the model's vocab_size is ${model.vocab}`,
+    )
+    dataset = await openDataset(
+      { files: config.data.files.map(at), validation: config.data.validation },
+      tokenizer,
+    )
+    const sampling = {
+      batch: config.batch,
+      length: config.sequence,
+      resetPositions: config.data.reset_positions,
+    }
     const train = new Sampler(dataset, { ...sampling, seed: config.seed, order: config.data.order })
-    const validation = config.data.validation > 0 ? new Sampler(dataset, { ...sampling, seed: 0, split: 'validation' }) : undefined
+    const validation =
+      config.data.validation > 0
+        ? new Sampler(dataset, { ...sampling, seed: 0, split: 'validation' })
+        : undefined
     const dataHash = hashOf([dataset.length, dataset.train, tokenizerJson])
     onMessage(`data: ${dataset.length} tokens, ${dataset.train.end - dataset.train.start} for training`)
 
@@ -77,26 +93,45 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
     let [tokens, seconds] = [0, 0]
     let points: CurvePoint[] = []
     if (resumed !== undefined) {
-      const state = await loadCheckpoint(output, resumed, trainer, dataHash, options.allowNumericChange ?? false)
+      const state = await loadCheckpoint(
+        output,
+        resumed,
+        trainer,
+        dataHash,
+        options.allowNumericChange ?? false,
+      )
       tokens = state.tokens
       seconds = state.seconds
-      points = parseCurve(await readFile(join(output, 'curve.csv'), 'utf8').catch(() => curveHeader()), resumed)
+      points = parseCurve(
+        await readFile(join(output, 'curve.csv'), 'utf8').catch(() => curveHeader()),
+        resumed,
+      )
       onMessage(`resumed from step ${resumed}`)
     } else {
       trainer.initialise()
       if (source) {
         const names = new Set(source.weights.names())
-        for (const spec of parameters) trainer.writeParameter(spec.name, await readParameter(spec, source.weights, names))
+        for (const spec of parameters)
+          trainer.writeParameter(spec.name, await readParameter(spec, source.weights, names))
         trainer.parametersChanged()
       }
     }
     await writeFile(join(output, 'curve.csv'), curveHeader() + points.map(curveLine).join(''))
-    const about = (): { tokens: number; seconds: number; data: string } => ({ tokens, seconds, data: dataHash })
-    const evaluate = async (batches: number): Promise<Pick<CurvePoint, 'validationLoss' | 'validationBitsPerByte'>> => {
+    const about = (): { tokens: number; seconds: number; data: string } => ({
+      tokens,
+      seconds,
+      data: dataHash,
+    })
+    const evaluate = async (
+      batches: number,
+    ): Promise<Pick<CurvePoint, 'validationLoss' | 'validationBitsPerByte'>> => {
       if (!validation) return {}
       const count = Math.min(batches, Math.max(1, Math.floor(validation.windows / config.batch)))
       const validationLoss = await trainer!.evaluate(validation, count)
-      return { validationLoss, validationBitsPerByte: await bitsPerByte(validationLoss, validation, count, tokenizer) }
+      return {
+        validationLoss,
+        validationBitsPerByte: await bitsPerByte(validationLoss, validation, count, tokenizer),
+      }
     }
 
     const { signal } = options
@@ -104,12 +139,17 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
       const start = performance.now()
       const report = await trainer.train(train)
       if (!Number.isFinite(report.loss))
-        throw new ExactmapError('invalid_argument', `the loss became ${report.loss} at step ${report.step}; lower the learning rate or clip gradients. The last checkpoint is kept`, { file: output })
+        throw new ExactmapError(
+          'invalid_argument',
+          `the loss became ${report.loss} at step ${report.step}; lower the learning rate or clip gradients. The last checkpoint is kept`,
+          { file: output },
+        )
       tokens += report.tokens
       const elapsed = (performance.now() - start) / 1000
       seconds += elapsed
       const last = report.step === config.steps
-      const measured = report.step % config.evaluate_every === 0 && !last ? await evaluate(config.evaluate_batches) : {}
+      const measured =
+        report.step % config.evaluate_every === 0 && !last ? await evaluate(config.evaluate_batches) : {}
       const point: CurvePoint = {
         step: report.step,
         tokens,
@@ -122,8 +162,14 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
       points.push(point)
       await appendFile(join(output, 'curve.csv'), curveLine(point))
       const rate = report.tokens / elapsed
-      options.onProgress?.({ ...point, steps: config.steps, tokensPerSecond: rate, secondsLeft: ((config.steps - report.step) * seconds) / report.step })
-      if (report.step % config.checkpoint_every === 0 && !last) await saveCheckpoint(output, trainer, about(), config.keep_checkpoints)
+      options.onProgress?.({
+        ...point,
+        steps: config.steps,
+        tokensPerSecond: rate,
+        secondsLeft: ((config.steps - report.step) * seconds) / report.step,
+      })
+      if (report.step % config.checkpoint_every === 0 && !last)
+        await saveCheckpoint(output, trainer, about(), config.keep_checkpoints)
     }
     await saveCheckpoint(output, trainer, about(), config.keep_checkpoints)
     const finished = trainer.step >= config.steps
@@ -132,7 +178,13 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
       points[points.length - 1] = { ...points.at(-1)!, ...final }
       await writeFile(join(output, 'curve.csv'), curveHeader() + points.map(curveLine).join(''))
     }
-    await writeFile(join(output, 'curve.svg'), curveSvg(points, `${family.name}, ${parameters.reduce((n, p) => n + p.shape.reduce((a, b) => a * b, 1), 0)} parameters`))
+    await writeFile(
+      join(output, 'curve.svg'),
+      curveSvg(
+        points,
+        `${family.name}, ${parameters.reduce((n, p) => n + p.shape.reduce((a, b) => a * b, 1), 0)} parameters`,
+      ),
+    )
     await writeModel(output, trainer, config, modelJson)
     await writeFile(join(output, 'tokenizer.json'), tokenizerJson)
     return {
@@ -170,7 +222,9 @@ async function tokenizerOf(
     const all = await Promise.all(texts.map((f) => readFile(f, 'utf8')))
     // The held-out end of the data must not shape the tokenizer either.
     const { validation } = config.data
-    const seen = all.map((text, i) => (i === all.length - 1 ? text.slice(0, Math.floor(text.length * (1 - validation))) : text))
+    const seen = all.map((text, i) =>
+      i === all.length - 1 ? text.slice(0, Math.floor(text.length * (1 - validation))) : text,
+    )
     const json = JSON.stringify(trainBpe(seen, { vocabSize: vocabulary, specialTokens: special }))
     await mkdir(dirname(kept), { recursive: true })
     await writeFile(kept, json)
@@ -182,7 +236,12 @@ async function tokenizerOf(
 }
 
 /** Nats per token as bits per byte of the text those tokens stand for. */
-async function bitsPerByte(loss: number, source: Sampler, batches: number, tokenizer: Tokenizer): Promise<number> {
+async function bitsPerByte(
+  loss: number,
+  source: Sampler,
+  batches: number,
+  tokenizer: Tokenizer,
+): Promise<number> {
   let [bytes, counted] = [0, 0]
   for (let i = 0; i < batches; i++) {
     const batch: Batch = await source.batch(i)
@@ -194,14 +253,29 @@ async function bitsPerByte(loss: number, source: Sampler, batches: number, token
 }
 
 /** Writes config.json and model.safetensors as other tools expect them. */
-async function writeModel(output: string, trainer: Trainer, config: TrainConfig, modelJson: Record<string, unknown>): Promise<void> {
+async function writeModel(
+  output: string,
+  trainer: Trainer,
+  config: TrainConfig,
+  modelJson: Record<string, unknown>,
+): Promise<void> {
   const format = config.weights_format
   const dtype = { f32: 'F32', f16: 'F16', bf16: 'BF16' }[format]
   const tensors = []
   for (const spec of trainer.family.parameters(trainer.model))
     for (const { name, shape, values } of checkpointTensors(spec, await trainer.readParameter(spec.name)))
-      tensors.push({ name, dtype, shape, bytes: formatOf(format).encode(values).subarray(0, values.length * (format === 'f32' ? 4 : 2)) })
+      tensors.push({
+        name,
+        dtype,
+        shape,
+        bytes: formatOf(format)
+          .encode(values)
+          .subarray(0, values.length * (format === 'f32' ? 4 : 2)),
+      })
   await writeSafetensors(join(output, 'model.safetensors'), tensors, { format: 'pt' })
   const torch = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' }[format]
-  await writeFile(join(output, 'config.json'), `${JSON.stringify({ ...modelJson, torch_dtype: torch }, null, 2)}\n`)
+  await writeFile(
+    join(output, 'config.json'),
+    `${JSON.stringify({ ...modelJson, torch_dtype: torch }, null, 2)}\n`,
+  )
 }

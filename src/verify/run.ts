@@ -36,7 +36,10 @@ export interface Verdict {
 export function vectorProgram(vector: Vector, target: Target): Program {
   const graph = new Graph(vectorId(vector))
   const inputs = Object.fromEntries(
-    Object.entries(vector.inputs).map(([port, { type }]) => [port, graph.input(vector.same[port] ?? port, type)]),
+    Object.entries(vector.inputs).map(([port, { type }]) => [
+      port,
+      graph.input(vector.same[port] ?? port, type),
+    ]),
   )
   const outputs = graph.op(vector.op, vector.attrs, inputs)
   for (const [port, value] of Object.entries(outputs)) graph.output(port, value)
@@ -73,7 +76,13 @@ export async function runVector(device: Device, vector: Vector, repeats = 1): Pr
     return {
       id: vectorId(vector),
       ...compareOutputs(vector, got),
-      variants: [...new Set(program.segments.flatMap((s) => s.steps.map((l) => (l.kind === 'launch' ? program.kernels[l.kernel]!.name : ''))))],
+      variants: [
+        ...new Set(
+          program.segments.flatMap((s) =>
+            s.steps.map((l) => (l.kind === 'launch' ? program.kernels[l.kernel]!.name : '')),
+          ),
+        ),
+      ],
       ms,
       bytes: operands.reduce((sum, t) => sum + byteSize(t), 0),
       flops: call.flops(types),
@@ -108,7 +117,8 @@ export function compareOutputs(
       const difference = e === g || (Number.isNaN(e) && Number.isNaN(g)) ? 0 : Math.abs(g - e)
       // The stored value is itself rounded once to the output's format.
       const budget = tolerance[port]!(index)
-      const error = difference === 0 ? 0 : Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference / budget
+      const error =
+        difference === 0 ? 0 : Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference / budget
       const element = { port, index, expected: e, got: g, error }
       if (!worst || error > worst.error) worst = element
       if (error > 1 && !wrong) wrong = element

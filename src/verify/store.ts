@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { OpContract } from '../ops/contract.ts'
-import { encodeVector, makeVector, type Vector, decodeVector } from './vector.ts'
+import { decodeVector, encodeVector, makeVector, type Vector } from './vector.ts'
 
 /** Names of the stored cases of an op. */
 export const storedCases = (root: string, op: string): string[] =>

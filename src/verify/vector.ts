@@ -38,21 +38,39 @@ export function makeVector(contract: OpContract, { name, attrs, inputs: specs }:
       continue
     }
     const values = fillValues(spec, seedOf(`${contract.name}/${name}/${port}`))
-    inputs[port] = { type: { format: spec.format, shape: spec.shape }, bytes: formatOf(spec.format).encode(values) }
+    inputs[port] = {
+      type: { format: spec.format, shape: spec.shape },
+      bytes: formatOf(spec.format).encode(values),
+    }
   }
   for (const [port, as] of Object.entries(same)) {
-    check(inputs[as], 'invalid_argument', `${contract.name}/${name}: port '${port}' repeats unknown port '${as}'`)
+    check(
+      inputs[as],
+      'invalid_argument',
+      `${contract.name}/${name}: port '${port}' repeats unknown port '${as}'`,
+    )
     inputs[port] = inputs[as]!
   }
-  const call = checkCall(contract, attrs, Object.fromEntries(Object.entries(inputs).map(([p, t]) => [p, t.type])))
-  const reference = contract.reference(call, Object.fromEntries(Object.entries(inputs).map(([p, t]) => [p, decodeTensor(t)])))
+  const call = checkCall(
+    contract,
+    attrs,
+    Object.fromEntries(Object.entries(inputs).map(([p, t]) => [p, t.type])),
+  )
+  const reference = contract.reference(
+    call,
+    Object.fromEntries(Object.entries(inputs).map(([p, t]) => [p, decodeTensor(t)])),
+  )
   const outputs = Object.fromEntries(
-    Object.entries(call.outputs).map(([port, type]) => [port, { type, bytes: formatOf(type.format).encode(reference[port]!) }]),
+    Object.entries(call.outputs).map(([port, type]) => [
+      port,
+      { type, bytes: formatOf(type.format).encode(reference[port]!) },
+    ]),
   )
   return { op: contract.name, name, attrs: call.attrs, inputs, same, outputs }
 }
 
-const storedDtype = (type: TensorType): string => ({ f32: 'F32', f16: 'F16', bf16: 'BF16', i32: 'I32', u32: 'U32' })[type.format as string] ?? 'U8'
+const storedDtype = (type: TensorType): string =>
+  ({ f32: 'F32', f16: 'F16', bf16: 'BF16', i32: 'I32', u32: 'U32' })[type.format as string] ?? 'U8'
 
 /** Deterministic bytes of a vector as a safetensors file; types and attributes are in its metadata. */
 export function encodeVector(vector: Vector): Uint8Array {
@@ -64,7 +82,8 @@ export function encodeVector(vector: Vector): Uint8Array {
     const size = dtype === 'U8' ? bytes.length : elementCount(type.shape) * (dtype.endsWith('16') ? 2 : 4)
     tensors.push({ name, dtype, shape: dtype === 'U8' ? [size] : type.shape, bytes: bytes.subarray(0, size) })
   }
-  for (const [port, tensor] of Object.entries(vector.inputs)) if (!(port in vector.same)) add(`in.${port}`, tensor)
+  for (const [port, tensor] of Object.entries(vector.inputs))
+    if (!(port in vector.same)) add(`in.${port}`, tensor)
   for (const [port, tensor] of Object.entries(vector.outputs)) add(`out.${port}`, tensor)
   return encodeSafetensors(tensors, {
     op: vector.op,
@@ -80,7 +99,11 @@ export async function decodeVector(bytes: Uint8Array, what: string): Promise<Vec
   const file = await openSafetensors(memorySource(bytes), what)
   const { op, case: name, attrs, same, types } = file.metadata
   if (!op || !name || !attrs || !same || !types)
-    throw new ExactmapError('invalid_format', 'a test vector needs the metadata op, case, attrs, same and types', { file: what })
+    throw new ExactmapError(
+      'invalid_format',
+      'a test vector needs the metadata op, case, attrs, same and types',
+      { file: what },
+    )
   const parsedTypes = JSON.parse(types) as Record<string, TensorType>
   const read = async (prefix: string): Promise<Record<string, VectorTensor>> => {
     const out: Record<string, VectorTensor> = {}

@@ -4,8 +4,8 @@ import type { Device } from '../../backends/backend.ts'
 import { packageRoot } from '../../backends/webgpu/node/library.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import { allOps } from '../../src/ops/index.ts'
-import { readVector, storedCases } from '../../src/verify/store.ts'
 import { runVector, type Verdict, vectorProgram } from '../../src/verify/run.ts'
+import { readVector, storedCases } from '../../src/verify/store.ts'
 
 // One suite for every op on WebGPU: each stored vector through compile, load and step. Where the adapter has
 // optional features, cases whose kernels differ without them run a second time on a device that does not use them.

@@ -10,6 +10,8 @@ let total = 0
 for (const contract of named.length > 0 ? named.map(opContract) : allOps()) {
   const bytes = writeVectors(root, contract)
   total += bytes
-  console.log(`${contract.name.padEnd(28)} ${String(contract.cases.length).padStart(3)} cases ${String(bytes).padStart(8)} bytes`)
+  console.log(
+    `${contract.name.padEnd(28)} ${String(contract.cases.length).padStart(3)} cases ${String(bytes).padStart(8)} bytes`,
+  )
 }
 console.log(`${total} bytes in all`)

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# What a newcomer does: clone, `npm ci && npm start`; and the packed package installed in an empty folder.
+# `npm test`, the README's other command, is what CI runs on its own fresh checkout.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export XDG_CACHE_HOME=$work/cache npm_config_audit=false npm_config_fund=false npm_config_loglevel=error
+
+git clone -q "$root" "$work/clone"
+cd "$work/clone"
+npm ci
+npm start -- --max-tokens 20 >"$work/start.txt" 2>"$work/start.err"
+cat "$work/start.txt" "$work/start.err"
+grep -q 'tokens/s' "$work/start.err"
+grep -q 'weights .* bytes' "$work/start.err"
+
+npm pack --silent --pack-destination "$work" >/dev/null
+mkdir "$work/elsewhere"
+cd "$work/elsewhere"
+npm init -y >/dev/null
+npm install "$work"/exactmap-*.tgz
+npx exactmap run --max-tokens 5 --json >"$work/run.json"
+node -e 'const r = JSON.parse(require("fs").readFileSync(process.argv[1])); if (r.tokens !== 5) throw new Error(`expected 5 tokens, got ${r.tokens}`)' "$work/run.json"
+npx exactmap verify rms_norm
+node --input-type=module -e 'import { open } from "exactmap"; const d = await open(); if (d.info.backend !== "webgpu") throw new Error(d.info.backend); console.log(d.info.driver); process.exit(0)'
+echo "fresh clone and packed package work"
