@@ -4,31 +4,58 @@ import { elementCount } from '../tensor/type.ts'
 import type { CaseInput } from './contract.ts'
 
 /** Bell-shaped values around `mean`. */
-export const normal = (shape: readonly number[], scale = 1, format: FormatName = 'f32', mean = 0): CaseInput => ({
+export const normal = (
+  shape: readonly number[],
+  scale = 1,
+  format: FormatName = 'f32',
+  mean = 0,
+): CaseInput => ({
   shape,
   format,
   fill: { kind: 'normal', scale, mean },
 })
 
-export const uniform = (shape: readonly number[], low: number, high: number, format: FormatName = 'f32'): CaseInput => ({
+export const uniform = (
+  shape: readonly number[],
+  low: number,
+  high: number,
+  format: FormatName = 'f32',
+): CaseInput => ({
   shape,
   format,
   fill: { kind: 'uniform', low, high },
 })
 
 /** Integers in [low, high). */
-export const integers = (shape: readonly number[], low: number, high: number, format: FormatName = 'u32'): CaseInput => ({
+export const integers = (
+  shape: readonly number[],
+  low: number,
+  high: number,
+  format: FormatName = 'u32',
+): CaseInput => ({
   shape,
   format,
   fill: { kind: 'integers', low, high },
 })
 
 /** Exactly these values, repeated to fill the shape. */
-export const values = (shape: readonly number[], list: readonly number[], format: FormatName = 'f32'): CaseInput => ({
+export const values = (
+  shape: readonly number[],
+  list: readonly number[],
+  format: FormatName = 'f32',
+): CaseInput => ({
   shape,
   format,
   fill: { kind: 'values', values: list },
 })
+
+/** Cache pages whose slots outside `live[page]` are poisoned with NaN: nothing may read them. */
+export const pages = (
+  shape: readonly [pages: number, heads: number, slots: number, dim: number],
+  live: readonly (readonly [from: number, to: number])[],
+  scale = 1,
+  format: FormatName = 'f32',
+): CaseInput => ({ shape, format, fill: { kind: 'pages', scale, live } })
 
 /** The very tensor that another port is given. */
 export const same = (input: CaseInput, as: string): CaseInput => ({ ...input, fill: { kind: 'same', as } })
@@ -50,6 +77,12 @@ export function fillValues(input: CaseInput, seed: number): Float64Array {
     else if (fill.kind === 'uniform') out[i] = fill.low + (fill.high - fill.low) * random.uniform()
     else if (fill.kind === 'integers') out[i] = fill.low + random.integer(fill.high - fill.low)
     else if (fill.kind === 'values') out[i] = fill.values[i % fill.values.length]!
+    else if (fill.kind === 'pages') {
+      const [count, , slots, dim] = input.shape as [number, number, number, number]
+      const [from, to] = fill.live[Math.floor(i / (out.length / count))]!
+      const slot = Math.floor(i / dim) % slots
+      out[i] = slot >= from && slot < to ? fill.scale * random.normal() : Number.NaN
+    }
   }
   return out
 }

@@ -61,6 +61,8 @@ export type Fill =
   | { readonly kind: 'uniform'; readonly low: number; readonly high: number }
   | { readonly kind: 'integers'; readonly low: number; readonly high: number } // [low, high)
   | { readonly kind: 'values'; readonly values: readonly number[] } // repeated to fill
+  /** Cache pages [pages, heads, slots, D]: bell-shaped in slots [from, to) of each page, NaN in all others. */
+  | { readonly kind: 'pages'; readonly scale: number; readonly live: readonly (readonly [from: number, to: number])[] }
   | { readonly kind: 'same'; readonly as: string } // the very tensor of another port
 
 export interface CaseInput extends TensorType {

@@ -1,0 +1,161 @@
+import { z } from 'zod'
+import type { FormatName } from '../tensor/format.ts'
+import { tensorType } from '../tensor/type.ts'
+import {
+  floats,
+  PADDING,
+  packedViews,
+  packedWidth,
+  type ScoreAttributes,
+  scoreSchema,
+  softmaxRow,
+} from './attention_math.ts'
+import { normal, pages, values } from './cases.ts'
+import { type Case, defineOp, type OpCall, type Ports } from './contract.ts'
+import { checkPaged, PAGE_TOKENS, pagedInputs, poolIndex } from './kv_write.ts'
+
+/** First position that a query at `position` sees. */
+const windowStart = (a: ScoreAttributes, position: number): number =>
+  a.window > 0 ? Math.max(0, position + 1 - a.window) : 0
+
+function* pagedRows({ attrs, inputs }: OpCall<ScoreAttributes>, given: Ports<Float64Array>) {
+  const { query } = packedViews(attrs, given.qkv!)
+  const group = attrs.heads / attrs.kv_heads
+  for (let t = 0; t < inputs.qkv!.shape[0]!; t++) {
+    const b = given.sequence![t]!
+    if (b === PADDING) continue
+    for (let h = 0; h < attrs.heads; h++) {
+      const at: number[] = []
+      for (let u = windowStart(attrs, given.position![t]!); u <= given.position![t]!; u++)
+        at.push(
+          poolIndex(attrs, inputs.page_table!.shape[1]!, given.page_table!, b, Math.floor(h / group), u),
+        )
+      const vectors = (data: Float64Array) => at.map((i) => ({ data, at: i }))
+      const row = softmaxRow(attrs, query(t, h), vectors(given.k_pool!), vectors(given.v_pool!))
+      yield { start: (t * attrs.heads + h) * attrs.head_dim, ...row }
+    }
+  }
+}
+
+const base: ScoreAttributes = { heads: 2, kv_heads: 1, head_dim: 8, scale: 0.3, window: 0, softcap: 0 }
+
+/** Query rows of a case: sequence number and position of each. */
+type Rows = readonly (readonly [sequence: number, position: number])[]
+
+const upTo = (sequence: number, from: number, to: number): Rows =>
+  Array.from({ length: to - from + 1 }, (_, i) => [sequence, from + i])
+
+/**
+ * A case whose page tables are shuffled; every slot that no query may see, on pages that are owned or not, is
+ * filled with NaN, so that reading it once spoils the result.
+ */
+function one(
+  name: string,
+  over: Partial<ScoreAttributes>,
+  batch: number,
+  rows: Rows,
+  format: FormatName = 'f32',
+  scale = 1,
+): Case<ScoreAttributes> {
+  const attrs = { ...base, scale: (over.head_dim ?? base.head_dim) ** -0.5, ...over }
+  const perSequence = Math.max(...rows.map(([, p]) => Math.floor(p / PAGE_TOKENS))) + 1
+  const count = batch * perSequence + 1
+  // Multiplication by a number coprime to `count` is a permutation; page 0 of it is left out.
+  const step = [7, 5, 3, 2, 1].find((s) => count % s !== 0) ?? 1
+  const table = Array.from({ length: batch * perSequence }, (_, i) => ((i + 1) * step) % count)
+  const live = Array<[number, number]>(count).fill([0, 0])
+  for (let b = 0; b < batch; b++) {
+    const positions = rows.filter(([s]) => s === b).map(([, p]) => p)
+    if (positions.length === 0) continue
+    const [first, end] = [windowStart(attrs, Math.min(...positions)), Math.max(...positions) + 1]
+    for (let p = 0; p < perSequence; p++) {
+      const clamp = (x: number): number => Math.min(PAGE_TOKENS, Math.max(0, x - p * PAGE_TOKENS))
+      live[table[b * perSequence + p]!] = [clamp(first), clamp(end)]
+    }
+  }
+  const pool = pages([count, attrs.kv_heads, PAGE_TOKENS, attrs.head_dim], live, scale, format)
+  return {
+    name,
+    attrs,
+    inputs: {
+      qkv: normal([rows.length, packedWidth(attrs)], scale),
+      k_pool: pool,
+      v_pool: pool,
+      page_table: values([batch, perSequence], table, 'u32'),
+      sequence: values(
+        [rows.length],
+        rows.map(([s]) => s),
+        'u32',
+      ),
+      position: values(
+        [rows.length],
+        rows.map(([, p]) => p),
+        'u32',
+      ),
+    },
+  }
+}
+
+/** Attention over the paged cache, for prefill and decode alike; the rows' own keys are already written. */
+export const attention_paged = defineOp<ScoreAttributes>({
+  name: 'attention_paged',
+  summary:
+    'y[t,h] = softmax_u(cap(scale q[t,h].k[u])) v[u] over cached positions u <= position[t] of sequence[t]',
+  source: 'Kwon et al., PagedAttention, 2023',
+  inputs: pagedInputs,
+  outputs: { y: { doc: '[T, H D]; zeros for padding rows', formats: ['f32'] } },
+  attributes: z.strictObject(scoreSchema) as z.ZodType<ScoreAttributes>,
+  infer(attrs, inputs) {
+    checkPaged('attention_paged', attrs, inputs)
+    return { y: tensorType('f32', inputs.qkv!.shape[0]!, attrs.heads * attrs.head_dim) }
+  },
+  gradient: { none: 'the cache is for inference; training uses attention' },
+  reference(call, given) {
+    const y = floats(call.inputs.qkv!.shape[0]! * call.attrs.heads * call.attrs.head_dim)
+    for (const row of pagedRows(call, given)) y.set(row.y, row.start)
+    return { y }
+  },
+  tolerance(call, given) {
+    const y = floats(call.inputs.qkv!.shape[0]! * call.attrs.heads * call.attrs.head_dim)
+    for (const row of pagedRows(call, given)) y.set(row.yError, row.start)
+    return { y: (i) => y[i]! }
+  },
+  // How far the sequences reach is known at run time only: counted as if every row saw a full page table.
+  flops: ({ attrs, inputs }) =>
+    4 * attrs.head_dim * attrs.heads * inputs.qkv!.shape[0]! * inputs.page_table!.shape[1]! * PAGE_TOKENS,
+  cases: [
+    one('one', { heads: 1, head_dim: 4 }, 1, [[0, 0]]),
+    one('decode', { heads: 4, kv_heads: 2 }, 1, [[0, 70]]),
+    one('decode_batch', { heads: 3, kv_heads: 3 }, 4, [
+      [2, 5],
+      [0, 63],
+      [3, 64],
+      [1, 129],
+    ]),
+    one('prefill', { heads: 2, kv_heads: 2 }, 1, upTo(0, 0, 20)),
+    one('continue', { heads: 4, kv_heads: 2, head_dim: 16 }, 1, upTo(0, 58, 83)),
+    one('mixed', { heads: 2, kv_heads: 1 }, 3, [
+      ...upTo(1, 3, 9),
+      ...upTo(0, 0, 2),
+      [2, 66],
+      [PADDING, 0],
+      ...upTo(1, 10, 13),
+    ]),
+    one('padding', {}, 2, [
+      [PADDING, 3],
+      [1, 7],
+      [PADDING, 0],
+      [PADDING, 9],
+    ]),
+    one('window', { window: 5 }, 2, [[0, 2], [1, 67], ...upTo(0, 3, 9)]),
+    one('window_pages', { window: 64, heads: 1 }, 1, [[0, 192]]),
+    one('softcap', { softcap: 2, heads: 2 }, 1, [[0, 33]]),
+    one('f16', { heads: 4, kv_heads: 2, head_dim: 32 }, 2, [...upTo(0, 60, 66), [1, 31]], 'f16'),
+    one('f16_subnormal', {}, 1, [[0, 12]], 'f16', 1e-5),
+    one('d64', { heads: 2, kv_heads: 1, head_dim: 64 }, 1, upTo(0, 0, 34)),
+    one('d128_decode', { heads: 4, kv_heads: 1, head_dim: 128 }, 1, [[0, 90]], 'f16'),
+    one('d256', { heads: 1, head_dim: 256 }, 1, upTo(0, 0, 9), 'f16'),
+    one('d20', { heads: 2, head_dim: 20 }, 1, upTo(0, 0, 12)),
+    one('large_magnitude', { heads: 2 }, 1, [[0, 40]], 'f32', 10),
+  ],
+})
