@@ -162,11 +162,11 @@ async function readWhole(
 }
 
 async function readConfig(path: string): Promise<JsonObject> {
-  return parseConfig(await readWhole(path, MAX_CONFIG_BYTES, 'invalid_config'), path)
+  return parseConfigJson(await readWhole(path, MAX_CONFIG_BYTES, 'invalid_config'), path)
 }
 
 /** A configuration file's bytes to its object. @throws ExactmapError `invalid_config` with line and column */
-export function parseConfig(bytes: Uint8Array, path: string): JsonObject {
+export function parseConfigJson(bytes: Uint8Array, path: string): JsonObject {
   let config: unknown
   try {
     config = parseJson(bytes, path)

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { check, ExactmapError } from '../errors.ts'
+import { ExactmapError } from '../errors.ts'
 import { type ByteSource, checkSize, layoutSafetensors, type TensorData } from './safetensors.ts'
 
 /** Files on disk for the format readers and writers: the only file access below the engine. */
@@ -125,8 +125,11 @@ export async function writeSafetensors(
   await writeFileAtomic(path, chunks())
 }
 
-/** The pieces of one tensor, refused if they are more or fewer bytes than its type needs. */
-export async function* pieces(tensor: StreamedTensor, expected: number): AsyncGenerator<Uint8Array> {
+/** The pieces of one tensor. @throws ExactmapError `invalid_argument` if they are not `expected` bytes in all */
+export async function* pieces(
+  tensor: Pick<StreamedTensor, 'name' | 'bytes'>,
+  expected: number,
+): AsyncGenerator<Uint8Array> {
   let got = 0
   for await (const piece of typeof tensor.bytes === 'function' ? tensor.bytes() : [tensor.bytes]) {
     got += piece.length

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
 import { ExactmapError } from '../../src/errors.ts'
-import { openModelFolder, parseConfig } from '../../src/formats/model_folder.ts'
+import { openModelFolder, parseConfigJson } from '../../src/formats/model_folder.ts'
 import { encodeSafetensors } from '../../src/formats/safetensors.ts'
 
 const root = realpathSync(mkdtempSync(join(tmpdir(), 'models-')))
@@ -151,7 +151,7 @@ describe('openModelFolder', () => {
   })
 })
 
-describe('parseConfig', () => {
+describe('parseConfigJson', () => {
   it('gives an object or invalid_config for any bytes', () => {
     const text = JSON.stringify({
       model_type: 'llama',
@@ -166,7 +166,7 @@ describe('parseConfig', () => {
         const bytes = [...source]
         for (const [at, remove, insert] of edits) bytes.splice(at, remove, ...insert)
         try {
-          expect(parseConfig(Uint8Array.from(bytes), 'c')).toBeTypeOf('object')
+          expect(parseConfigJson(Uint8Array.from(bytes), 'c')).toBeTypeOf('object')
         } catch (error) {
           if (!(error instanceof ExactmapError) || error.code !== 'invalid_config') throw error
         }
