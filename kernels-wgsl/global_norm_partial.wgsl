@@ -1,7 +1,7 @@
 // global_norm, first launch: partial[g] = sum of x^2 over tile g of TILE elements.
 //
 // Bytes: 4 per element; flops: 2 per element. Memory bandwidth is the limit. The longest chain of additions is
-// TILE / WORKGROUP (/ 4 with packs of 4) in a lane, then 2 + 8 in pack and tree.
+// TILE / WORKGROUP (/ 4 with packs of 4) in a lane, then 2 in the pack and 32 to join the lanes.
 const PACKS: u32 = 16u;
 const TILES: u32 = 1u;
 const TILE: u32 = 16384u;

@@ -52,20 +52,27 @@ fn measure(base: u32, bound: f32, lane: u32) -> Kept {
   return Kept(bound, reduce_add(pack_sum(count), lane), reduce_add(pack_sum(mass), lane));
 }
 
-// The largest bound that keeps at least `count` tokens and `mass`; `start` must satisfy both.
-fn tighten(base: u32, start: Kept, count: f32, mass: f32, lane: u32) -> Kept {
-  var low = start;
-  var high = Kept(bitcast<f32>(bitcast<u32>(1.0) + 1u), 0.0, 0.0);
-  while (low.count - high.count > 1.0 && bitcast<u32>(high.bound) - bitcast<u32>(low.bound) > 1u) {
-    let middle = bitcast<f32>((bitcast<u32>(low.bound) + bitcast<u32>(high.bound)) / 2u);
-    let kept = measure(base, middle, lane);
-    if (kept.count >= count && kept.mass >= mass) {
-      low = kept;
-    } else {
-      high = kept;
+// The bound after top_k and top_p, where `mass` is the sum of all e. Each is the largest bound that keeps enough:
+// top_k tokens, then top_p of the mass that top_k left.
+fn filter_bound(base: u32, top_k: f32, top_p: f32, mass: f32, lane: u32) -> f32 {
+  var low = Kept(0.0, f32(PACKS * PACK), mass);
+  let first = select(0u, 1u, top_k == 0.0 || top_k >= low.count);
+  let end = select(1u, 2u, top_p < 1.0);
+  for (var stage = first; stage < end; stage++) {
+    let least_count = select(1.0, top_k, stage == 0u);
+    let least_mass = select(top_p * low.mass, 0.0, stage == 0u);
+    var high = Kept(bitcast<f32>(bitcast<u32>(1.0) + 1u), 0.0, 0.0);
+    while (low.count - high.count > 1.0 && bitcast<u32>(high.bound) - bitcast<u32>(low.bound) > 1u) {
+      let middle = bitcast<f32>((bitcast<u32>(low.bound) + bitcast<u32>(high.bound)) / 2u);
+      let kept = measure(base, middle, lane);
+      if (kept.count >= least_count && kept.mass >= least_mass) {
+        low = kept;
+      } else {
+        high = kept;
+      }
     }
   }
-  return low;
+  return low.bound;
 }
 
 @compute @workgroup_size(WORKGROUP)
@@ -107,17 +114,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     return;
   }
 
-  // Below exp(-200) nothing is left in f32; the bound keeps exp inside the range WGSL defines.
+  // Below exp(-200) nothing is left in f32; the clamp keeps exp inside the range WGSL defines.
+  var sum = Pack(0.0);
   for (var i = lane; i < PACKS; i += WORKGROUP) {
-    scores[base + i] = exp(max((scores[base + i] - Pack(top)) / Pack(temperature), Pack(-200.0)));
+    let e = exp(max((scores[base + i] - Pack(top)) / Pack(temperature), Pack(-200.0)));
+    scores[base + i] = e;
+    sum += e;
   }
-  var kept = Kept(0.0, f32(PACKS * PACK), 0.0);
-  let top_k = option[1];
-  let top_p = option[2];
-  if (top_k > 0.0 || top_p < 1.0) { kept = measure(base, 0.0, lane); }
-  if (top_k > 0.0 && top_k < kept.count) { kept = tighten(base, kept, top_k, 0.0, lane); }
-  if (top_p < 1.0) { kept = tighten(base, kept, 1.0, top_p * kept.mass, lane); }
-  let bound = max(kept.bound, min(option[3], 1.0));
+  let mass = reduce_add(pack_sum(sum), lane);
+  let bound = max(filter_bound(base, option[1], option[2], mass, lane), min(option[3], 1.0));
 
   // The draw: where the cumulative sum in index order first exceeds u * total. The row is cut into one chunk
   // per lane; the chunk that holds the place is cut again, until it is one pack.
@@ -127,7 +132,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var end = PACKS;
   var before = 0.0;
   var place = 0.0;
-  var span = PACKS;
+  // Always PACKS, but not known to the compiler: unrolled with all it contains, this loop takes a software driver
+  // as long to compile as the rest of the kernel.
+  var span = min(PACKS, arrayLength(&scores));
+  var place_known = false;
   loop {
     let chunk = (span + WORKGROUP - 1u) / WORKGROUP;
     var sum = 0.0;
@@ -135,10 +143,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     for (var i = start; i < min(start + chunk, end); i++) { sum += pack_sum(above(scores[base + i], bound)); }
     chunk_mass[lane] = sum;
     workgroupBarrier();
-    if (span == PACKS) {
+    if (!place_known) {
       var total = 0.0;
       for (var k = 0u; k < WORKGROUP; k++) { total += chunk_mass[k]; }
       place = uniform_from_bits(word) * total;
+      place_known = true;
     }
     // Roundings may leave the place at or after the end of the last chunk: then it is the last one with mass.
     var picked = 0u;

@@ -9,10 +9,10 @@ import { EPS_F32, TINY_F32 } from './tolerance.ts'
 export const NORM_TILE = 16384
 
 /**
- * Longest chain of additions for n elements: 64 per lane of a tile, 8 in the tree over 256 lanes; then the tiles
- * in 256 lanes and 8 again. At a thousand million elements that is 319.
+ * Longest chain of additions for n elements: 64 per lane of a tile, 32 to join its 256 lanes (16 and 16); then the
+ * tiles in 256 lanes and 32 again. At a thousand million elements that is 367.
  */
-const depth = (n: number): number => 64 + 8 + Math.ceil(n / NORM_TILE / 256) + 8
+const depth = (n: number): number => 64 + 32 + Math.ceil(n / NORM_TILE / 256) + 32
 
 /**
  * Euclidean norm of one range of gradients: f32 [n] to f32 [1], always summed in the same order. Squares must

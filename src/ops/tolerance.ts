@@ -39,9 +39,10 @@ export function rowNorms(x: Float64Array, width: number): Float64Array {
 
 /**
  * Longest chain of additions in a sum over a row of `terms` elements. Kernels must keep at least four partial
- * sums (lanes, or the components of a vec4) and join them by a tree of at most 256 leaves.
+ * sums (lanes, or the components of a vec4) and join those of up to 256 lanes in two levels of 16, as
+ * lib/reduce_tree.wgsl does; adding the zero of an idle lane is exact.
  */
-export const sumDepth = (terms: number): number => Math.ceil(terms / 4) + 10
+export const sumDepth = (terms: number): number => Math.min(terms, Math.ceil(terms / 4) + 32)
 
 /**
  * Relative error of exp(a - b) for f32 a and b, with d = a - b: the subtraction rounds d by |d| * eps, which exp
