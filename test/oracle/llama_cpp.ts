@@ -3,7 +3,7 @@ import { pathToFileURL } from 'node:url'
 
 /**
  * llama.cpp on the CPU (through node-llama-cpp) as an independent opinion on whole models.
- * It is no dependency of the product: `npm ci --prefix bench` installs it.
+ * It is no dependency of the product: `npm install --no-save --prefix bench` installs it.
  */
 
 /** The part of node-llama-cpp used here, declared so that type checks don't need it installed. */
@@ -33,7 +33,7 @@ export function llamaCppMissing(): string | undefined {
     require.resolve('node-llama-cpp')
     return undefined
   } catch {
-    return 'node-llama-cpp is not installed; run `npm ci --prefix bench`'
+    return 'node-llama-cpp is not installed; run `npm install --no-save --prefix bench`'
   }
 }
 
