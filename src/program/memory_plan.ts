@@ -71,7 +71,7 @@ export function planMemory(lifetimes: readonly Lifetime[], alignment: number, ch
     check(
       bytes <= chunk,
       'out_of_memory',
-      `a tensor of ${bytes} bytes does not inOneChunk a device buffer of ${chunk} bytes`,
+      `a tensor of ${bytes} bytes does not fit a device buffer of ${chunk} bytes`,
     )
   const lowerBound = liveBytes(lifetimes, alignment)
   const span = (l: Lifetime): number => l.last - l.first + 1

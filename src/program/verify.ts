@@ -1,9 +1,9 @@
 import type { Target } from '../../backends/backend.ts'
-import { check, ExactmapError } from '../errors.ts'
+import { ExactmapError } from '../errors.ts'
 import { opContract } from '../ops/index.ts'
 import { byteSize } from '../tensor/type.ts'
 import { usesOfStep } from './dependencies.ts'
-import type { ArenaPlan, Launch, Program, Range, Segment, Step } from './program.ts'
+import type { ArenaPlan, Launch, Program, Range, Segment, Step, TensorPlan } from './program.ts'
 
 /**
  * Checks every rule a program must keep, against the limits of the target it will run on:
@@ -25,18 +25,16 @@ export function verifyProgram(program: Program, target: Target): void {
     fail(
       `the program was compiled for backend '${program.target.backend}', the device is '${target.backend}'`,
     )
-  check(
-    Number.isSafeInteger(program.slots) && program.slots > 0,
-    'invalid_program',
-    `slots must be positive, got ${program.slots}`,
-  )
+  if (!(Number.isSafeInteger(program.slots) && program.slots > 0))
+    fail(`slots must be positive, got ${program.slots}`)
   const arenas = new Map(program.arenas.map((a) => [a.kind, a]))
   if (arenas.size !== program.arenas.length) fail('an arena kind appears twice')
   for (const arena of program.arenas) verifyArena(arena, program, target, fail)
 
   const inside = (range: Range, what: string, more: object): void => {
-    const arena = arenas.get(range.arena)
-    check(arena, 'invalid_program', `${what} lies in arena '${range.arena}', which the program does not have`)
+    const arena =
+      arenas.get(range.arena) ??
+      fail(`${what} lies in arena '${range.arena}', which the program does not have`, more)
     const limit = arena.slotBytes || arena.bytes
     if (
       !(
@@ -69,12 +67,19 @@ export function verifyProgram(program: Program, target: Target): void {
       if (step.after.some((j) => !Number.isSafeInteger(j) || j < 0 || j >= i))
         fail(`step waits for ${step.after}, not an earlier step`, at)
       for (const use of usesOfStep(step)) inside(use, 'a range', at)
+      if (step.kind === 'launch')
+        for (const [port, operand] of Object.entries({ ...step.call.inputs, ...step.call.outputs })) {
+          inside(operand, `operand '${port}'`, at)
+          if (byteSize(operand.type) !== operand.bytes)
+            fail(`operand '${port}' has ${operand.bytes} bytes, its type needs ${byteSize(operand.type)}`, at)
+        }
       if (step.kind === 'launch') verifyLaunch(step, program, target, fail, at)
       else if (step.from.bytes !== step.to.bytes)
         fail(`transfer from ${step.from.bytes} to ${step.to.bytes} bytes`, at)
     })
     verifyHazards(segment, fail)
   }
+  verifyValues(program, fail)
 }
 
 type Fail = (message: string, more?: object) => never
@@ -87,6 +92,12 @@ function verifyArena(arena: ArenaPlan, program: Program, target: Target, fail: F
     fail(`${name} has a buffer larger than ${target.limits.maxBufferSize}`)
   if (arena.slotBytes && arena.slotBytes * program.slots !== arena.bytes)
     fail(`${name}: ${program.slots} slots of ${arena.slotBytes} are not ${arena.bytes}`)
+  const slots = arena.slotBytes ? program.slots : 1
+  const perSlot = arena.buffers.length / slots
+  const isLast = (i: number): boolean => (i + 1) % perSlot === 0
+  const size = arena.buffers[0] ?? 0
+  if (arena.buffers.some((b, i) => (isLast(i) ? b > size : b !== size)))
+    fail(`${name}: only the last buffer of a slot may be smaller than the first`)
   const limit = arena.slotBytes || arena.bytes
   const sorted = [...arena.tensors].sort((a, b) => a.offset - b.offset)
   for (const tensor of sorted) {
@@ -98,6 +109,7 @@ function verifyArena(arena: ArenaPlan, program: Program, target: Target, fail: F
       )
     if (tensor.offset < 0 || tensor.offset + tensor.bytes > limit)
       fail(`${name}: ${tensor.name} leaves the arena`)
+    if (arena.kind === 'activations' && !tensor.live) fail(`${name}: ${tensor.name} has no lifetime`)
   }
   for (let i = 0; i < sorted.length; i++)
     for (let j = i + 1; j < sorted.length && sorted[j]!.offset < sorted[i]!.offset + sorted[i]!.bytes; j++) {
@@ -109,8 +121,8 @@ function verifyArena(arena: ArenaPlan, program: Program, target: Target, fail: F
 
 function verifyLaunch(launch: Launch, program: Program, target: Target, fail: Fail, at: object): void {
   const { limits } = target
-  const kernel = program.kernels[launch.kernel]
-  check(kernel, 'invalid_program', `${launch.name}: kernel ${launch.kernel} of ${program.kernels.length}`)
+  const kernel =
+    program.kernels[launch.kernel] ?? fail(`kernel ${launch.kernel} of ${program.kernels.length}`, at)
   const where = { ...at, kernel: kernel.name }
   if (launch.bindings.length > limits.maxBindings)
     fail(`${launch.bindings.length} bindings, the target allows ${limits.maxBindings}`, where)
@@ -167,3 +179,55 @@ function verifyHazards(segment: Segment, fail: Fail): void {
     }
   })
 }
+
+/**
+ * Follows the activations through all segments in order. Lifetimes say which tensor a range is at which op: an op
+ * binds only what is alive then, reads only what an op before it wrote, and writes over nothing but in place.
+ */
+function verifyValues(program: Program, fail: Fail): void {
+  const tensors = program.arenas.find((a) => a.kind === 'activations')?.tensors ?? []
+  const byOffset = new Map<number, TensorPlan[]>()
+  for (const tensor of tensors) byOffset.set(tensor.offset, [...(byOffset.get(tensor.offset) ?? []), tensor])
+  const written = new Set<TensorPlan>()
+  const aliveAt = (op: number, { live }: TensorPlan): boolean => live![0] <= op && op <= live![1]
+  const resolve = ({ offset, bytes }: Range, op: number, what: string, at: object): TensorPlan =>
+    byOffset.get(offset)?.find((t) => t.bytes === bytes && aliveAt(op, t)) ??
+    fail(`${what} is at ${offset}+${bytes}, where no activation is alive at op ${op}`, at)
+  const read = (range: Range, op: number, what: string, at: object): void => {
+    if (range.arena !== 'activations') return
+    const tensor = resolve(range, op, what, at)
+    if (!written.has(tensor)) fail(`${what} is ${tensor.name}, which no step before writes`, at)
+  }
+  let op = -1
+  for (const { name, steps, outputs } of program.segments) {
+    for (const step of steps) {
+      const at = { segment: name, launch: step.name }
+      const isFirst = step.kind === 'transfer' || step.part[0] === 0
+      if (isFirst) op++
+      for (const use of usesOfStep(step))
+        if (use.arena === 'activations' && !tensors.some((t) => aliveAt(op, t) && contains(t, use)))
+          fail(`${use.offset}+${use.bytes} lies in no activation that is alive at op ${op}`, at)
+      if (step.kind === 'transfer') {
+        read(step.from, op, 'what is sent', at)
+        if (step.to.arena === 'activations') written.add(resolve(step.to, op, 'what is received', at))
+        continue
+      }
+      const { call, part } = step
+      const inPlace = opContract(call.op).inPlace ?? {}
+      if (isFirst)
+        for (const [port, input] of Object.entries(call.inputs)) read(input, op, `input '${port}'`, at)
+      if (part[0] !== part[1] - 1) continue
+      for (const [port, output] of Object.entries(call.outputs)) {
+        if (output.arena !== 'activations') continue
+        const tensor = resolve(output, op, `output '${port}'`, at)
+        if (written.has(tensor) && !(port in inPlace))
+          fail(`output '${port}' is written over ${tensor.name}, which a step before made`, at)
+        written.add(tensor)
+      }
+    }
+    for (const output of outputs) read(output, op, `output '${output.name}'`, { segment: name })
+  }
+}
+
+const contains = (outer: { offset: number; bytes: number }, inner: Range): boolean =>
+  outer.offset <= inner.offset && inner.offset + inner.bytes <= outer.offset + outer.bytes
