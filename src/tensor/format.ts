@@ -84,6 +84,10 @@ export function roundEven(x: number): number {
   return floor % 2 === 0 ? floor : floor + 1
 }
 
+/** A copy that starts at offset 0 of its own buffer, also from a Node Buffer (whose `slice` is a view on a pool). */
+const copyOf = (bytes: Uint8Array, from: number, to: number): Uint8Array<ArrayBuffer> =>
+  new Uint8Array(bytes.subarray(from, to))
+
 const pad4 = (bytes: number): number => (bytes + 3) & ~3
 
 function typed(
@@ -102,7 +106,7 @@ function typed(
       return new Uint8Array(out.buffer)
     },
     decode(bytes, count) {
-      const copy = bytes.slice(0, count * 4)
+      const copy = copyOf(bytes, 0, count * 4)
       const array =
         name === 'f32'
           ? new Float32Array(copy.buffer)
@@ -126,7 +130,7 @@ function half(name: FormatName, to: (x: number) => number, from: (bits: number) 
       return new Uint8Array(out.buffer)
     },
     decode(bytes, count) {
-      const bits = new Uint16Array(bytes.slice(0, count * 2).buffer)
+      const bits = new Uint16Array(copyOf(bytes, 0, count * 2).buffer)
       return Float64Array.from(bits, from)
     },
   }
@@ -171,7 +175,7 @@ function planar(
     },
     decode(bytes, count) {
       const blocks = count / blockSize
-      const scales = new Uint16Array(bytes.slice(blocks * quantBytes, blocks * (quantBytes + 2)).buffer)
+      const scales = new Uint16Array(copyOf(bytes, blocks * quantBytes, blocks * (quantBytes + 2)).buffer)
       const out = new Float64Array(count)
       for (let b = 0; b < blocks; b++) {
         const scale = f16ToNumber(scales[b]!)
