@@ -38,7 +38,8 @@ export class WebGpuExecutable implements Executable {
     readonly arenas: Record<ArenaKind, WebGpuArena>,
     options: LoadOptions,
   ) {
-    this.ownArenas = Object.values(arenas).filter((a) => options.arenas?.[a.plan.kind] !== a)
+    const given = Object.values(options.arenas ?? {})
+    this.ownArenas = Object.values(arenas).filter((a) => !given.includes(a))
   }
 
   /** Compiles pipelines, makes bind groups, writes constants, warms the driver up. */
