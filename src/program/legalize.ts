@@ -5,7 +5,8 @@ import { rewrite, usesOf } from './rewrite.ts'
 /**
  * Makes a graph obey the one-range-one-binding rule of WebGPU:
  * - a tensor given to two ports of a node is copied for the second one;
- * - an in-place op over a value that is still needed (or that is a constant) works on a copy.
+ * - an in-place op over a value that is still needed works on a copy; so it does over a constant or a step input,
+ *   which keep their values from step to step.
  * In-place ops over external arenas write there by intention and are left alone.
  */
 export function legalize(graph: Graph): Graph {
@@ -26,15 +27,15 @@ export function legalize(graph: Graph): Graph {
     )
     for (const port of ports) {
       const id = node.inputs[port]!
-      const old = graph.value(id)
-      let value = find(id)
-      const base = graph.value(old.storage)
+      const found = find(id)
+      // Storage in the new graph: where an in-place op works on a copy, its result no longer shares the old bytes.
+      const base = out.value(found.storage)
       const external = base.origin.kind === 'external' || base.origin.kind === 'range'
       const copy =
-        seen.has(old.storage) ||
-        (overwritten.has(port) && !external && (base.origin.kind === 'constant' || neededLater(id, node)))
-      if (copy) value = out.op('copy', {}, { x: value }).y!
-      seen.add(old.storage)
+        seen.has(base.id) ||
+        (overwritten.has(port) && !external && (base.origin.kind !== 'node' || neededLater(id, node)))
+      const value = copy ? out.op('copy', {}, { x: found }).y! : found
+      seen.add(base.id)
       inputs[port] = value
     }
     return out.op(node.op, node.attrs, inputs)

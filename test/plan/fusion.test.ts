@@ -1,0 +1,164 @@
+import { describe, expect, it } from 'vitest'
+import { evaluate } from '../../backends/reference/evaluate.ts'
+import { fuse } from '../../src/program/fusion.ts'
+import { Graph } from '../../src/program/graph.ts'
+import { tensorType } from '../../src/tensor/type.ts'
+import { seededValues, smallGraph } from './fixtures.ts'
+
+const f32 = (...shape: number[]) => tensorType('f32', ...shape)
+
+/** A graph with an input x [3, 8] and a function that multiplies by a weight of its own. */
+function start() {
+  const g = new Graph('fusion')
+  const x = g.input('x', f32(3, 8))
+  let weights = 0
+  const linear = (v: { id: number; type: ReturnType<typeof f32> }, attrs = {}) =>
+    g.op('matmul', attrs, { x: v, w: g.external('weights', `w${weights++}`, f32(8, 8)) }).y!
+  return { g, x, linear, op: (name: string, inputs: Parameters<Graph['op']>[2]) => g.op(name, {}, inputs).y! }
+}
+
+/** `op(activation, ports)` of every node, in order. */
+const shape = (g: Graph): string[] =>
+  g.nodes.map(
+    (n) =>
+      `${n.op}${n.attrs.activation && n.attrs.activation !== 'none' ? `+${n.attrs.activation}` : ''}${n.inputs.residual === undefined ? '' : '+residual'}`,
+  )
+
+/** Fuses; the outputs must stay what they were, by name. Returns the ops that are left. */
+function fused(g: Graph): string[] {
+  const after = fuse(g)
+  const given = seededValues(g)
+  const [a, b] = [evaluate(g, given), evaluate(after, given)]
+  expect(after.outputs.map((o) => [o.segment, o.name])).toEqual(g.outputs.map((o) => [o.segment, o.name]))
+  g.outputs.forEach((output, i) => {
+    const [want, got] = [a.get(output.value)!, b.get(after.outputs[i]!.value)!]
+    expect(got.length).toBe(want.length)
+    // Float64 both times; activations may be written otherwise, some roundings of 2^-53 apart per op.
+    const magnitude = Math.max(1, ...want.map(Math.abs))
+    want.forEach((v, k) => {
+      expect(Math.abs(got[k]! - v)).toBeLessThanOrEqual(magnitude * 2 ** -47)
+    })
+  })
+  return shape(after)
+}
+
+describe('fuse joins', () => {
+  for (const activation of ['silu', 'gelu_tanh'])
+    it(`a matmul and ${activation}`, () => {
+      const { g, x, linear, op } = start()
+      g.output('y', op(activation, { x: linear(x) }))
+      expect(fused(g)).toEqual([`matmul+${activation}`])
+    })
+
+  it('a matmul and the sum with a residual, on either side', () => {
+    for (const swap of [false, true]) {
+      const { g, x, linear, op } = start()
+      const y = linear(x)
+      g.output('y', op('add', swap ? { a: x, b: y } : { a: y, b: x }))
+      expect(fused(g)).toEqual(['matmul+residual'])
+    }
+  })
+
+  it('a matmul, an activation and a sum', () => {
+    const { g, x, linear, op } = start()
+    g.output('y', op('add', { a: op('silu', { x: linear(x) }), b: x }))
+    expect(fused(g)).toEqual(['matmul+silu+residual'])
+  })
+
+  it('one of two matmuls that are added', () => {
+    const { g, x, linear, op } = start()
+    const [a, b] = [linear(x), linear(x)]
+    g.output('y', op('add', { a, b }))
+    expect(fused(g)).toEqual(['matmul', 'matmul+residual'])
+  })
+
+  it('keeps segment and scope of the matmul', () => {
+    const { g, x, linear, op } = start()
+    g.segment('decode', () =>
+      g.scope('layer.3', () => {
+        g.output('y', op('silu', { x: linear(x) }))
+      }),
+    )
+    const [node] = fuse(g).nodes
+    expect([node!.segment, node!.scope]).toEqual(['decode', 'layer.3'])
+  })
+
+  it('what a block of a language model has', () => {
+    expect(fused(smallGraph())).toEqual([
+      'mul',
+      'rms_norm',
+      'matmul+silu',
+      'matmul',
+      'mul',
+      'accumulate',
+      'silu',
+      'accumulate',
+    ])
+  })
+})
+
+describe('fuse leaves alone', () => {
+  it('a product that the host reads', () => {
+    const { g, x, linear, op } = start()
+    const y = linear(x)
+    g.output('product', y)
+    g.output('y', op('silu', { x: y }))
+    expect(fused(g)).toEqual(['matmul', 'silu'])
+  })
+
+  it('a product with two readers', () => {
+    const { g, x, linear, op } = start()
+    const y = linear(x)
+    g.output('y', op('mul', { a: op('silu', { x: y }), b: y }))
+    expect(fused(g)).toEqual(['matmul', 'silu', 'mul'])
+  })
+
+  it('a product added to itself', () => {
+    const { g, x, linear, op } = start()
+    const y = linear(x)
+    g.output('y', op('add', { a: y, b: y }))
+    expect(fused(g)).toEqual(['matmul', 'add'])
+  })
+
+  it('a residual that is made after the product', () => {
+    const { g, x, linear, op } = start()
+    const y = linear(x)
+    const later = op('silu', { x })
+    g.output('y', op('add', { a: y, b: later }))
+    expect(fused(g)).toEqual(['matmul', 'silu', 'add'])
+  })
+
+  it('a second residual, and an activation after one', () => {
+    const { g, x, linear, op } = start()
+    const y = op('silu', { x: op('add', { a: linear(x), b: x }) })
+    g.output('y', op('add', { a: y, b: x }))
+    expect(fused(g)).toEqual(['matmul+residual', 'silu', 'add'])
+  })
+
+  it('a second activation', () => {
+    const { g, x, linear, op } = start()
+    g.output('y', op('gelu_tanh', { x: op('silu', { x: linear(x) }) }))
+    expect(fused(g)).toEqual(['matmul+silu', 'gelu_tanh'])
+    const given = start()
+    given.g.output('y', given.op('silu', { x: given.linear(given.x, { activation: 'gelu_tanh' }) }))
+    expect(fused(given.g)).toEqual(['matmul+gelu_tanh', 'silu'])
+  })
+
+  it('an activation in another segment', () => {
+    const { g, x, linear, op } = start()
+    const y = g.segment('forward', () => linear(x))
+    g.segment('later', () => g.output('y', op('silu', { x: y })))
+    expect(fused(g)).toEqual(['matmul', 'silu'])
+  })
+
+  it('a residual that an in-place op overwrites in between', () => {
+    const { g, x, linear, op } = start()
+    const base = op('silu', { x })
+    const y = linear(x)
+    const over = g.op('accumulate', {}, { accumulator: base, x }).y!
+    g.output('y', op('add', { a: y, b: base }))
+    g.output('over', over)
+    // Values are never overwritten in a graph (legalize copies): reading the older one earlier is right.
+    expect(fused(g)).toEqual(['silu', 'matmul+residual', 'accumulate'])
+  })
+})
