@@ -8,6 +8,21 @@ import { EPS_F32, TINY_F32 } from './tolerance.ts'
 const STATES = ['param', 'moment1', 'moment2', 'gradient'] as const
 
 /**
+ * The hyper input of step t (from 1). The bias corrections use the betas as f32 holds them, as the kernel does:
+ * 1 - beta2 = 0.001 would be off by 5e-5 of itself otherwise.
+ */
+export function adamwHyper(
+  rate: number,
+  beta1: number,
+  beta2: number,
+  eps: number,
+  decay: number,
+  t: number,
+): number[] {
+  return [rate, beta1, beta2, eps, decay, 1 - Math.fround(beta1) ** t, 1 - Math.fround(beta2) ** t, 0]
+}
+
+/**
  * One AdamW step over a range of elements, all f32 [n], in place. hyper f32 [8]: learning rate, beta1, beta2,
  * eps (> 0), weight decay, 1 - beta1^t, 1 - beta2^t, 0. The bias corrections come from the host, so that the
  * step number never passes through f32.
@@ -96,18 +111,18 @@ export const adamw = defineOp<Record<string, never>>({
   },
   flops: ({ inputs }) => 14 * elementCount(inputs.param!.shape),
   cases: [
-    { name: 'one', attrs: {}, inputs: states(1, 1, [1e-3, 0.9, 0.999, 1e-8, 0.01, 0.1, 0.001, 0]) },
+    { name: 'one', attrs: {}, inputs: states(1, 1, adamwHyper(1e-3, 0.9, 0.999, 1e-8, 0.01, 1)) },
     {
       name: 'prime',
       attrs: {},
-      inputs: states(257, 1, [1e-3, 0.9, 0.95, 1e-8, 0.1, 1 - 0.9 ** 7, 1 - 0.95 ** 7, 0]),
+      inputs: states(257, 1, adamwHyper(1e-3, 0.9, 0.95, 1e-8, 0.1, 7)),
     },
-    { name: 'range', attrs: {}, inputs: states(4096, 0.02, [6e-4, 0.9, 0.95, 1e-8, 0.1, 1, 1, 0]) },
+    { name: 'range', attrs: {}, inputs: states(4096, 0.02, adamwHyper(6e-4, 0.9, 0.95, 1e-8, 0.1, 100000)) },
     {
       name: 'first_step',
       attrs: {},
       inputs: {
-        ...states(64, 1, [1e-2, 0.9, 0.999, 1e-8, 0, 0.1, 0.001, 0]),
+        ...states(64, 1, adamwHyper(1e-2, 0.9, 0.999, 1e-8, 0, 1)),
         moment1: values([64], [0]),
         moment2: values([64], [0]),
       },
@@ -116,18 +131,18 @@ export const adamw = defineOp<Record<string, never>>({
       name: 'zero_gradient',
       attrs: {},
       inputs: {
-        ...states(12, 1, [1e-3, 0.9, 0.999, 1e-8, 0.01, 0.1, 0.001, 0]),
+        ...states(12, 1, adamwHyper(1e-3, 0.9, 0.999, 1e-8, 0.01, 1)),
         moment1: values([12], [0]),
         moment2: values([12], [0]),
         gradient: values([12], [0]),
       },
     },
-    { name: 'large_magnitude', attrs: {}, inputs: states(68, 1e6, [1, 0.5, 0.75, 1e-6, 0.5, 0.875, 0.9, 0]) },
+    { name: 'large_magnitude', attrs: {}, inputs: states(68, 1e6, adamwHyper(1, 0.5, 0.75, 1e-6, 0.5, 3)) },
     {
       name: 'tiny_gradient',
       attrs: {},
       inputs: {
-        ...states(20, 1e-22, [1e-3, 0.9, 0.999, 1e-8, 0, 0.1, 0.001, 0]),
+        ...states(20, 1e-22, adamwHyper(1e-3, 0.9, 0.999, 1e-8, 0, 1)),
         param: normal([20]),
         moment2: values([20], [0]),
       },

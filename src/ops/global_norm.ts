@@ -102,7 +102,7 @@ export const clip_by_norm = defineOp<Record<string, never>>({
     {
       name: 'below',
       attrs: {},
-      inputs: { x: normal([64]), norm: values([1], [0.9]), limit: values([1], [1]) },
+      inputs: { x: normal([64], 0.1), norm: values([1], [0.9]), limit: values([1], [1]) },
     },
     { name: 'off', attrs: {}, inputs: { x: normal([64]), norm: values([1], [8]), limit: values([1], [0]) } },
     {

@@ -1,0 +1,392 @@
+"""What PyTorch (or numpy, where PyTorch has no such op) says each op gives, in float64.
+
+An oracle takes (attrs, inputs) with inputs as tensors (float64 or int64) and returns the outputs by port. Backward
+ops go through torch.autograd on the forward formula wherever their inputs allow it.
+"""
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+PADDING = 0xFFFFFFFF
+MASKED = -3.0e38
+
+
+def gradient(output, cotangent, of):
+    return torch.autograd.grad(output, of, cotangent)[0]
+
+
+def leaf(tensor):
+    return tensor.clone().requires_grad_(True)
+
+
+# Elementwise
+
+
+def gelu(x):
+    return F.gelu(x, approximate="tanh")
+
+
+def gated(f):
+    def forward(x):
+        gate, up = x.chunk(2, dim=-1)
+        return f(gate) * up
+
+    return forward
+
+
+def unary(f):
+    return lambda attrs, i: {"y": f(i["x"])}
+
+
+def unary_backward(f):
+    def oracle(attrs, i):
+        x = leaf(i["x"])
+        return {"dx": gradient(f(x), i["dy"], x)}
+
+    return oracle
+
+
+# Products and tables
+
+ACTIVATIONS = {"none": lambda v: v, "gelu_tanh": gelu, "silu": F.silu}
+
+
+def matmul(attrs, i):
+    y = ACTIVATIONS[attrs["activation"]](F.linear(i["x"], i["w"], i.get("bias")))
+    return {"y": y + i["residual"] if "residual" in i else y}
+
+
+def matmul_backward_input(attrs, i):
+    x = torch.zeros(*i["dy"].shape[:-1], i["w"].shape[1], requires_grad=True)
+    return {"dx": gradient(F.linear(x, i["w"]), i["dy"], x)}
+
+
+def matmul_backward_weight(attrs, i):
+    w = torch.zeros_like(i["accumulator"], requires_grad=True)
+    return {"dw": i["accumulator"] + gradient(F.linear(i["x"], w), i["dy"], w)}
+
+
+def bias_backward(attrs, i):
+    bias = torch.zeros_like(i["accumulator"], requires_grad=True)
+    return {"dbias": i["accumulator"] + gradient(bias.expand(i["dy"].shape), i["dy"], bias)}
+
+
+def lookup(ids, table):
+    """Rows by id; an id past the table reads a row of zeros, put behind it."""
+    zeros = torch.zeros(1, table.shape[1])
+    return F.embedding(ids.clamp(max=table.shape[0]), torch.cat([table, zeros]))
+
+
+def embedding(attrs, i):
+    return {"y": lookup(i["ids"], i["table"])}
+
+
+def embedding_backward(attrs, i):
+    table = torch.zeros_like(i["accumulator"], requires_grad=True)
+    return {"dtable": i["accumulator"] + gradient(lookup(i["ids"], table), i["dy"], table)}
+
+
+# Norms
+
+
+def rms(x, weight, eps):
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+
+
+def layer(x, weight, bias, eps):
+    return F.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def rms_norm(attrs, i):
+    return {"y": rms(i["x"], i["weight"], attrs["eps"])}
+
+
+def layer_norm(attrs, i):
+    return {"y": layer(i["x"], i["weight"], i.get("bias"), attrs["eps"])}
+
+
+def rms_norm_backward_input(attrs, i):
+    x = leaf(i["x"])
+    return {"dx": gradient(rms(x, i["weight"], attrs["eps"]), i["dy"], x)}
+
+
+def rms_norm_backward_weight(attrs, i):
+    weight = torch.ones_like(i["accumulator"], requires_grad=True)
+    return {"dweight": i["accumulator"] + gradient(rms(i["x"], weight, attrs["eps"]), i["dy"], weight)}
+
+
+def layer_norm_backward_input(attrs, i):
+    x = leaf(i["x"])
+    return {"dx": gradient(layer(x, i["weight"], None, attrs["eps"]), i["dy"], x)}
+
+
+def layer_norm_backward_weight(attrs, i):
+    weight = torch.ones_like(i["accumulator"], requires_grad=True)
+    return {"dweight": i["accumulator"] + gradient(layer(i["x"], weight, None, attrs["eps"]), i["dy"], weight)}
+
+
+# Rope and attention
+
+
+def rope(attrs, i):
+    """Pairs as complex numbers, multiplied by cos + i sin."""
+    table, dim = i["table"], attrs["head_dim"]
+    half = table.shape[1] // 2
+    turn = torch.complex(table[:, :half], table[:, half:])[i["positions"]][:, None, :]
+    if attrs["inverse"]:
+        turn = turn.conj()
+    y = i["x"].clone().reshape(i["x"].shape[0], -1, dim)
+    part = y[:, : attrs["rotated_heads"], : 2 * half]
+    if attrs["layout"] == "half":
+        made = torch.complex(part[..., :half], part[..., half:]) * turn
+        part[...] = torch.cat([made.real, made.imag], dim=-1)
+    else:
+        made = torch.view_as_complex(part.reshape(*part.shape[:2], half, 2).contiguous()) * turn
+        part[...] = torch.view_as_real(made).reshape(part.shape)
+    return {"y": y.reshape(i["x"].shape)}
+
+
+def split_heads(attrs, qkv):
+    """q, k, v as [heads, rows, dim], keys and values repeated for their group."""
+    heads, kv, dim = attrs["heads"], attrs["kv_heads"], attrs["head_dim"]
+    q, k, v = qkv.reshape(qkv.shape[0], heads + 2 * kv, dim).transpose(0, 1).split([heads, kv, kv])
+    return q, k.repeat_interleave(heads // kv, 0), v.repeat_interleave(heads // kv, 0)
+
+
+def dense_mask(attrs, rows, documents):
+    t = torch.arange(rows)[:, None]
+    u = torch.arange(rows)[None, :]
+    mask = t // attrs["sequence"] == u // attrs["sequence"]
+    if attrs["causal"]:
+        mask = mask & (u <= t)
+    if attrs["window"] > 0:
+        mask = mask & (u > t - attrs["window"])
+    if documents is not None:
+        mask = mask & (documents[:, None] == documents[None, :]) & (documents != PADDING)[:, None]
+    return mask
+
+
+def scores_of(attrs, q, k):
+    s = attrs["scale"] * (q @ k.transpose(-1, -2))
+    return attrs["softcap"] * torch.tanh(s / attrs["softcap"]) if attrs["softcap"] > 0 else s
+
+
+def join_heads(y):
+    return y.transpose(0, 1).reshape(y.shape[1], -1)
+
+
+def attention(attrs, i):
+    q, k, v = split_heads(attrs, i["qkv"])
+    s = scores_of(attrs, q, k).masked_fill(~dense_mask(attrs, q.shape[1], i.get("documents")), -math.inf)
+    y = torch.softmax(s, -1).nan_to_num() @ v
+    lse = torch.logsumexp(s, -1)
+    return {"y": join_heads(y), "lse": lse.masked_fill(lse == -math.inf, MASKED).T}
+
+
+def attention_backward(attrs, i):
+    """y and lse are inputs of their own, so autograd takes the scalar whose gradient the op is defined to be."""
+    qkv = leaf(i["qkv"])
+    q, k, v = split_heads(attrs, qkv)
+    rows, heads = q.shape[1], attrs["heads"]
+    dy = i["dy"].reshape(rows, heads, -1).transpose(0, 1)
+    y = i["y"].reshape(rows, heads, -1).transpose(0, 1)
+    mask = dense_mask(attrs, rows, i.get("documents"))
+    p = torch.exp((scores_of(attrs, q, k) - i["lse"].T[:, :, None]).masked_fill(~mask, -math.inf))
+    total = (p * (dy @ v.transpose(-1, -2) - (dy * y).sum(-1, keepdim=True))).sum()
+    return {"dqkv": gradient(total, torch.ones_like(total), qkv)}
+
+
+def attention_paged(attrs, i):
+    q, _, _ = split_heads(attrs, i["qkv"])
+    tokens, group = i["k_pool"].shape[2], attrs["heads"] // attrs["kv_heads"]
+    out = torch.zeros(q.shape[1], attrs["heads"], attrs["head_dim"])
+    for t, (b, last) in enumerate(zip(i["sequence"].tolist(), i["position"].tolist())):
+        if b == PADDING:
+            continue
+        seen = torch.arange(max(0, last + 1 - attrs["window"]) if attrs["window"] > 0 else 0, last + 1)
+        page = i["page_table"][b][seen // tokens]
+        k, v = (i[p][page, :, seen % tokens].transpose(0, 1).repeat_interleave(group, 0) for p in ("k_pool", "v_pool"))
+        out[t] = (torch.softmax(scores_of(attrs, q[:, t : t + 1], k), -1) @ v)[:, 0]
+    return {"y": out.reshape(q.shape[1], -1)}
+
+
+def kv_write(attrs, i, formats):
+    heads, kv, dim = attrs["heads"], attrs["kv_heads"], attrs["head_dim"]
+    qkv = i["qkv"].to(torch.float16).to(torch.float64) if formats["in.k_pool"] == "f16" else i["qkv"]
+    _, k, v = qkv.reshape(qkv.shape[0], heads + 2 * kv, dim).split([heads, kv, kv], 1)
+    pools = {"k_pool": i["k_pool"].clone(), "v_pool": i["v_pool"].clone()}
+    tokens = i["k_pool"].shape[2]
+    for t, (b, p) in enumerate(zip(i["sequence"].tolist(), i["position"].tolist())):
+        if b == PADDING:
+            continue
+        page = i["page_table"][b, p // tokens]
+        pools["k_pool"][page, :, p % tokens] = k[t]
+        pools["v_pool"][page, :, p % tokens] = v[t]
+    return {port + "_out": pool for port, pool in pools.items()}
+
+
+# Loss
+
+
+def softmax_backward(attrs, i):
+    """The Jacobian diag(y) - y y^T of each row: the stored y is not normalised, so softmax can't be run again."""
+    y = i["y"].reshape(-1, i["y"].shape[-1])
+    jacobian = torch.diag_embed(y) - y[:, :, None] * y[:, None, :]
+    return {"dx": (jacobian @ i["dy"].reshape(y.shape)[:, :, None]).reshape(i["y"].shape)}
+
+
+def cross_entropy(attrs, i):
+    counted = i["weights"] != 0
+    targets = torch.where(counted, i["targets"], torch.tensor(-100))
+    loss = i["weights"] * F.cross_entropy(i["logits"], targets, reduction="none", ignore_index=-100)
+    return {"loss": loss, "lse": torch.logsumexp(i["logits"], -1)}
+
+
+def cross_entropy_backward(attrs, i):
+    """lse is an input of its own: autograd of exp(logit - lse) summed, less the logit of the target."""
+    logits = leaf(i["logits"])
+    counted = i["weights"] != 0
+    chosen = logits.gather(1, torch.where(counted, i["targets"], torch.tensor(0))[:, None])[:, 0]
+    total = (i["dloss"] * i["weights"] * (torch.exp(logits - i["lse"][:, None]).sum(-1) - chosen)).sum()
+    return {"dlogits": gradient(total, torch.ones_like(total), logits)}
+
+
+# Sampling
+
+
+def philox(counter, key):
+    """Philox4x32-10 in Python's whole numbers."""
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        a, b = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(b >> 32) ^ c[1] ^ k[0], b & PADDING, (a >> 32) ^ c[3] ^ k[1], a & PADDING]
+        k = [(k[0] + 0x9E3779B9) & PADDING, (k[1] + 0xBB67AE85) & PADDING]
+    return c
+
+
+def random_bits(attrs, i):
+    low, high, step, stream = i["key"].tolist()
+    blocks = [philox((step, stream, b, 0), (low, high)) for b in range((attrs["count"] + 3) // 4)]
+    return {"bits": torch.tensor(blocks).reshape(-1)[: attrs["count"]]}
+
+
+def sample_row(logits, option, key, seen):
+    temperature, top_k, top_p, min_p, penalty = option[:5].tolist()
+    scores = logits.clone()
+    if penalty not in (0, 1) and len(seen) > 0:
+        ids = torch.unique(seen)
+        scores[ids] = torch.where(scores[ids] > 0, scores[ids] / penalty, scores[ids] * penalty)
+    if temperature == 0:
+        return int(np.argmax(scores.numpy()))
+    scores = scores / temperature
+    if 0 < top_k < len(scores):
+        scores[scores < torch.topk(scores, int(top_k)).values[-1]] = -math.inf
+    if top_p < 1:
+        ordered = torch.sort(torch.softmax(scores, -1), descending=True).values
+        needed = int((torch.cumsum(ordered, 0) < top_p).sum())
+        scores[torch.softmax(scores, -1) < ordered[needed]] = -math.inf
+    p = torch.softmax(scores, -1)
+    p = torch.where(p >= min_p * p.max(), p, torch.zeros(()))
+    low, high, step, stream = key.tolist()
+    draw = (philox((step, stream, 0, 0), (low, high))[0] >> 8) / 2**24
+    cumulative = torch.cumsum(p / p.sum(), 0)
+    return int(torch.searchsorted(cumulative, torch.tensor([draw]), right=True))
+
+
+def sample(attrs, i):
+    rows = [
+        sample_row(i["logits"][b], i["options"][b], i["key"][b], i["history"][b, : i["length"][b]])
+        for b in range(i["logits"].shape[0])
+    ]
+    return {"token": torch.tensor(rows)}
+
+
+def argmax(attrs, i):
+    return {"y": torch.from_numpy(np.argmax(i["x"].numpy(), axis=1))}
+
+
+def inside(tokens, sequence, position):
+    return (sequence < tokens.shape[0]) & (position < tokens.shape[1])
+
+
+def tokens_write(attrs, i):
+    out = i["tokens"].clone()
+    keep = inside(out, i["sequence"], i["position"])
+    out[i["sequence"][keep], i["position"][keep]] = i["ids"][keep]
+    return {"tokens_out": out}
+
+
+def tokens_read(attrs, i):
+    keep = inside(i["tokens"], i["sequence"], i["position"])
+    ids = torch.zeros_like(i["sequence"])
+    ids[keep] = i["tokens"][i["sequence"][keep], i["position"][keep]]
+    return {"ids": ids}
+
+
+# Optimizer
+
+
+def adamw(attrs, i):
+    rate, beta1, beta2, eps, decay, correction1, _, _ = i["hyper"].tolist()
+    step = round(math.log(1 - correction1) / math.log(beta1)) if correction1 < 1 else 100000
+    param = torch.nn.Parameter(i["param"].clone())
+    param.grad = i["gradient"].clone()
+    optimizer = torch.optim.AdamW([param], lr=rate, betas=(beta1, beta2), eps=eps, weight_decay=decay)
+    moments = {"exp_avg": i["moment1"].clone(), "exp_avg_sq": i["moment2"].clone()}
+    optimizer.state[param] = {"step": torch.tensor(step - 1.0), **moments}
+    optimizer.step()
+    return {"param_out": param.detach(), "moment1_out": moments["exp_avg"], "moment2_out": moments["exp_avg_sq"]}
+
+
+def global_norm(attrs, i):
+    param = torch.nn.Parameter(torch.zeros_like(i["x"]))
+    param.grad = i["x"].clone()
+    return {"norm": torch.nn.utils.clip_grad_norm_([param], math.inf).reshape(1)}
+
+
+def clip_by_norm(attrs, i):
+    """clip_grad_norm_ takes the norm itself: a further element brings that of the gradient up to the given one."""
+    if i["limit"].item() <= 0:
+        return {"y": i["x"]}
+    rest = torch.sqrt(torch.clamp(i["norm"] ** 2 - i["x"].pow(2).sum(), min=0))
+    param = torch.nn.Parameter(torch.zeros(len(i["x"]) + 1))
+    param.grad = torch.cat([i["x"], rest])
+    torch.nn.utils.clip_grad_norm_([param], i["limit"].item())
+    return {"y": param.grad[:-1]}
+
+
+ORACLES = {
+    "add": lambda attrs, i: {"y": i["a"] + i["b"]},
+    "mul": lambda attrs, i: {"y": i["a"] * i["b"]},
+    "accumulate": lambda attrs, i: {"y": i["accumulator"] + i["x"]},
+    "fill": lambda attrs, i: {"y": torch.full_like(i["x"], attrs["value"])},
+    "gelu_tanh": unary(gelu),
+    "gelu_tanh_backward": unary_backward(gelu),
+    "silu": unary(F.silu),
+    "silu_backward": unary_backward(F.silu),
+    "swiglu": unary(gated(F.silu)),
+    "swiglu_backward": unary_backward(gated(F.silu)),
+    "geglu": unary(gated(gelu)),
+    "geglu_backward": unary_backward(gated(gelu)),
+    "softmax": unary(lambda x: torch.softmax(x, -1)),
+    **{
+        f.__name__: f
+        for f in (
+            matmul, matmul_backward_input, matmul_backward_weight, bias_backward, embedding, embedding_backward,
+            rms_norm, rms_norm_backward_input, rms_norm_backward_weight,
+            layer_norm, layer_norm_backward_input, layer_norm_backward_weight,
+            rope, attention, attention_backward, attention_paged, kv_write,
+            softmax_backward, cross_entropy, cross_entropy_backward,
+            random_bits, sample, argmax, tokens_write, tokens_read, adamw, global_norm, clip_by_norm,
+        )
+    },
+}
+
+# Ops whose oracle must know how tensors are stored.
+NEEDS_FORMATS = {"kv_write"}
+
+NO_ORACLE = {
+    "copy": "the same bytes; any oracle would be the copy itself",
+}
