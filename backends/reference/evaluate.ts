@@ -33,5 +33,7 @@ export function evaluate(
     const outputs = opContract(node.op).reference(graph.call(node), inputs)
     for (const [port, id] of Object.entries(node.outputs)) values.set(id, outputs[port]!)
   }
+  // An output may be an input or a constant itself, which no node reads.
+  for (const { value } of graph.outputs) read(value)
   return values
 }

@@ -92,6 +92,12 @@ export async function runVector(device: Device, vector: Vector, repeats = 1): Pr
   }
 }
 
+/** What is wrong in a verdict, as one line; '' when nothing is. */
+export const explain = ({ id, variants, wrong }: Verdict, { info }: Pick<Device, 'info'>): string =>
+  wrong
+    ? `${id} on ${info.device} (${variants.join(', ')}): ${wrong.port}[${wrong.index}] expected ${wrong.expected}, got ${wrong.got}, ${wrong.error.toFixed(2)} x its budget`
+    : ''
+
 /** Compares outputs with a vector's expected ones, element by element. */
 export function compareOutputs(
   vector: Vector,

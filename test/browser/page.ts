@@ -1,0 +1,34 @@
+// What the test calls in the page.
+import { allOps, decodeVector, openBrowserWebGpu } from '../../src/browser.ts'
+import { checkVector } from '../helpers/check_vector.ts'
+import { tinyModelTokens } from './tiny_model.ts'
+
+const device = await openBrowserWebGpu({ kernels: 'kernels.json' })
+const bare = await openBrowserWebGpu({ kernels: 'kernels.json', without: ['subgroups', 'shader-f16'] })
+
+export interface Page {
+  info: string
+  /** Ops this page knows. */
+  ops: string[]
+  /** Runs a stored vector with and without the adapter's optional features; what is wrong, or ''. */
+  check(path: string): Promise<string>
+  tokens(count: number): Promise<number[]>
+  /** Code of the error that opening with these kernels gives. */
+  openError(kernels: string): Promise<string>
+}
+
+const page: Page = {
+  info: `${device.info.driver}, ${device.target.features.join(', ') || 'no optional features'}`,
+  ops: allOps().map((op) => op.name),
+  async check(path) {
+    const response = await fetch(path)
+    return checkVector(device, bare, await decodeVector(new Uint8Array(await response.arrayBuffer()), path))
+  },
+  tokens: (count) => tinyModelTokens(device, count),
+  openError: (kernels) =>
+    openBrowserWebGpu({ kernels }).then(
+      () => 'none',
+      (error) => error.code,
+    ),
+}
+Object.assign(globalThis, { exactmap: page })
