@@ -64,15 +64,20 @@ export class Generator {
     )
     const sequence = this.pool.open()
     const pending: Promise<number>[] = []
+    const submit = (work: Promise<number>): void => {
+      // It may fail while the caller still looks at an earlier token: reported when its turn comes, not unhandled.
+      work.catch(() => {})
+      pending.push(work)
+    }
     try {
       this.inputs.options!.set(samplingRow(sampling))
       const [low, high] = seedWords(sampling.seed)
       const limit = Math.min(maxTokens, context - prompt.length)
-      pending.push(this.prefill(sequence, prompt, low, high))
+      submit(this.prefill(sequence, prompt, low, high))
       for (let produced = 0, submitted = 1; produced < limit; produced++) {
         // Keep a few steps in flight: the next input token is on the device already.
         for (; submitted < limit && pending.length < IN_FLIGHT; submitted++)
-          pending.push(this.decode(sequence, prompt.length + submitted - 1, low, high))
+          submit(this.decode(sequence, prompt.length + submitted - 1, low, high))
         const token = await pending.shift()!
         if (stop.includes(token)) return
         yield token

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import type { Device, Executable } from '../../backends/backend.ts'
-import { ExactmapError } from '../errors.ts'
+import { check, ExactmapError } from '../errors.ts'
 import { parseJson } from '../formats/json.ts'
 import { openModelFolder } from '../formats/model_folder.ts'
 import { loadTokenizer, StreamDecoder, type Tokenizer } from '../formats/tokenizer.ts'
@@ -85,6 +85,13 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
       generator,
       async *generate(prompt, { maxTokens = 128, onToken, ...sampling } = {}) {
         const ids = [...tokenizer.encode(prompt)]
+        const strange = ids.find((id) => id >= config.vocab)
+        check(
+          strange === undefined,
+          'invalid_argument',
+          () =>
+            `the prompt has token ${strange}, the model only has ${config.vocab}: tokenizer.json belongs to another model`,
+        )
         const decoder = new StreamDecoder(tokenizer)
         const stop = tokenizer.eos === undefined ? [] : [tokenizer.eos]
         for await (const id of generator.generate(ids, { maxTokens, stop, ...sampling })) {
