@@ -1,23 +1,51 @@
+import { z } from 'zod'
 import { ExactmapError } from '../errors.ts'
 import { elementCount, type TensorType } from '../tensor/type.ts'
 import type { Attributes } from './contract.ts'
 
-/** Tables that are made on the host when a program is loaded; a program stores only the recipe. */
-export const generators: Readonly<
-  Record<string, (attrs: Attributes) => { values: Float64Array; type: TensorType }>
-> = {
+/** A table that is made on the host when a program is loaded; a program stores only the recipe. */
+interface ConstantGenerator {
+  /** Schema of the recipe: programs come from files too. */
+  readonly attributes: z.ZodType
+  shape(attrs: Attributes): readonly number[]
+  /** Row-major values, stored as f32. */
+  values(attrs: Attributes): Float64Array
+}
+
+const dim = z.number().int().positive()
+const filled = (value: number): ConstantGenerator => ({
+  attributes: z.strictObject({ shape: z.array(dim) }),
+  shape: ({ shape }) => shape,
+  values: ({ shape }) => new Float64Array(elementCount(shape)).fill(value),
+})
+
+const generators: Readonly<Record<string, ConstantGenerator>> = {
   /** attrs { shape }: all zeros. */
-  zeros: ({ shape }: { shape: number[] }) => ({
-    values: new Float64Array(elementCount(shape)),
-    type: { format: 'f32', shape },
-  }),
+  zeros: filled(0),
   /** attrs { shape }: all ones. */
-  ones: ({ shape }: { shape: number[] }) => ({
-    values: new Float64Array(elementCount(shape)).fill(1),
-    type: { format: 'f32', shape },
-  }),
+  ones: filled(1),
   /** attrs RopeTableAttributes: [positions, rotary_dim], cosines then sines. */
-  rope_table: ropeTable,
+  rope_table: {
+    attributes: z.strictObject({
+      positions: dim,
+      rotary_dim: dim.multipleOf(2),
+      base: z.number().positive(),
+      scaling: z
+        .discriminatedUnion('kind', [
+          z.strictObject({ kind: z.literal('linear'), factor: z.number().positive() }),
+          z.strictObject({
+            kind: z.literal('llama3'),
+            factor: z.number().positive(),
+            low_freq_factor: z.number(),
+            high_freq_factor: z.number(),
+            original_max_position: z.number().positive(),
+          }),
+        ])
+        .nullable(),
+    }),
+    shape: ({ positions, rotary_dim }) => [positions, rotary_dim],
+    values: ropeTable,
+  },
 }
 
 /** How rotary frequencies are stretched for contexts longer than the model was pretrained on. */
@@ -57,7 +85,7 @@ export function ropeFrequencies({
   })
 }
 
-function ropeTable(attrs: RopeTableAttributes): { values: Float64Array; type: TensorType } {
+function ropeTable(attrs: RopeTableAttributes): Float64Array {
   const { positions, rotary_dim } = attrs
   const half = rotary_dim / 2
   const frequencies = ropeFrequencies(attrs)
@@ -67,18 +95,41 @@ function ropeTable(attrs: RopeTableAttributes): { values: Float64Array; type: Te
       values[p * rotary_dim + i] = Math.cos(p * frequencies[i]!)
       values[p * rotary_dim + half + i] = Math.sin(p * frequencies[i]!)
     }
-  return { values, type: { format: 'f32', shape: [positions, rotary_dim] } }
+  return values
 }
 
+/**
+ * Type of a constant, known without making it.
+ *
+ * @throws ExactmapError `not_found` (no such generator), `invalid_argument` (names the attribute)
+ */
+export function constantType(name: string, attrs: Attributes): TensorType {
+  const { attributes, shape } = generatorOf(name)
+  const parsed = attributes.safeParse(attrs)
+  if (!parsed.success) {
+    const { path, message } = parsed.error.issues[0]!
+    throw new ExactmapError(
+      'invalid_argument',
+      `constant ${name}: ${path.join('.') || 'attributes'}: ${message}`,
+    )
+  }
+  return { format: 'f32', shape: shape(attrs) }
+}
+
+/** Makes a constant. @throws as `constantType` */
 export function generateConstant(
   name: string,
   attrs: Attributes,
 ): { values: Float64Array; type: TensorType } {
-  const make = Object.hasOwn(generators, name) ? generators[name] : undefined
-  if (!make)
+  return { type: constantType(name, attrs), values: generatorOf(name).values(attrs) }
+}
+
+function generatorOf(name: string): ConstantGenerator {
+  const generator = Object.hasOwn(generators, name) ? generators[name] : undefined
+  if (!generator)
     throw new ExactmapError(
       'not_found',
       `no constant generator is named '${name}'; known: ${Object.keys(generators).join(', ')}`,
     )
-  return make(attrs)
+  return generator
 }

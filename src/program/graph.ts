@@ -89,7 +89,7 @@ export class Graph implements NodeBuilder {
 
   /** A whole range of an external arena as one vector; the tensors in it need not be declared in this graph. */
   range(arena: ArenaKind, offset: number, type: TensorType): GraphValue {
-    return this.named({ kind: 'range', arena, offset }, `${arena}+${offset}`, type)
+    return this.named({ kind: 'range', arena, offset }, `${arena}+${offset}:${type.shape.join('x')}`, type)
   }
 
   /** A table made at load by a generator of ops/constants.ts. Equal generator and attributes give the same value. */

@@ -1,7 +1,8 @@
 import type { Target } from '../../backends/backend.ts'
 import { ExactmapError } from '../errors.ts'
-import { opContract } from '../ops/index.ts'
-import { byteSize } from '../tensor/type.ts'
+import { constantType } from '../ops/constants.ts'
+import { checkCall, opContract } from '../ops/index.ts'
+import { byteSize, showType, type TensorType } from '../tensor/type.ts'
 import { usesOfStep } from './dependencies.ts'
 import type { ArenaPlan, Launch, Program, Range, Segment, Step, TensorPlan } from './program.ts'
 
@@ -110,6 +111,7 @@ function verifyArena(arena: ArenaPlan, program: Program, target: Target, fail: F
     if (tensor.offset < 0 || tensor.offset + tensor.bytes > limit)
       fail(`${name}: ${tensor.name} leaves the arena`)
     if (arena.kind === 'activations' && !tensor.live) fail(`${name}: ${tensor.name} has no lifetime`)
+    if (arena.kind === 'constants') verifyConstant(tensor, fail)
   }
   for (let i = 0; i < sorted.length; i++)
     for (let j = i + 1; j < sorted.length && sorted[j]!.offset < sorted[i]!.offset + sorted[i]!.bytes; j++) {
@@ -117,6 +119,37 @@ function verifyArena(arena: ArenaPlan, program: Program, target: Target, fail: F
       const apart = a.live && b.live && (a.live[1] < b.live[0] || b.live[1] < a.live[0])
       if (!apart) fail(`${name}: ${a.name} and ${b.name} share bytes while both are alive`)
     }
+}
+
+function verifyConstant({ name, type, generator }: TensorPlan, fail: Fail): void {
+  const recipe = generator ?? fail(`constant ${name} has no generator`)
+  const made = refusing(() => constantType(recipe.name, recipe.attrs), fail, {})
+  if (showType(made) !== showType(type))
+    fail(`constant ${name} is ${showType(type)}, its generator makes ${showType(made)}`)
+}
+
+/** Runs a check that throws errors of its own; they become the program's. */
+function refusing<T>(body: () => T, fail: Fail, at: object): T {
+  try {
+    return body()
+  } catch (error) {
+    if (error instanceof ExactmapError) return fail(error.message, at)
+    throw error
+  }
+}
+
+/** The op's contract must accept attributes and inputs and give these very outputs. */
+function verifyCall({ call }: Launch, fail: Fail, at: object): void {
+  const types = (operands: Launch['call']['inputs']): Record<string, TensorType> =>
+    Object.fromEntries(Object.entries(operands).map(([port, { type }]) => [port, type]))
+  const { outputs } = refusing(() => checkCall(opContract(call.op), call.attrs, types(call.inputs)), fail, at)
+  const show = (all: Readonly<Record<string, TensorType>>): string =>
+    Object.entries(all)
+      .map(([port, type]) => `${port} ${showType(type)}`)
+      .sort()
+      .join(', ')
+  const [want, got] = [show(outputs), show(types(call.outputs))]
+  if (want !== got) fail(`${call.op} gives ${want}, the program says ${got}`, at)
 }
 
 function verifyLaunch(launch: Launch, program: Program, target: Target, fail: Fail, at: object): void {
@@ -141,6 +174,7 @@ function verifyLaunch(launch: Launch, program: Program, target: Target, fail: Fa
     }
   if (launch.workgroups.some((n) => !Number.isSafeInteger(n) || n < 1 || n > limits.maxWorkgroups))
     fail(`grid ${launch.workgroups.join(' x ')}, each dimension must be 1 to ${limits.maxWorkgroups}`, where)
+  verifyCall(launch, fail, where)
   const contract = opContract(launch.call.op)
   for (const [out, over] of Object.entries(contract.inPlace ?? {})) {
     const [o, i] = [launch.call.outputs[out], launch.call.inputs[over]]

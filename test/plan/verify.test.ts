@@ -243,6 +243,42 @@ const faults: Record<string, [plant: (p: Draft) => void, ...says: RegExp[]]> = {
     },
     /\d+\+1024 lies in no activation that is alive at op 1.*segment first, launch rms_norm/,
   ],
+  'a constant without a recipe': [
+    (p) => {
+      delete arena(p, 'constants').tensors[0]!.generator
+    },
+    /constant ones.* has no generator/,
+  ],
+  'a constant that nobody can make': [
+    (p) => {
+      arena(p, 'constants').tensors[0]!.generator!.name = 'primes'
+    },
+    /no constant generator is named 'primes'/,
+  ],
+  'a constant that would not fit its place': [
+    (p) => {
+      arena(p, 'constants').tensors[0]!.generator!.attrs = { shape: [1e6, 1e6] }
+    },
+    /constant ones.* is f32\[4,64\], its generator makes f32\[1000000,1000000\]/,
+  ],
+  'an op that is not known': [
+    (p) => {
+      step(p, 'rms_norm').call.op = 'norm'
+    },
+    /no op is named 'norm'.*segment first, launch rms_norm/,
+  ],
+  'attributes that the op does not take': [
+    (p) => {
+      step(p, 'rms_norm').call.attrs = { eps: 'small' }
+    },
+    /rms_norm: attribute eps.*segment first, launch rms_norm/,
+  ],
+  'outputs that the op does not give': [
+    (p) => {
+      step(p, 'rms_norm').call.outputs.y!.type.shape = [64, 4]
+    },
+    /rms_norm gives y f32\[4,64\], the program says y f32\[64,4\].*segment first, launch rms_norm/,
+  ],
   'an input that is not made yet': [
     (p) => {
       const { steps } = p.segments[0]!
