@@ -4,7 +4,16 @@ import type { Attributes, OpCall, OpContract, Ports } from './contract.ts'
 import { embedding, embedding_backward } from './embedding.ts'
 import { matmul } from './matmul.ts'
 import { matmul_backward_input, matmul_backward_weight } from './matmul_backward.ts'
-import { rms_norm } from './rms_norm.ts'
+import { bias_backward } from './bias_backward.ts'
+import { layer_norm, layer_norm_backward_input, layer_norm_backward_weight } from './layer_norm.ts'
+import { rms_norm, rms_norm_backward_input, rms_norm_backward_weight } from './rms_norm.ts'
+import { accumulate, add, mul } from './elementwise.ts'
+import { copy } from './copy.ts'
+import { fill } from './fill.ts'
+import { geglu, geglu_backward } from './geglu.ts'
+import { gelu_tanh, gelu_tanh_backward } from './gelu_tanh.ts'
+import { silu, silu_backward } from './silu.ts'
+import { swiglu, swiglu_backward } from './swiglu.ts'
 import { attention } from './attention.ts'
 import { attention_backward } from './attention_backward.ts'
 import { attention_paged } from './attention_paged.ts'
@@ -27,6 +36,25 @@ export const ops = {
   matmul_backward_input,
   matmul_backward_weight,
   rms_norm,
+  rms_norm_backward_input,
+  rms_norm_backward_weight,
+  layer_norm,
+  layer_norm_backward_input,
+  layer_norm_backward_weight,
+  bias_backward,
+  add,
+  mul,
+  accumulate,
+  fill,
+  copy,
+  gelu_tanh,
+  gelu_tanh_backward,
+  silu,
+  silu_backward,
+  swiglu,
+  swiglu_backward,
+  geglu,
+  geglu_backward,
   rope,
   attention,
   attention_backward,

@@ -4,7 +4,7 @@ import { packOf, parts } from './row.ts'
 import { foldGrid, type KernelRule } from './rule.ts'
 
 /** Lanes of a workgroup, one pack each. */
-const LANES = 64
+export const LANES = 64
 
 /** Constants and grid of a kernel with one invocation per pack. */
 export function flatGrid(

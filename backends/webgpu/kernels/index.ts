@@ -4,7 +4,33 @@ import { embedding_backward } from './embedding_backward.ts'
 import { matmul } from './matmul.ts'
 import { matmul_backward_input } from './matmul_backward_input.ts'
 import { matmul_backward_weight } from './matmul_backward_weight.ts'
-import { rms_norm } from './rms_norm.ts'
+import {
+  accumulate,
+  add,
+  copy,
+  fill,
+  geglu,
+  geglu_backward,
+  gelu_tanh,
+  gelu_tanh_backward,
+  mul,
+  silu,
+  silu_backward,
+  swiglu,
+  swiglu_backward,
+} from './elementwise.ts'
+import {
+  bias_backward,
+  layer_norm,
+  layer_norm_backward_input,
+  layer_norm_backward_weight,
+  rms_norm,
+  rms_norm_backward_input,
+  rms_norm_backward_weight,
+} from './norm.ts'
+import { attention, attention_backward, attention_paged } from './attention.ts'
+import { kv_write } from './kv_write.ts'
+import { rope } from './rope.ts'
 import { argmax, cross_entropy, cross_entropy_backward, softmax, softmax_backward } from './logits.ts'
 import { adamw, clip_by_norm, global_norm } from './optimizer.ts'
 import { random_bits, sample } from './sample.ts'
@@ -19,6 +45,30 @@ export const kernelRules: Record<OpName, KernelRule> = {
   matmul_backward_input,
   matmul_backward_weight,
   rms_norm,
+  rms_norm_backward_input,
+  rms_norm_backward_weight,
+  layer_norm,
+  layer_norm_backward_input,
+  layer_norm_backward_weight,
+  bias_backward,
+  rope,
+  attention,
+  attention_backward,
+  kv_write,
+  attention_paged,
+  add,
+  mul,
+  accumulate,
+  fill,
+  copy,
+  gelu_tanh,
+  gelu_tanh_backward,
+  silu,
+  silu_backward,
+  swiglu,
+  swiglu_backward,
+  geglu,
+  geglu_backward,
   softmax,
   softmax_backward,
   cross_entropy,

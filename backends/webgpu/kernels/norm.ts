@@ -1,0 +1,163 @@
+import { lastDim, rowCount, type TensorType, tensorType } from '../../../src/tensor/type.ts'
+import type { LaunchPlan } from '../../backend.ts'
+import { flatGrid, LANES } from './elementwise.ts'
+import { packOf, rowReduction } from './row.ts'
+import { foldGrid, type KernelRule, type WebGpuTraits } from './rule.ts'
+
+type Kind = 'rms' | 'layer'
+
+/** Modules, constants and grid of a kernel with one workgroup per row of x that needs the row's statistics. */
+function perRow(
+  variant: string,
+  kind: Kind,
+  x: TensorType,
+  eps: number,
+  traits: WebGpuTraits,
+): Omit<LaunchPlan, 'bindings'> {
+  const width = lastDim(x.shape)
+  const rows = rowCount(x.shape)
+  const { module, workgroup } = rowReduction(traits)
+  const { workgroups, gridX } = foldGrid(rows)
+  return {
+    variant,
+    modules: [variant, `lib/pack_${packOf(width)}`, `lib/statistics_${kind}`, module],
+    constants: { PACKS: width / packOf(width), ROWS: rows, GRID_X: gridX, WORKGROUP: workgroup, EPS: eps },
+    workgroups,
+  }
+}
+
+/** Modules that give load_pack(i) of a weight [C] at binding 1. */
+function weightPack({ shape, format }: TensorType): string[] {
+  const pack = packOf(lastDim(shape))
+  return [`lib/load_pack_${pack}`, pack === 4 ? `lib/weight_${format}` : `lib/vector_${format}`]
+}
+
+export const rms_norm: KernelRule = ({ attrs, inputs }, traits) => {
+  const launch = perRow('norm', 'rms', inputs.x!, attrs.eps, traits)
+  return {
+    launches: [
+      {
+        ...launch,
+        modules: [...launch.modules, 'lib/scale_only', ...weightPack(inputs.weight!)],
+        bindings: [
+          { port: 'x', access: 'read' },
+          { port: 'weight', access: 'read' },
+          { port: 'y', access: 'write' },
+        ],
+      },
+    ],
+  }
+}
+
+export const layer_norm: KernelRule = ({ attrs, inputs }, traits) => {
+  const launch = perRow('norm', 'layer', inputs.x!, attrs.eps, traits)
+  const bias = [`lib/bias_pack_${packOf(lastDim(inputs.x!.shape))}`, `lib/bias_${inputs.bias!.format}`]
+  return {
+    launches: [
+      {
+        ...launch,
+        modules: [...launch.modules, 'lib/scale_bias', ...weightPack(inputs.weight!), ...bias],
+        constants: { ...launch.constants, BIAS_BINDING: 3 },
+        bindings: [
+          { port: 'x', access: 'read' },
+          { port: 'weight', access: 'read' },
+          { port: 'y', access: 'write' },
+          { port: 'bias', access: 'read' },
+        ],
+      },
+    ],
+  }
+}
+
+const backwardInput =
+  (kind: Kind): KernelRule =>
+  ({ attrs, inputs }, traits) => {
+    const launch = perRow('norm_backward_input', kind, inputs.x!, attrs.eps, traits)
+    return {
+      launches: [
+        {
+          ...launch,
+          modules: [...launch.modules, ...weightPack(inputs.weight!)],
+          constants: { ...launch.constants, CENTERED: String(kind === 'layer') },
+          bindings: [
+            { port: 'dy', access: 'read' },
+            { port: 'weight', access: 'read' },
+            { port: 'x', access: 'read' },
+            { port: 'dx', access: 'write' },
+          ],
+        },
+      ],
+    }
+  }
+
+export const rms_norm_backward_input = backwardInput('rms')
+export const layer_norm_backward_input = backwardInput('layer')
+
+/** Rows of dy that one invocation sums: at least 32, and at most 64 chunks. */
+const chunkRows = (rows: number): number => Math.max(32, Math.ceil(rows / 64))
+
+/** Adds the column sums of a term over dy into the accumulator, through scratch `partial`. */
+function columnSums(
+  dy: TensorType,
+  term: string,
+  more: LaunchPlan['bindings'],
+): { launches: LaunchPlan[]; partial: TensorType } {
+  const width = lastDim(dy.shape)
+  const rows = rowCount(dy.shape)
+  const pack = packOf(width)
+  const packs = width / pack
+  const chunks = Math.ceil(rows / chunkRows(rows))
+  const { workgroups, gridX } = foldGrid(Math.ceil(packs / LANES) * chunks)
+  const final = flatGrid(packs)
+  return {
+    launches: [
+      {
+        variant: 'column_partial',
+        modules: ['column_partial', `lib/pack_${pack}`, `lib/${term}`],
+        constants: { PACKS: packs, ROWS: rows, CHUNK: chunkRows(rows), CHUNKS: chunks, GRID_X: gridX },
+        workgroups,
+        bindings: [{ port: 'dy', access: 'read' }, { port: 'partial', access: 'write' }, ...more],
+      },
+      {
+        variant: 'column_final',
+        modules: ['column_final', `lib/pack_${pack}`],
+        constants: { ...final.constants, CHUNKS: chunks },
+        workgroups: final.workgroups,
+        bindings: [
+          { port: 'accumulator', access: 'read_write' },
+          { port: 'partial', access: 'read' },
+        ],
+      },
+    ],
+    partial: tensorType('f32', chunks, width),
+  }
+}
+
+const backwardWeight =
+  (kind: Kind): KernelRule =>
+  ({ attrs, inputs }, traits) => {
+    const { launches, partial } = columnSums(inputs.dy!, 'column_norm', [
+      { port: 'x', access: 'read' },
+      { port: 'statistics', access: 'read' },
+    ])
+    const statistics: LaunchPlan = {
+      ...perRow('norm_statistics', kind, inputs.x!, attrs.eps, traits),
+      bindings: [
+        { port: 'x', access: 'read' },
+        { port: 'statistics', access: 'write' },
+      ],
+    }
+    const rows = rowCount(inputs.x!.shape)
+    return {
+      launches: [statistics, ...launches],
+      scratch: { partial, statistics: tensorType('f32', rows, 2) },
+    }
+  }
+
+export const rms_norm_backward_weight = backwardWeight('rms')
+export const layer_norm_backward_weight = backwardWeight('layer')
+
+export const bias_backward: KernelRule = ({ inputs }) => {
+  const { launches, partial } = columnSums(inputs.dy!, 'column_plain', [])
+  return { launches, scratch: { partial } }
+}
