@@ -22,7 +22,7 @@ const GRID_X: u32 = 65535u;
 const WORKGROUP: u32 = 64u;
 
 @group(0) @binding(0) var<storage, read_write> a: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<Pack>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -40,7 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var i = 0u; i < TILE_ROWS; i++) {
     if (row + i < ROWS) {
       let at = (row + i) * Y_WIDTH + FIRST_COLUMN + column;
-      let v = add_residual(activate(add_bias(sums[i], FIRST_COLUMN + column)), at);
+      let v = add_residual(activate(sums[i] + load_bias(column)), at);
       if (ACCUMULATE) { y[at] += v; } else { y[at] = v; }
     }
   }

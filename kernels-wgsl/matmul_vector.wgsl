@@ -12,7 +12,7 @@ const WORKGROUP: u32 = 8u;
 const GRID_X: u32 = 65535u;
 
 @group(0) @binding(0) var<storage, read_write> x: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<Pack>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -29,6 +29,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var j = 0u; j < TILE_COLUMNS; j++) {
     let sum = reduce_add(dot(sums[j], vec4f(1.0)), lane);
     let at = FIRST_COLUMN + column + j;
-    if (lane == 0u && column + j < COLUMNS) { y[at] = add_residual(activate(add_bias(sum, at)), at); }
+    if (lane == 0u && column + j < COLUMNS) { y[at] = add_residual(activate(sum + load_bias(column + j)), at); }
   }
 }

@@ -1,4 +1,4 @@
-// add_bias(sum, column) when there is no bias.
-fn add_bias(sum: f32, column: u32) -> f32 {
-  return sum;
+// load_bias(column) when there is no bias.
+fn load_bias(column: u32) -> f32 {
+  return 0.0;
 }

@@ -1,4 +1,4 @@
 // add_residual(v, index) when there is no residual.
-fn add_residual(v: f32, index: u32) -> f32 {
+fn add_residual(v: Pack, index: u32) -> Pack {
   return v;
 }

@@ -207,7 +207,12 @@ export const matmul = defineOp<MatmulAttributes>({
         residual: normal([17, 131]),
       },
     },
-    { name: 'tile_full', attrs: none, inputs: { x: normal([64, 128]), w: normal([128, 128]) } },
+    { name: 'tile_full', attrs: none, inputs: { x: normal([68, 128]), w: normal([256, 128]) } },
+    {
+      name: 'tile_full_past_edges',
+      attrs: { activation: 'silu' },
+      inputs: { x: normal([65, 256]), w: normal([131, 256], 0.1, 'q4_0'), residual: normal([65, 131]) },
+    },
     {
       name: 'tile_f16',
       attrs: { activation: 'silu' },

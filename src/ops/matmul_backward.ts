@@ -59,7 +59,7 @@ export const matmul_backward_input = defineOp<Record<string, never>>({
     { name: 'odd_width', attrs: {}, inputs: { dy: normal([6, 25]), w: normal([25, 36], 1, 'f16') } },
     { name: 'one_row', attrs: {}, inputs: { dy: normal([1, 32]), w: normal([32, 64]) } },
     { name: 'past_tile', attrs: {}, inputs: { dy: normal([17, 36]), w: normal([36, 132]) } },
-    { name: 'full_tiles', attrs: {}, inputs: { dy: normal([2, 32, 128]), w: normal([128, 128]) } },
+    { name: 'full_tiles', attrs: {}, inputs: { dy: normal([2, 33, 128]), w: normal([128, 260], 1, 'bf16') } },
     { name: 'f16', attrs: {}, inputs: { dy: normal([33, 64]), w: normal([64, 40], 1, 'f16') } },
     { name: 'f16_subnormal', attrs: {}, inputs: { dy: normal([3, 64]), w: normal([64, 16], 2e-6, 'f16') } },
     { name: 'bf16', attrs: {}, inputs: { dy: normal([20, 64]), w: normal([64, 96], 1, 'bf16') } },
@@ -143,7 +143,7 @@ export const matmul_backward_weight = defineOp<Record<string, never>>({
     {
       name: 'full_tiles',
       attrs: {},
-      inputs: { accumulator: normal([64, 128]), dy: normal([2, 64, 64]), x: normal([2, 64, 128]) },
+      inputs: { accumulator: normal([132, 132]), dy: normal([1, 131, 132]), x: normal([1, 131, 132]) },
     },
     {
       name: 'large_magnitude',

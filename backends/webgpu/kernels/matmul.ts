@@ -8,6 +8,13 @@ import { type WeightPart, weightModules, weightParts } from './weight_parts.ts'
 const chunks: Readonly<Record<string, number>> = { f32: 1, f16: 2, bf16: 2, q8_0: 4, q4_0: 8 }
 const WORKGROUP = 64
 
+/**
+ * Rows of a register tile. Many are fastest but take software drivers long to compile, which little work never
+ * earns back. Without subgroups each lane loads all rows of its tile, so half of them fill the registers.
+ */
+export const rowsOfTile = (rows: number, flops: number, subgroups: boolean): number =>
+  Math.min(rows, (subgroups ? 16 : 8) / (flops < 2 ** 22 ? 2 : 1))
+
 type Part = Omit<LaunchPlan, 'bindings'>
 
 /**
@@ -73,6 +80,7 @@ function vector(
     variant: `matmul_vector_${format}`,
     modules: [
       'matmul_vector',
+      'lib/pack_1',
       ...weight.modules,
       ...(chunk > 1 ? [] : ['lib/chunk_4']),
       features.has('subgroups') ? 'lib/reduce_subgroup' : 'lib/reduce_tree',
@@ -101,13 +109,20 @@ function tile(
   const subgroups = features.has('subgroups')
   const lanes = subgroups ? subgroupSize : WORKGROUP
   const weight = weightModules(`lib/weight_${format}`, call.inputs.w!, part, binding)
-  const [tileRows, tileColumns] = subgroups ? [Math.min(rows, 16), 4] : [Math.min(rows, 8), 2]
-  const across = Math.ceil(part.rows / (lanes * tileColumns))
+  const tileRows = rowsOfTile(rows, 2 * rows * part.rows * shape[1]!, subgroups)
+  const packed = part.rows % 4 === 0 && part.first % 4 === 0 && shape[0]! % 4 === 0
+  const across = Math.ceil(part.rows / (lanes * 4))
   const tiles = across * Math.ceil(rows / tileRows)
   const { workgroups, gridX } = foldGrid(tiles)
   return {
     variant: `matmul_tile_${format}`,
-    modules: ['matmul_tile', subgroups ? 'lib/rows_subgroup' : 'lib/rows_uniform', ...weight.modules],
+    modules: [
+      'matmul_tile',
+      subgroups ? 'lib/rows_subgroup' : 'lib/rows_uniform',
+      packed ? 'lib/tile_columns_packed' : 'lib/tile_columns_single',
+      packed ? 'lib/pack_4' : 'lib/pack_1',
+      ...weight.modules,
+    ],
     constants: {
       ...weight.constants,
       ROWS: rows,
@@ -116,11 +131,11 @@ function tile(
       Y_WIDTH: shape[0]!,
       FIRST_COLUMN: part.first,
       TILE_ROWS: tileRows,
-      TILE_COLUMNS: tileColumns,
       LANES: lanes,
       TILES_X: across,
       TILES: tiles,
       GRID_X: gridX,
+      EPILOGUE: String(call.inputs.residual !== undefined || call.attrs.activation !== 'none'),
     },
     workgroups,
   }
@@ -159,7 +174,7 @@ export function scalarMatmul(of: {
   const { workgroups, gridX } = foldGrid(tiles)
   return {
     variant: 'matmul_scalar',
-    modules: ['matmul_scalar', `lib/vector_${of.format}`],
+    modules: ['matmul_scalar', 'lib/pack_1', `lib/vector_${of.format}`],
     constants: {
       ROWS: of.rows,
       COLUMNS: of.columns,

@@ -1,5 +1,5 @@
 import { rowCount } from '../../../src/tensor/type.ts'
-import { scalarMatmul } from './matmul.ts'
+import { rowsOfTile, scalarMatmul } from './matmul.ts'
 import { foldGrid, type KernelRule } from './rule.ts'
 import { weightModules, weightParts } from './weight_parts.ts'
 
@@ -13,7 +13,7 @@ export const matmul_backward_input: KernelRule = ({ inputs }, { limits, features
   if (typeof parts === 'string') return { unsupported: `matmul_backward_input: w does not fit: ${parts}` }
   const subgroups = features.has('subgroups')
   const lanes = subgroups ? subgroupSize : 64
-  const tileRows = Math.min(rows, subgroups ? 16 : 8)
+  const tileRows = rowsOfTile(rows, 2 * rows * depth * columns, subgroups)
   const across = Math.ceil(columns / 4 / lanes)
   const tiles = across * Math.ceil(rows / tileRows)
   const { workgroups, gridX } = foldGrid(tiles)

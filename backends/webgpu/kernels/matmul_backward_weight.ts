@@ -1,5 +1,5 @@
 import { lastDim, rowCount } from '../../../src/tensor/type.ts'
-import { scalarMatmul } from './matmul.ts'
+import { rowsOfTile, scalarMatmul } from './matmul.ts'
 import { foldGrid, type KernelRule } from './rule.ts'
 import { weightParts } from './weight_parts.ts'
 
@@ -39,7 +39,7 @@ export const matmul_backward_weight: KernelRule = ({ inputs }, { limits, feature
           bindings,
         }
       }
-      const tileRows4 = Math.min(4, part.rows / 4)
+      const tileRows4 = rowsOfTile(part.rows, 2 * rows * part.rows * columns, subgroups) / 4
       const across = Math.ceil(columns / 4 / lanes)
       const tiles = across * Math.ceil(part.rows / 4 / tileRows4)
       const { workgroups, gridX } = foldGrid(tiles)
