@@ -70,5 +70,42 @@ export const baselineTraits: WebGpuTraitsFile = {
   subgroupSize: 1,
 }
 
-/** Software drivers as measured from their adapters; for compiling without a device. */
-export const webGpuTraits: Readonly<Record<string, WebGpuTraitsFile>> = { 'webgpu-baseline': baselineTraits }
+/** Mesa lavapipe 25.0.7 with LLVM 15 on a CPU with AVX2, as read from its adapter. */
+const lavapipeTraits: WebGpuTraitsFile = {
+  name: 'webgpu-lavapipe',
+  limits: {
+    maxBufferSize: 2 ** 32 - 1,
+    maxBindingSize: 128 * 2 ** 20,
+    bindingAlignment: 256,
+    maxBindings: 16,
+    maxWorkgroups: 65535,
+    maxInvocations: 1024,
+    maxWorkgroupMemory: 32768,
+  },
+  features: ['subgroups', 'shader-f16', 'timestamp-query'],
+  subgroupSize: 8,
+}
+
+/** SwiftShader 5.0 (Subzero), as read from its adapter. */
+const swiftshaderTraits: WebGpuTraitsFile = {
+  name: 'webgpu-swiftshader',
+  limits: {
+    maxBufferSize: 2 ** 30,
+    maxBindingSize: 2 ** 30,
+    bindingAlignment: 256,
+    maxBindings: 12,
+    maxWorkgroups: 65535,
+    maxInvocations: 256,
+    maxWorkgroupMemory: 32768,
+  },
+  features: ['subgroups', 'timestamp-query'],
+  subgroupSize: 4,
+}
+
+/**
+ * Targets to compile for without a device. Named after the driver, not after what the driver calls its device
+ * ('llvmpipe-llvm-15-0-6-256-bits-'): a name to type, that stays when the driver is updated.
+ */
+export const webGpuTraits: Readonly<Record<string, WebGpuTraitsFile>> = Object.fromEntries(
+  [lavapipeTraits, swiftshaderTraits, baselineTraits].map((traits) => [traits.name, traits]),
+)
