@@ -82,7 +82,7 @@ export function trainingGraph(
     return forward.op('cross_entropy', {}, { logits, targets: u32('targets'), weights }).loss!
   })
   forward.segment('forward', () => {
-    forward.output('loss', forward.op('reduce', { kind: 'sum', axis: 'all' }, { x: loss }).y!)
+    forward.output('loss', loss)
   })
   const trained = differentiate(forward, {
     roots: [{ value: loss.id }],
