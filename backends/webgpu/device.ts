@@ -1,11 +1,11 @@
 import { ExactmapError } from '../../src/errors.ts'
 import type { ArenaKind, ArenaPlan, Program } from '../../src/program/program.ts'
 import { verifyProgram } from '../../src/program/verify.ts'
-import type { Arena, Device, DeviceInfo, Executable, LoadOptions, Target } from '../backend.ts'
+import type { Arena, Device, DeviceInfo, Executable, LoadOptions } from '../backend.ts'
 import { WebGpuArena } from './arena.ts'
 import { WebGpuExecutable } from './executable.ts'
 import type { KernelLibrary } from './link.ts'
-import { webGpuTarget } from './target.ts'
+import { type WebGpuTarget, type WebGpuTraitsFile, webGpuTarget } from './target.ts'
 
 export interface OpenOptions {
   readonly adapter: GPUAdapter
@@ -22,7 +22,8 @@ const wanted = ['subgroups', 'shader-f16', 'timestamp-query'] as const
 /** A WebGPU device, the same in Node (dawn-node) and in browsers. */
 export class WebGpuDevice implements Device {
   readonly info: DeviceInfo
-  readonly target: Target
+  private currentTarget: WebGpuTarget
+  private readonly traits: WebGpuTraitsFile
   readonly lost: Promise<ExactmapError>
   /** First error that no scope caught, until somebody takes it. */
   private failure: ExactmapError | undefined
@@ -46,24 +47,22 @@ export class WebGpuDevice implements Device {
     const features = wanted.filter((f) => gpu.features.has(f) && !options.without?.includes(f))
     const size =
       'subgroupMaxSize' in info && info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMaxSize : 1
-    this.target = webGpuTarget(
-      {
-        name: `webgpu-${slug(this.info.device)}`,
-        limits: {
-          maxBufferSize: limits.maxBufferSize,
-          maxBindingSize: limits.maxStorageBufferBindingSize,
-          bindingAlignment: limits.minStorageBufferOffsetAlignment,
-          maxBindings: limits.maxStorageBuffersPerShaderStage,
-          maxWorkgroups: limits.maxComputeWorkgroupsPerDimension,
-          maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
-          maxWorkgroupMemory: limits.maxComputeWorkgroupStorageSize,
-        },
-        // Kernels rely on one fixed subgroup size; where it varies, the portable variants are used.
-        features: size > 1 ? features : features.filter((f) => f !== 'subgroups'),
-        subgroupSize: size,
+    this.traits = {
+      name: `webgpu-${slug(this.info.device)}`,
+      limits: {
+        maxBufferSize: limits.maxBufferSize,
+        maxBindingSize: limits.maxStorageBufferBindingSize,
+        bindingAlignment: limits.minStorageBufferOffsetAlignment,
+        maxBindings: limits.maxStorageBuffersPerShaderStage,
+        maxWorkgroups: limits.maxComputeWorkgroupsPerDimension,
+        maxInvocations: limits.maxComputeInvocationsPerWorkgroup,
+        maxWorkgroupMemory: limits.maxComputeWorkgroupStorageSize,
       },
-      options.library,
-    )
+      // Kernels rely on one fixed subgroup size; where it varies, the portable variants are used.
+      features: size > 1 ? features : features.filter((f) => f !== 'subgroups'),
+      subgroupSize: size,
+    }
+    this.currentTarget = webGpuTarget(this.traits, options.library)
     this.lost = gpu.lost.then((why) => {
       const error = new ExactmapError(
         'device_lost',
@@ -99,6 +98,15 @@ export class WebGpuDevice implements Device {
     return new WebGpuDevice(gpu, options)
   }
 
+  get target(): WebGpuTarget {
+    return this.currentTarget
+  }
+
+  /** Takes kernels from another library for what is compiled and loaded from now on; loaded programs keep theirs. */
+  useLibrary(library: KernelLibrary): void {
+    this.currentTarget = webGpuTarget(this.traits, library)
+  }
+
   /** Throws the pending asynchronous error, if there is one, and forgets it (a lost device stays lost). */
   throwPending(): void {
     const { failure } = this
@@ -130,7 +138,12 @@ export class WebGpuDevice implements Device {
     const executable = new WebGpuExecutable(this, program, arenas as Record<ArenaKind, WebGpuArena>, options)
     const memory = await this.gpu.popErrorScope()
     if (memory) throw new ExactmapError('out_of_memory', memory.message, { program: program.name })
-    await executable.prepare(options.onProgress)
+    try {
+      await executable.prepare(options.onProgress)
+    } catch (error) {
+      executable.destroy()
+      throw error
+    }
     return executable
   }
 

@@ -62,10 +62,11 @@ export class WebGpuExecutable implements Executable {
     this.pipelines = await Promise.all(
       program.kernels.map(async (kernel, i) => {
         const place = { program: program.name, kernel: kernel.name }
-        const module = gpu.createShaderModule({
-          label: kernel.name,
-          code: target.link(kernel.modules, kernel.constants),
-        })
+        const code = target.link(kernel.modules, kernel.constants)
+        // A module that does not compile is reported by the pipeline made from it, not a second time.
+        gpu.pushErrorScope('validation')
+        const module = gpu.createShaderModule({ label: kernel.name, code })
+        const reported = gpu.popErrorScope()
         try {
           const pipeline = await gpu.createComputePipelineAsync({
             label: kernel.name,
@@ -76,8 +77,11 @@ export class WebGpuExecutable implements Executable {
           onProgress?.(++done, program.kernels.length, kernel.name)
           return pipeline
         } catch (cause) {
+          await reported
           const { messages } = await module.getCompilationInfo()
-          const text = messages.map((m) => `${m.lineNum}:${m.linePos} ${m.message}`).join('; ')
+          const text = messages
+            .map((m) => `${target.source(kernel.modules, code, m.lineNum)}:${m.linePos} ${m.message}`)
+            .join('; ')
           throw new ExactmapError('kernel_compile', text || String((cause as Error).message), place, {
             cause,
           })

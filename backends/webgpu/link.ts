@@ -46,6 +46,34 @@ export function link(
   return `${[...[...enables].sort(), ...parts].join('\n')}\n`
 }
 
+/**
+ * Where a line of a linked text (counted from 1) stands in the library, e.g. `lib/weight_f16.wgsl:12`: what a
+ * compiler's message means to the author. The linked lines are the modules' lines in order, without some, and
+ * with other values for constants.
+ */
+export function sourceLine(
+  library: KernelLibrary,
+  modules: readonly string[],
+  linked: string,
+  line: number,
+): string {
+  const declared = (text: string): string => /^const\s+[A-Z][A-Z0-9_]*/.exec(text.trim())?.[0] ?? text.trim()
+  const sources = modules.flatMap((name) =>
+    (library.get(name) ?? '').split('\n').map((text, i) => ({ text, place: `${name}.wgsl:${i + 1}` })),
+  )
+  let at = 0
+  for (const [i, text] of linked.split('\n').slice(0, line).entries()) {
+    const isEnable = /^(enable|requires)\s/.test(text)
+    if (isEnable) at = 0
+    if (text.trim() !== '') {
+      while (at < sources.length && declared(sources[at]!.text) !== declared(text)) at++
+      if (i === line - 1) break
+      at = isEnable ? 0 : at + 1
+    }
+  }
+  return sources[Math.min(at, sources.length - 1)]?.place ?? `line ${line}`
+}
+
 function literal(value: number | string, type: string): string {
   if (typeof value === 'string') return value
   if (type === 'u32') return `${value}u`

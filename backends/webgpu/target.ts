@@ -3,7 +3,7 @@ import type { OpCall } from '../../src/ops/contract.ts'
 import type { Target, TargetLimits } from '../backend.ts'
 import { kernelRules } from './kernels/index.ts'
 import type { KernelRule } from './kernels/rule.ts'
-import { type KernelLibrary, link } from './link.ts'
+import { type KernelLibrary, link, sourceLine } from './link.ts'
 
 /** What a WebGPU adapter offers, as plain data. */
 export interface WebGpuTraitsFile {
@@ -30,9 +30,18 @@ export function registerWebGpuKernel(
   userKernels.set(op, { rule, modules })
 }
 
+export interface WebGpuTarget extends Target {
+  /** File and line of the kernel library behind a line of a linked kernel; for compilers' messages. */
+  source(modules: readonly string[], linked: string, line: number): string
+}
+
 /** The target of an adapter (or of a stored traits file): kernel choice and linking need nothing else. */
-export function webGpuTarget(traits: WebGpuTraitsFile, library: KernelLibrary): Target {
+export function webGpuTarget(traits: WebGpuTraitsFile, library: KernelLibrary): WebGpuTarget {
   const features = new Set(traits.features)
+  const allModules = (): KernelLibrary => {
+    const user = [...userKernels.values()].flatMap((k) => Object.entries(k.modules))
+    return user.length > 0 ? new Map([...library, ...user]) : library
+  }
   return {
     ...traits,
     backend: 'webgpu',
@@ -47,10 +56,8 @@ export function webGpuTarget(traits: WebGpuTraitsFile, library: KernelLibrary): 
         )
       return rule(call, { limits: traits.limits, features, subgroupSize: traits.subgroupSize })
     },
-    link(modules, constants) {
-      const user = [...userKernels.values()].flatMap((k) => Object.entries(k.modules))
-      return link(user.length > 0 ? new Map([...library, ...user]) : library, modules, constants)
-    },
+    link: (modules, constants) => link(allModules(), modules, constants),
+    source: (modules, linked, line) => sourceLine(allModules(), modules, linked, line),
   }
 }
 

@@ -19,9 +19,8 @@ export function packageRoot(): string {
   return folder
 }
 
-/** Reads all kernel files. A few dozen small files: about a millisecond. */
-export function readKernelLibrary(): KernelLibrary {
-  const root = join(packageRoot(), 'kernels-wgsl')
+/** Reads all kernel files of a folder, by default the package's. A few dozen small files: about a millisecond. */
+export function readKernelLibrary(root = join(packageRoot(), 'kernels-wgsl')): KernelLibrary {
   const files = [...readdirSync(root), ...readdirSync(join(root, 'lib')).map((f) => `lib/${f}`)]
   return new Map(
     files
