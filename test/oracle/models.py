@@ -3,10 +3,10 @@
     models.py requests.json results.safetensors
 
 requests.json is a list of
-  {"kind": "logits", "name", "folder", "matrices": "f32" | "f16", "sequences": [[ids]]}
-      -> <name>/<i>: logits [tokens, vocab] of every sequence
+  {"kind": "logits", "name", "folder", "storage": "f32" | "f16", "ids": [tokens]}
+      -> <name>: logits [tokens, vocab]. f16 rounds matrices, and keys and values as the cache holds them.
   {"kind": "train", "name", "folder", "config": optimizer and schedule, "steps": [[microbatch]]}
-      -> <name>/loss, <name>/norm [steps], <name>/gradient/<tensor> (first step, before clipping),
+      -> <name>/loss, <name>/norm [steps], <name>/gradient/<tensor> (first step, after clipping),
          <name>/parameter/<tensor> (after the last step)
 A microbatch has tokens, targets, weights, documents (or null), positions, each a list of `batch` rows.
 """
@@ -23,14 +23,14 @@ torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)
 
 
-def load(folder, matrices="f32"):
-    """config.json and parameters as float64 leaves; `matrices`: f16 rounds those of rank 2 first."""
+def load(folder, storage="f32"):
+    """config.json and parameters as float64 leaves; f16 rounds those of rank 2 first."""
     with open(os.path.join(folder, "config.json")) as file:
         config = json.load(file)
     parameters = {}
     for name, array in safetensors_io.read(os.path.join(folder, "model.safetensors")).items():
         value = torch.from_numpy(array.copy())
-        if matrices == "f16" and value.dim() > 1:
+        if storage == "f16" and value.dim() > 1:
             value = value.to(torch.float16)
         parameters[name] = value.to(torch.float64).requires_grad_(True)
     return config, parameters
@@ -95,7 +95,11 @@ def rotate(x, positions, frequencies):
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def llama(config, p, ids, positions, documents):
+def cached(x, storage):
+    return x.to(torch.float16).to(torch.float64) if storage == "f16" else x
+
+
+def llama(config, p, ids, positions, documents, storage="f32"):
     width, heads = config["hidden_size"], config["num_attention_heads"]
     kv_heads = config["num_key_value_heads"]
     dim = config.get("head_dim") or width // heads
@@ -116,7 +120,7 @@ def llama(config, p, ids, positions, documents):
         q = rotate(split(linear(h, p, at + ".self_attn.q_proj"), heads), positions, frequencies)
         k = rotate(split(linear(h, p, at + ".self_attn.k_proj"), kv_heads), positions, frequencies)
         v = split(linear(h, p, at + ".self_attn.v_proj"), kv_heads)
-        y = attend(q, k, v, allowed).transpose(0, 1).reshape(len(ids), heads * dim)
+        y = attend(q, cached(k, storage), cached(v, storage), allowed).transpose(0, 1).reshape(len(ids), heads * dim)
         x = x + linear(y, p, at + ".self_attn.o_proj")
         h = norm(x, at + ".post_attention_layernorm")
         gate = linear(h, p, at + ".mlp.gate_proj")
@@ -126,7 +130,7 @@ def llama(config, p, ids, positions, documents):
     return linear(norm(x, "model.norm"), p, head)
 
 
-def gpt2(config, p, ids, positions, documents):
+def gpt2(config, p, ids, positions, documents, storage="f32"):
     width, heads, eps = config["n_embd"], config["n_head"], config["layer_norm_epsilon"]
     allowed = allowed_pairs(len(ids), None, documents)
 
@@ -145,7 +149,8 @@ def gpt2(config, p, ids, positions, documents):
     for layer in range(config["n_layer"]):
         at = f"transformer.h.{layer}"
         q, k, v = conv1d(norm(x, at + ".ln_1"), at + ".attn.c_attn").split(width, dim=-1)
-        y = attend(split(q), split(k), split(v), allowed).transpose(0, 1).reshape(len(ids), width)
+        k, v = cached(split(k), storage), cached(split(v), storage)
+        y = attend(split(q), k, v, allowed).transpose(0, 1).reshape(len(ids), width)
         x = x + conv1d(y, at + ".attn.c_proj")
         up = conv1d(norm(x, at + ".ln_2"), at + ".mlp.c_fc")
         active = 0.5 * up * (1 + torch.tanh(math.sqrt(2 / math.pi) * (up + 0.044715 * up**3)))
@@ -162,13 +167,12 @@ FAMILIES = {
 
 
 def logits(request, results):
-    config, parameters = load(request["folder"], request["matrices"])
+    config, parameters = load(request["folder"], request["storage"])
     model = FAMILIES[config["architectures"][0]]
+    ids = torch.tensor(request["ids"])
     with torch.no_grad():
-        for i, ids in enumerate(request["sequences"]):
-            ids = torch.tensor(ids)
-            y = model(config, parameters, ids, torch.arange(len(ids)), None)
-            results[f"{request['name']}/{i}"] = y.numpy()
+        y = model(config, parameters, ids, torch.arange(len(ids)), None, request["storage"])
+    results[request["name"]] = y.numpy()
 
 
 def learning_rate(step, config):
@@ -211,10 +215,10 @@ def train(request, results):
         optimizer.zero_grad()
         loss = step_loss(model, config, parameters, microbatches)
         loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), settings["clip"])
         if step == 0:
             for key, p in parameters.items():
                 results[f"{name}/gradient/{key}"] = p.grad.numpy().copy()
-        norm = torch.nn.utils.clip_grad_norm_(list(parameters.values()), settings["clip"])
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, settings)
         optimizer.step()

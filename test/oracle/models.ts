@@ -34,9 +34,9 @@ export interface LogitsRequest {
   readonly kind: 'logits'
   readonly name: string
   readonly folder: string
-  /** Rounding of matrices before anything is computed. */
-  readonly matrices: 'f32' | 'f16'
-  readonly sequences: readonly (readonly number[])[]
+  /** How matrices and the KV cache are stored: f16 rounds both. */
+  readonly storage: 'f32' | 'f16'
+  readonly ids: readonly number[]
 }
 
 /** One microbatch, each field `batch` rows. */

@@ -1,0 +1,137 @@
+import type { Device, Executable } from '../../backends/backend.ts'
+import {
+  type InferenceSpec,
+  inferenceGraph,
+  pagesOf,
+  segmentOfPrefill,
+} from '../../src/engine/inference_graph.ts'
+import { samplingRow } from '../../src/engine/sampling.ts'
+import { openModelFolder } from '../../src/formats/model_folder.ts'
+import { familyOf } from '../../src/models/index.ts'
+import { writeWeights } from '../../src/models/weights.ts'
+import { compile } from '../../src/program/compile.ts'
+
+const NONE = 0xffffffff
+
+export interface Step {
+  /** The greedy choice of the program. */
+  readonly token: number
+  readonly logits: Float32Array
+}
+
+/** Compiles and loads the inference program of a folder and fills in its weights. */
+export async function loadInference(
+  device: Device,
+  folder: string,
+  spec: InferenceSpec,
+): Promise<Executable> {
+  const source = await openModelFolder(folder)
+  const family = familyOf(source.config)
+  const config = family.parse(source.config)
+  const executable = await device.load(compile(inferenceGraph('tiny', family, config, spec), device.target))
+  const { plan } = executable.arenas.weights!
+  await writeWeights(family.parameters(config), source.weights, plan, (offset, bytes) =>
+    executable.arenas.weights!.write(offset, bytes),
+  )
+  await source.close()
+  return executable
+}
+
+/**
+ * Drives an inference program by hand, greedily: several sequences at once and prompts in any pieces, which the
+ * Generator does not do. Sequence b is row b of the tables. Pages are dealt from the last down, so that
+ * a kernel that ignores the page table does not pass.
+ */
+export class Driver {
+  private readonly pageTable: Uint32Array
+  private readonly options: Float32Array
+
+  constructor(
+    private readonly executable: Executable,
+    private readonly spec: InferenceSpec,
+  ) {
+    const pages = pagesOf(spec)
+    this.pageTable = Uint32Array.from({ length: pages }, (_, i) => pages - 1 - i)
+    this.options = Float32Array.from(
+      { length: spec.batch * 8 },
+      (_, i) => samplingRow({ temperature: 0 })[i % 8]!,
+    )
+  }
+
+  /** Feeds a prompt to sequence `b` in pieces of the given lengths; the last one's logits and choice. */
+  async prefill(
+    b: number,
+    prompt: readonly number[],
+    pieces: readonly number[] = [prompt.length],
+  ): Promise<Step> {
+    let step: Step | undefined
+    let start = 0
+    for (const count of pieces) {
+      const rows = this.spec.prefill.find((bucket) => bucket >= count)!
+      const place = (value: (i: number) => number, rest: number): Uint32Array =>
+        Uint32Array.from({ length: rows }, (_, i) => (i < count ? value(start + i) : rest))
+      const inputs = {
+        [`ids_${rows}`]: place((i) => prompt[i]!, 0),
+        [`sequence_${rows}`]: place(() => b, NONE),
+        [`position_${rows}`]: place((i) => i, 0),
+        rows: new Uint32Array(this.spec.batch).fill(count - 1),
+      }
+      start += count
+      const isLast = start === prompt.length
+      step = (await this.run(segmentOfPrefill(rows), inputs, new Map([[b, start]]), isLast))[b]
+    }
+    return step!
+  }
+
+  /** One decode step: sequence b reads its token at position `at.get(b)`; sequences that are not named rest. */
+  async decode(at: ReadonlyMap<number, number>): Promise<(Step | undefined)[]> {
+    const sequence = new Uint32Array(this.spec.batch).fill(NONE)
+    const position = new Uint32Array(this.spec.batch)
+    for (const [b, where] of at) {
+      sequence[b] = b
+      position[b] = where
+    }
+    const ends = new Map([...at].map(([b, where]) => [b, where + 1]))
+    return this.run('decode', { sequence, position }, ends, true)
+  }
+
+  /** A prompt and `count` greedy tokens after it: logits after the prompt and after each token but the last. */
+  async greedy(prompt: readonly number[], count: number, pieces?: readonly number[]): Promise<Step[]> {
+    const steps = [await this.prefill(0, prompt, pieces)]
+    while (steps.length < count)
+      steps.push((await this.decode(new Map([[0, prompt.length + steps.length - 1]])))[0]!)
+    return steps
+  }
+
+  private async run(
+    segment: string,
+    inputs: Record<string, ArrayBufferView>,
+    ends: ReadonlyMap<number, number>,
+    sampled: boolean,
+  ): Promise<(Step | undefined)[]> {
+    const { batch, context } = this.spec
+    const length = new Uint32Array(batch)
+    const [toSequence, toPosition] = [new Uint32Array(batch).fill(NONE), new Uint32Array(batch)]
+    for (const [b, end] of ends) {
+      length[b] = end
+      if (!sampled || end >= context) continue
+      toSequence[b] = b
+      toPosition[b] = end
+    }
+    const { token, logits } = await this.executable.step(segment, {
+      ...inputs,
+      page_table: this.pageTable,
+      length,
+      options: this.options,
+      key: new Uint32Array(batch * 4),
+      sampled_sequence: toSequence,
+      sampled_position: toPosition,
+    })
+    const tokens = new Uint32Array(token!.slice().buffer)
+    const all = new Float32Array(logits!.slice().buffer)
+    const vocab = all.length / batch
+    return Array.from({ length: batch }, (_, b) =>
+      ends.has(b) ? { token: tokens[b]!, logits: all.slice(b * vocab, (b + 1) * vocab) } : undefined,
+    )
+  }
+}
