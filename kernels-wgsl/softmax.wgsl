@@ -1,8 +1,8 @@
 // softmax: y[t,c] = exp(x[t,c] - max) / sum_c exp(x[t,c] - max), one workgroup per row.
 //
-// Bytes: 8 per element (x from memory once and from cache once more; y written, read back from cache once and
-// written again); flops: 2 exp-free operations and one exp per element. Memory bandwidth is the limit on a GPU, exp and load
-// instructions on a software driver; keeping exp(x - max) in y costs a store and saves the second exp.
+// Bytes: 8 per element to memory (x read, y written), and as much again from cache: x once more for the sum, y
+// read and written again for the division. Flops: 3 and one exp per element. Memory bandwidth is the limit on a
+// GPU, exp and loads on a software driver; keeping exp(x - max) in y costs a store and saves the second exp.
 const PACKS: u32 = 16u;
 const ROWS: u32 = 1u;
 const GRID_X: u32 = 65535u;
