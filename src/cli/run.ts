@@ -65,15 +65,17 @@ export function runCommand(): Command {
       const started = performance.now()
       const progress = new ProgressLine()
       const device = await open(o.backend, o.driver ? { driver: o.driver } : {})
+      const prompt: string = o.prompt ?? (path === undefined ? examplePrompt : '')
       const model = await loadModel(path ?? bundledModel(), {
         device,
+        // No tokenizer makes more tokens than bytes, but for the few that templates add.
+        prompt: Buffer.byteLength(prompt) + 8,
         ...(o.context === undefined ? {} : { context: o.context }),
         weights: o.weights,
         kv: o.kv,
         onProgress: (what, done, total) => progress.show(`${what} ${Math.round((100 * done) / total)} %`),
       })
       progress.clear()
-      const prompt: string = o.prompt ?? (path === undefined ? examplePrompt : '')
       const { temperature, topK, topP, minP, repetitionPenalty, seed, maxTokens } = o
       const promptTokens = model.tokenizer.encode(prompt).length
       const times: number[] = []

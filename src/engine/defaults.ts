@@ -6,6 +6,8 @@ import type { InferenceSpec } from './inference_graph.ts'
 export interface InferenceOptions {
   /** Longest sequence in tokens; default the model's own, at most 2,048. */
   readonly context?: number
+  /** Longest prompt to expect in tokens; default the context. Fewer prefill segments have to be compiled. */
+  readonly prompt?: number
   /** Sequences that decode together; default 1. */
   readonly batch?: number
   /** Storage of weight matrices; default f16. */
@@ -36,8 +38,9 @@ export function inferenceSpec(config: ModelShape, options: InferenceOptions = {}
     'invalid_argument',
     `batch must be between 1 and 4096, got ${batch}`,
   )
-  // Buckets up to the first that holds the whole context.
-  const enough = BUCKETS.findIndex((b) => b >= context)
+  // Buckets up to the first that holds the longest prompt; longer ones go through the largest in pieces.
+  const longest = Math.min(context, options.prompt ?? context)
+  const enough = BUCKETS.findIndex((b) => b >= longest)
   const prefill = enough < 0 ? BUCKETS : BUCKETS.slice(0, enough + 1)
   return { context, batch, prefill, weights, kv, logits }
 }
