@@ -68,7 +68,7 @@ elif ! unshare -m true 2>/dev/null; then
 else
   expect "no Vulkan library" "$swiftshader && tried.lavapipe === 'absent'" unshare -m bash "$work/without_vulkan"
   expect "no driver at all" "!r.works && r.chosen.problem.includes('npm install @sparticuz/chromium')" \
-    unshare -m bash -c 'mount -t tmpfs none "$0" && exec bash "$@"' $package "$work/without_vulkan"
+    unshare -m bash -c 'mount -t tmpfs none "$0"; [ ! -d dist/swiftshader ] || mount -t tmpfs none dist/swiftshader; exec bash "$@"' $package "$work/without_vulkan"
 fi
 
 # The system's own lavapipe.

@@ -5,6 +5,7 @@ import { constants, homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { brotliDecompressSync } from 'node:zlib'
 import { ExactmapError } from '../../../src/errors.ts'
+import { packageRoot } from './library.ts'
 
 /** The npm package (linux x64 binaries inside) that carries SwiftShader. */
 export const SWIFTSHADER_PACKAGE = '@sparticuz/chromium@147.0.0'
@@ -22,10 +23,12 @@ export interface SwiftShader {
 }
 
 /**
- * SwiftShader's archive in the npm package, which a checkout has on linux x64 and an installation when its user
- * adds it; undefined where it is not installed.
+ * SwiftShader's archive: a packed exactmap carries it, a checkout on linux x64 has it in the npm package; undefined
+ * where neither is there.
  */
 export function findSwiftShaderArchive(): string | undefined {
+  const packed = join(packageRoot(), 'dist', 'swiftshader', 'swiftshader.tar.br')
+  if (existsSync(packed)) return packed
   try {
     // The package exports only its entry, <package>/build/cjs/index.cjs.
     const entry = createRequire(import.meta.url).resolve('@sparticuz/chromium')
