@@ -5,6 +5,10 @@ import { embedding, embedding_backward } from './embedding.ts'
 import { matmul } from './matmul.ts'
 import { matmul_backward_input, matmul_backward_weight } from './matmul_backward.ts'
 import { bias_backward } from './bias_backward.ts'
+import { cast } from './cast.ts'
+import { quantize } from './quantize.ts'
+import { broadcast, reduce } from './reduce.ts'
+import { transpose } from './transpose.ts'
 import { layer_norm, layer_norm_backward_input, layer_norm_backward_weight } from './layer_norm.ts'
 import { rms_norm, rms_norm_backward_input, rms_norm_backward_weight } from './rms_norm.ts'
 import { accumulate, add, mul } from './elementwise.ts'
@@ -47,6 +51,11 @@ export const ops = {
   accumulate,
   fill,
   copy,
+  cast,
+  transpose,
+  reduce,
+  broadcast,
+  quantize,
   gelu_tanh,
   gelu_tanh_backward,
   silu,

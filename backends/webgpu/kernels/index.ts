@@ -19,6 +19,7 @@ import {
   swiglu,
   swiglu_backward,
 } from './elementwise.ts'
+import { broadcast, cast, quantize, reduce, transpose } from './movement.ts'
 import {
   bias_backward,
   layer_norm,
@@ -61,6 +62,11 @@ export const kernelRules: Record<OpName, KernelRule> = {
   accumulate,
   fill,
   copy,
+  cast,
+  transpose,
+  reduce,
+  broadcast,
+  quantize,
   gelu_tanh,
   gelu_tanh_backward,
   silu,

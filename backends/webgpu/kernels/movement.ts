@@ -1,0 +1,172 @@
+import { reduceSpan } from '../../../src/ops/reduce.ts'
+import { strides } from '../../../src/ops/transpose.ts'
+import { byteSize, elementCount, lastDim, tensorType } from '../../../src/tensor/type.ts'
+import type { LaunchPlan } from '../../backend.ts'
+import { flatGrid } from './elementwise.ts'
+import { packOf, parts, rowReduction } from './row.ts'
+import { foldGrid, type KernelRule, type WebGpuTraits } from './rule.ts'
+
+/** Two elements per invocation; parts start at whole pairs that are aligned in a 16-bit format too. */
+export const cast: KernelRule = ({ inputs, outputs }, { limits }) => {
+  const [from, to] = [inputs.x!.format, outputs.y!.format]
+  const bytesOf = (format: string, elements: number): number =>
+    format === 'f32' ? elements * 4 : Math.ceil(elements / 2) * 4
+  return {
+    launches: parts(elementCount(inputs.x!.shape), limits, limits.bindingAlignment / 2).map(
+      ({ elements, offset }) => {
+        const grid = flatGrid(Math.ceil(elements / 2))
+        const binding = (format: string) => ({
+          offset: bytesOf(format, offset / 4),
+          bytes: bytesOf(format, elements),
+        })
+        return {
+          variant: `cast_${from}_${to}`,
+          modules: [
+            'cast',
+            `lib/read_pair_${from}`,
+            `lib/write_pair_${to}`,
+            ...(from === 'f16' ? ['lib/unpack_f16'] : []),
+            ...(to === 'f32' ? [] : [`lib/store_${to}`]),
+          ],
+          constants: { ...grid.constants, COUNT: elements },
+          workgroups: grid.workgroups,
+          bindings: [
+            { port: 'x', access: 'read', ...binding(from) },
+            { port: 'y', access: 'write', ...binding(to) },
+          ],
+        }
+      },
+    ),
+  }
+}
+
+export const transpose: KernelRule = ({ attrs, inputs, outputs }) => {
+  const permutation: readonly number[] = attrs.permutation
+  const last = permutation.length - 1
+  // Whole packs can only move together where the last dim stays last.
+  const pack = permutation[last] === last ? packOf(lastDim(inputs.x!.shape)) : 1
+  const leading = Array<number>(4 - permutation.length).fill(1)
+  const sizes = [...leading, ...outputs.y!.shape]
+  const from = strides(inputs.x!.shape)
+  const steps = [...leading, ...permutation.map((d) => (d === last ? 1 : from[d]! / pack))]
+  const grid = flatGrid(elementCount(sizes) / pack)
+  return {
+    launches: [
+      {
+        variant: 'transpose',
+        modules: ['transpose', `lib/pack_${pack}`],
+        constants: {
+          ...grid.constants,
+          SIZE1: sizes[1]!,
+          SIZE2: sizes[2]!,
+          SIZE3: sizes[3]! / pack,
+          STEP0: steps[0]!,
+          STEP1: steps[1]!,
+          STEP2: steps[2]!,
+          STEP3: steps[3]!,
+        },
+        workgroups: grid.workgroups,
+        bindings: [
+          { port: 'x', access: 'read' },
+          { port: 'y', access: 'write' },
+        ],
+      },
+    ],
+  }
+}
+
+/** Elements that one workgroup folds where a whole tensor is reduced. */
+const SPAN = 4096
+
+export const reduce: KernelRule = ({ attrs, inputs }, traits) => {
+  const count = elementCount(inputs.x!.shape)
+  const scale = attrs.kind === 'mean' ? 1 / reduceSpan(attrs, inputs.x!.shape) : 1
+  const span = Math.min(reduceSpan(attrs, inputs.x!.shape), attrs.axis === 'all' ? SPAN : count)
+  const spans = Math.ceil(count / span)
+  if (attrs.axis === 'last' || spans === 1)
+    return { launches: [fold(attrs.kind, count, span, scale, 'x', 'y', traits)] }
+  return {
+    launches: [
+      fold(attrs.kind, count, span, 1, 'x', 'partial', traits),
+      fold(attrs.kind, spans, spans, scale, 'partial', 'y', traits),
+    ],
+    scratch: { partial: tensorType('f32', spans) },
+  }
+}
+
+function fold(
+  kind: string,
+  count: number,
+  span: number,
+  scale: number,
+  from: string,
+  to: string,
+  traits: WebGpuTraits,
+): LaunchPlan {
+  const pack = count % 4 === 0 ? packOf(span) : 1
+  const { module, workgroup } = rowReduction(traits)
+  const spans = Math.ceil(count / span)
+  const { workgroups, gridX } = foldGrid(spans)
+  return {
+    variant: 'reduce',
+    modules: ['reduce', `lib/pack_${pack}`, `lib/fold_${kind === 'max' ? 'max' : 'sum'}`, module],
+    constants: {
+      COUNT_PACKS: count / pack,
+      SPAN_PACKS: span / pack,
+      SPANS: spans,
+      SCALE: scale,
+      GRID_X: gridX,
+      WORKGROUP: workgroup,
+    },
+    workgroups,
+    bindings: [
+      { port: from, access: 'read' },
+      { port: to, access: 'write' },
+    ],
+  }
+}
+
+export const broadcast: KernelRule = ({ attrs, inputs, outputs }) => {
+  const count = elementCount(outputs.y!.shape)
+  const span = count / elementCount(inputs.x!.shape)
+  const grid = flatGrid(count / packOf(span))
+  return {
+    launches: [
+      {
+        variant: 'broadcast',
+        modules: ['broadcast', `lib/pack_${packOf(span)}`],
+        constants: { ...grid.constants, SPAN_PACKS: span / packOf(span), FACTOR: attrs.factor },
+        workgroups: grid.workgroups,
+        bindings: [
+          { port: 'x', access: 'read' },
+          { port: 'y', access: 'write' },
+        ],
+      },
+    ],
+  }
+}
+
+/** Quants and scales of a planar format lie apart, so a launch binds the whole of y, and x must fit one binding. */
+export const quantize: KernelRule = ({ inputs, outputs }, { limits }) => {
+  const bytes = byteSize(inputs.x!)
+  if (bytes > limits.maxBindingSize)
+    return {
+      unsupported: `its input of ${bytes} bytes exceeds the largest binding, ${limits.maxBindingSize} bytes; quantize the tensor in several parts`,
+    }
+  const blocks = elementCount(inputs.x!.shape) / 32
+  const grid = flatGrid(Math.ceil(blocks / 2))
+  return {
+    launches: [
+      {
+        variant: `quantize_${outputs.y!.format}`,
+        modules: ['quantize', `lib/quantize_${outputs.y!.format}`, 'lib/store_f16', 'lib/unpack_f16'],
+        constants: { ...grid.constants, BLOCKS: blocks },
+        workgroups: grid.workgroups,
+        bindings: [
+          { port: 'x', access: 'read' },
+          { port: 'y', access: 'write' },
+        ],
+      },
+    ],
+  }
+}
