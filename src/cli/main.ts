@@ -3,15 +3,17 @@ import { Command, CommanderError } from 'commander'
 import { ExactmapError } from '../errors.ts'
 import { version } from '../version.ts'
 import { doctorCommand } from './doctor.ts'
+import { inspectCommand } from './inspect.ts'
 import { runCommand } from './run.ts'
 import { trainCommand } from './train.ts'
+import { verifyCommand } from './verify.ts'
 
 const program = new Command('exactmap')
   .description('Ahead-of-time compiled runtime for language models on WebGPU')
   .version(version)
   .showHelpAfterError('(exactmap --help lists the commands)')
   .exitOverride()
-for (const command of [runCommand(), trainCommand(), doctorCommand()])
+for (const command of [runCommand(), trainCommand(), verifyCommand(), inspectCommand(), doctorCommand()])
   program.addCommand(command.exitOverride())
 
 // A closed pipe (`exactmap run | head`) is a normal end.

@@ -50,20 +50,31 @@ export function verifyCommand(): Command {
       const folder: string = o.kernels ?? join(packageRoot(), 'kernels-wgsl')
       if (o.kernels && device instanceof WebGpuDevice) device.useLibrary(readKernelLibrary(folder))
       if (!o.json) process.stdout.write(`${device.info.device}, ${device.info.driver}\n`)
-      const run = (some: readonly Vector[]): Promise<Round> => runRound(device, some, o.budget, o.json)
-      const first = await run(vectors)
-      if (o.watch && device instanceof WebGpuDevice) await watchKernels(device, folder, vectors, run)
+      const round = (some: readonly Vector[], savedAt?: number): Promise<Round> =>
+        runRound(device, some, { budget: o.budget, json: o.json, savedAt })
+      const first = await round(vectors)
+      if (o.watch && device instanceof WebGpuDevice)
+        for await (const { touched, changed, savedAt } of savedVectors(device, folder, vectors)) {
+          if (!o.json) process.stdout.write(`\n${changed.join(', ')} saved: ${touched.length} vectors\n`)
+          await round(touched, savedAt)
+        }
       else process.exitCode = first.failed > 0 ? 1 : 0
       device.destroy()
     })
+}
+
+interface RoundOptions {
+  readonly budget: number | undefined
+  readonly json: boolean | undefined
+  /** performance.now() of the save that asked for this round. */
+  readonly savedAt: number | undefined
 }
 
 /** Runs vectors in order, printing as it goes. */
 async function runRound(
   device: Device,
   vectors: readonly Vector[],
-  budget: number | undefined,
-  json: boolean,
+  { budget, json, savedAt }: RoundOptions,
 ): Promise<Round> {
   const start = performance.now()
   const results: CaseResult[] = []
@@ -78,11 +89,15 @@ async function runRound(
   }
   const count = (state: CaseResult['state']): number => results.filter((r) => r.state === state).length
   const round = { results, passed: count('passed'), failed: count('failed'), skipped: count('skipped') }
-  const seconds = (performance.now() - start) / 1000
+  const since = (time: number): number => Math.round(performance.now() - time) / 1000
+  const times = {
+    seconds: since(start),
+    ...(savedAt === undefined ? {} : { secondsAfterSave: since(savedAt) }),
+  }
   process.stdout.write(
     json
-      ? `${JSON.stringify({ ...device.info, ...round, results: results.map(plain), seconds })}\n`
-      : `${round.passed} passed, ${round.failed} failed, ${round.skipped} skipped in ${seconds.toFixed(1)} s\n`,
+      ? `${JSON.stringify({ ...device.info, ...round, results: results.map(plain), ...times })}\n`
+      : `${round.passed} passed, ${round.failed} failed, ${round.skipped} skipped in ${times.seconds.toFixed(2)} s${savedAt === undefined ? '' : `, ${since(savedAt).toFixed(2)} s after the save`}\n`,
   )
   return round
 }
@@ -112,13 +127,12 @@ function line(result: CaseResult, errors: Set<string>): string {
 
 const rate = (x: number): string => (x >= 10 ? x.toFixed(0) : x.toPrecision(2))
 
-/** Runs the vectors of a kernel whenever one of its files is saved, until Ctrl-C. */
-async function watchKernels(
+/** Yields the vectors whose kernels contain a file that was saved, until Ctrl-C; the device has the new kernels then. */
+async function* savedVectors(
   device: WebGpuDevice,
   folder: string,
   vectors: readonly Vector[],
-  run: (some: readonly Vector[]) => Promise<Round>,
-): Promise<void> {
+): AsyncGenerator<{ touched: Vector[]; changed: string[]; savedAt: number }> {
   const abort = new AbortController()
   const end = (): void => abort.abort()
   process.once('SIGINT', end)
@@ -127,12 +141,9 @@ async function watchKernels(
   process.stderr.write(`watching ${folder}; Ctrl-C ends\n`)
   for await (const { library, changed, savedAt } of libraryChanges(folder, abort.signal)) {
     device.useLibrary(library)
-    // Choosing kernels needs no text but linking does: a module that was missing may be there now.
+    // A program that could not be linked before may be now.
     for (const [v, known] of modules) if (known.length === 0) modules.set(v, modulesOf(device, v))
     const touched = vectors.filter((v) => modules.get(v)!.some((name) => changed.has(name)))
-    process.stderr.write(`${[...changed].join(', ')} saved: ${touched.length} vectors\n`)
-    await run(touched)
-    process.stderr.write(`verdict ${((performance.now() - savedAt) / 1000).toFixed(2)} s after the save\n`)
+    yield { touched, changed: [...changed], savedAt }
   }
-  process.exitCode = 0
 }
