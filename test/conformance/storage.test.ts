@@ -1,0 +1,104 @@
+import { afterAll, describe, expect, it } from 'vitest'
+import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
+import { compile } from '../../src/program/compile.ts'
+import { Graph } from '../../src/program/graph.ts'
+import { type FormatName, formatOf } from '../../src/tensor/format.ts'
+import { Philox } from '../../src/tensor/philox.ts'
+import type { TensorType } from '../../src/tensor/type.ts'
+
+// What the device stores must be the very bytes that the host's encoders give; stored vectors compare decoded
+// numbers, which can't see a padding byte, the sign of a zero scale, or a rare division off by an ulp.
+const device = await openNodeWebGpu()
+afterAll(() => device.destroy())
+
+async function converted(
+  op: 'cast' | 'quantize',
+  to: FormatName,
+  type: TensorType,
+  bytes: Uint8Array,
+): Promise<Uint8Array> {
+  const graph = new Graph(`${op}_${type.format}_${to}`)
+  graph.output('y', graph.op(op, { to }, { x: graph.input('x', type) }).y!)
+  const executable = await device.load(compile(graph, device.target))
+  try {
+    return (await executable.step('main', { x: bytes })).y!
+  } finally {
+    executable.destroy()
+  }
+}
+
+/** First differing byte as text; '' if there is none. */
+function difference(got: Uint8Array, expected: Uint8Array): string {
+  if (got.length !== expected.length) return `${got.length} bytes, expected ${expected.length}`
+  const at = got.findIndex((byte, i) => byte !== expected[i])
+  return at < 0 ? '' : `byte ${at}: got ${got[at]}, expected ${expected[at]}`
+}
+
+const ROWS = 512
+const WIDTH = 128
+
+/** Rows of very different magnitude; every other row has quotients on or one ulp beside a tie. */
+function hardRows(divisor: number): Float64Array {
+  const random = new Philox(20)
+  const out = new Float64Array(ROWS * WIDTH)
+  const ulp = new Uint32Array(1)
+  const float = new Float32Array(ulp.buffer)
+  for (let row = 0; row < ROWS; row++) {
+    const scale = (1 + random.integer(1024) / 1024) * 2 ** (random.integer(36) - 20)
+    for (let c = 0; c < WIDTH; c++) {
+      const i = row * WIDTH + c
+      if (row % 2 === 0) out[i] = random.normal() * scale
+      else {
+        const quotient =
+          c % 32 === 0 ? divisor : random.integer(2 * Math.abs(divisor)) - Math.abs(divisor) + 0.5
+        float[0] = quotient * scale
+        if (c % 32 !== 0) ulp[0]! += random.integer(3) - 1
+        out[i] = float[0]
+      }
+    }
+  }
+  return out
+}
+
+describe('quantize', () => {
+  for (const [to, divisor] of [
+    ['q8_0', 127],
+    ['q4_0', -8],
+  ] as const)
+    it(`gives the encoder's bytes for ${to}`, async () => {
+      const values = hardRows(divisor)
+      const type: TensorType = { format: 'f32', shape: [ROWS, WIDTH] }
+      expect(
+        difference(
+          await converted('quantize', to, type, formatOf('f32').encode(values)),
+          formatOf(to).encode(values),
+        ),
+      ).toBe('')
+    })
+})
+
+describe('cast', () => {
+  const random = new Philox(21)
+  const bits = Uint32Array.from({ length: 65537 }, () => random.nextU32())
+  const floats = new Float32Array(bits.buffer)
+  for (const to of ['f16', 'bf16'] as const)
+    it(`gives the encoder's bytes for f32 of any bits to ${to}`, async () => {
+      const got = await converted(
+        'cast',
+        to,
+        { format: 'f32', shape: [bits.length] },
+        new Uint8Array(bits.buffer),
+      )
+      expect(difference(got, formatOf(to).encode(floats))).toBe('')
+    })
+  for (const from of ['f16', 'bf16'] as const)
+    it(`gives the f32 of every ${from}`, async () => {
+      const all = new Uint8Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer)
+      const got = formatOf('f32').decode(
+        await converted('cast', 'f32', { format: from, shape: [65536] }, all),
+        65536,
+      )
+      const expected = formatOf(from).decode(all, 65536)
+      expect(got.findIndex((v, i) => !Object.is(v, expected[i]))).toBe(-1)
+    })
+})
