@@ -6,7 +6,7 @@ import { packageRoot, readKernelLibrary } from '../../backends/webgpu/node/libra
 import { ExactmapError } from '../errors.ts'
 import { deviceNames, open } from '../open.ts'
 import { type CaseResult, modulesOf, readVectors, runCase } from '../verify/suite.ts'
-import type { Vector } from '../verify/vector.ts'
+import { type Vector, vectorId } from '../verify/vector.ts'
 import { numberIn } from './options.ts'
 import { libraryChanges } from './watch.ts'
 
@@ -50,13 +50,12 @@ export function verifyCommand(): Command {
       const folder: string = o.kernels ?? join(packageRoot(), 'kernels-wgsl')
       if (o.kernels && device instanceof WebGpuDevice) device.useLibrary(readKernelLibrary(folder))
       if (!o.json) process.stdout.write(`${device.info.device}, ${device.info.driver}\n`)
-      const round = (some: readonly Vector[], savedAt?: number): Promise<Round> =>
-        runRound(device, some, { budget: o.budget, json: o.json, savedAt })
-      const first = await round(vectors)
+      const options = { budget: o.budget, json: o.json }
+      const first = await runRound(device, vectors, options)
       if (o.watch && device instanceof WebGpuDevice)
-        for await (const { touched, changed, savedAt } of savedVectors(device, folder, vectors)) {
+        for await (const { touched, changed, ...save } of savedVectors(device, folder, vectors)) {
           if (!o.json) process.stdout.write(`\n${changed.join(', ')} saved: ${touched.length} vectors\n`)
-          await round(touched, savedAt)
+          await runRound(device, touched, { ...options, ...save })
         }
       else process.exitCode = first.failed > 0 ? 1 : 0
       device.destroy()
@@ -67,22 +66,28 @@ interface RoundOptions {
   readonly budget: number | undefined
   readonly json: boolean | undefined
   /** performance.now() of the save that asked for this round. */
-  readonly savedAt: number | undefined
+  readonly savedAt?: number
+  /** Tells whether to give up on the rest. */
+  readonly isStale?: () => boolean
 }
 
 /** Runs vectors in order, printing as it goes. */
 async function runRound(
   device: Device,
   vectors: readonly Vector[],
-  { budget, json, savedAt }: RoundOptions,
+  { budget, json, savedAt, isStale }: RoundOptions,
 ): Promise<Round> {
   const start = performance.now()
   const results: CaseResult[] = []
   const errors = new Set<string>()
   for (const vector of vectors) {
-    const late = budget !== undefined && performance.now() - start > budget * 1000
-    const result: CaseResult = late
-      ? { id: `${vector.op}/${vector.name}`, state: 'skipped', reason: `the budget of ${budget} s is spent` }
+    const skip = isStale?.()
+      ? 'a kernel file was saved again'
+      : budget !== undefined && performance.now() - start > budget * 1000
+        ? `the budget of ${budget} s is spent`
+        : undefined
+    const result: CaseResult = skip
+      ? { id: vectorId(vector), state: 'skipped', reason: skip }
       : await runCase(device, vector, REPEATS)
     results.push(result)
     if (!json) process.stdout.write(line(result, errors))
@@ -132,18 +137,18 @@ async function* savedVectors(
   device: WebGpuDevice,
   folder: string,
   vectors: readonly Vector[],
-): AsyncGenerator<{ touched: Vector[]; changed: string[]; savedAt: number }> {
+): AsyncGenerator<{ touched: Vector[]; changed: string[]; savedAt: number; isStale: () => boolean }> {
   const abort = new AbortController()
   const end = (): void => abort.abort()
   process.once('SIGINT', end)
   process.once('SIGTERM', end)
   const modules = new Map(vectors.map((v) => [v, modulesOf(device, v)]))
   process.stderr.write(`watching ${folder}; Ctrl-C ends\n`)
-  for await (const { library, changed, savedAt } of libraryChanges(folder, abort.signal)) {
+  for await (const { library, changed, savedAt, isStale } of libraryChanges(folder, abort.signal)) {
     device.useLibrary(library)
     // A program that could not be linked before may be now.
     for (const [v, known] of modules) if (known.length === 0) modules.set(v, modulesOf(device, v))
     const touched = vectors.filter((v) => modules.get(v)!.some((name) => changed.has(name)))
-    yield { touched, changed: [...changed], savedAt }
+    yield { touched, changed: [...changed], savedAt, isStale }
   }
 }

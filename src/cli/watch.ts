@@ -13,6 +13,8 @@ export interface LibraryChange {
   readonly changed: ReadonlySet<string>
   /** performance.now() of the first event of the save. */
   readonly savedAt: number
+  /** Whether there was another save since: what is left to do for this one is of no interest. */
+  isStale(): boolean
 }
 
 /** Modules in which two libraries differ. */
@@ -32,7 +34,10 @@ export async function* libraryChanges(
   const onEvent = (): void => {
     savedAt ??= performance.now()
     clearTimeout(timer)
-    timer = setTimeout(() => wake(), DEBOUNCE_MS)
+    timer = setTimeout(() => {
+      timer = undefined
+      wake()
+    }, DEBOUNCE_MS)
   }
   const stop = (): void => wake()
   signal.addEventListener('abort', stop)
@@ -42,10 +47,7 @@ export async function* libraryChanges(
       // Saves that came while the last change was worked on are not waited for.
       if (savedAt === undefined || timer)
         await new Promise<void>((resolve) => {
-          wake = () => {
-            timer = undefined
-            resolve()
-          }
+          wake = resolve
         })
       if (signal.aborted || savedAt === undefined) continue
       const now = readKernelLibrary(folder)
@@ -53,7 +55,7 @@ export async function* libraryChanges(
       const at = savedAt
       savedAt = undefined
       library = now
-      if (changed.size > 0) yield { library, changed, savedAt: at }
+      if (changed.size > 0) yield { library, changed, savedAt: at, isStale: () => savedAt !== undefined }
     }
   } finally {
     signal.removeEventListener('abort', stop)

@@ -3,7 +3,7 @@ import { check, ExactmapError } from '../errors.ts'
 import { allOps, opContract } from '../ops/index.ts'
 import { runVector, type Verdict, vectorProgram } from './run.ts'
 import { readVector, storedCases } from './store.ts'
-import type { Vector } from './vector.ts'
+import { type Vector, vectorId } from './vector.ts'
 
 /** What became of one stored vector on a device. */
 export type CaseResult =
@@ -32,7 +32,7 @@ export async function readVectors(root: string, ops: readonly string[], name?: s
 
 /** Runs one vector; an error that leaves the device usable becomes a result. */
 export async function runCase(device: Device, vector: Vector, repeats: number): Promise<CaseResult> {
-  const id = `${vector.op}/${vector.name}`
+  const id = vectorId(vector)
   try {
     const verdict = await runVector(device, vector, repeats)
     return { id, state: verdict.pass ? 'passed' : 'failed', verdict }
