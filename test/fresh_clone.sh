@@ -26,7 +26,7 @@ node -e 'const r = JSON.parse(require("fs").readFileSync(process.argv[1])); if (
 npx exactmap verify rms_norm
 EXACTMAP_DRIVER=swiftshader npx exactmap run --max-tokens 5 --json >"$work/run.json"
 node -e 'const r = JSON.parse(require("fs").readFileSync(process.argv[1])); if (!r.driver.startsWith("swiftshader")) throw new Error(r.driver)' "$work/run.json"
-cat >use.ts <<'T'
+cat >use.mts <<'T'
 import { type Device, loadModel, type Model, open } from 'exactmap'
 import { openBrowserWebGpu } from 'exactmap/browser'
 export const device: Device = await open('auto')
@@ -37,7 +37,7 @@ await loadModel(5, { device })
 T
 for kind in '--module nodenext' '--module esnext --moduleResolution bundler'; do
   # shellcheck disable=SC2086
-  "$work/clone/node_modules/.bin/tsc" --noEmit --strict --target es2022 $kind --skipLibCheck false use.ts
+  "$work/clone/node_modules/.bin/tsc" --noEmit --strict --target es2022 $kind --skipLibCheck false use.mts
 done
 node --input-type=module -e 'import { open } from "exactmap"; const d = await open(); if (d.info.backend !== "webgpu") throw new Error(d.info.backend); console.log(d.info.driver); process.exit(0)'
 echo "fresh clone and packed package work"
