@@ -36,6 +36,45 @@ def gated(f):
     return forward
 
 
+def reduce(attrs, i):
+    x = i["x"] if attrs["axis"] == "last" else i["x"].reshape(-1)
+    y = {"sum": torch.sum, "mean": torch.mean, "max": torch.amax}[attrs["kind"]](x, -1)
+    return {"y": y.reshape(1) if y.dim() == 0 else y}
+
+
+def broadcast(attrs, i):
+    x, shape = i["x"], attrs["shape"]
+    if len(x) > 1 and list(x.shape) != shape:
+        x = x[..., None]
+    return {"y": attrs["factor"] * x.expand(shape)}
+
+
+def rounds_to_output(of):
+    """An op whose output is input `of` in another storage format: numpy's and PyTorch's casts, a quantizer in full."""
+
+    def oracle(attrs, i, formats):
+        ((port, storage),) = ((name[4:], f) for name, f in formats.items() if name.startswith("out."))
+        x = i[of].to(torch.float32)
+        if storage in ("q8_0", "q4_0"):
+            blocks = x.reshape(-1, 32).to(torch.float64)
+            # The first of the largest magnitude.
+            largest = blocks.gather(1, torch.from_numpy(np.argmax(blocks.abs().numpy(), axis=1))[:, None])
+            scale = (largest.abs() / 127 if storage == "q8_0" else largest / -8).to(torch.float32).to(torch.float16)
+            scale = scale.to(torch.float64)
+            low, high = (-127, 127) if storage == "q8_0" else (-8, 7)
+            quants = torch.where(scale == 0, 0, torch.round(blocks / torch.where(scale == 0, 1, scale)))
+            y = (quants.clamp(low, high) * scale).reshape(x.shape)
+        else:
+            y = x.to({"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[storage])
+        return {port: y.to(torch.float64)}
+
+    return oracle
+
+
+def transpose(attrs, i):
+    return {"y": i["x"].permute(attrs["permutation"])}
+
+
 def unary(f):
     return lambda attrs, i: {"y": f(i["x"])}
 
@@ -362,6 +401,9 @@ ORACLES = {
     "mul": lambda attrs, i: {"y": i["a"] * i["b"]},
     "accumulate": lambda attrs, i: {"y": i["accumulator"] + i["x"]},
     "fill": lambda attrs, i: {"y": torch.full_like(i["x"], attrs["value"])},
+    "cast": rounds_to_output("x"),
+    "quantize": rounds_to_output("x"),
+    "store": rounds_to_output("x"),
     "gelu_tanh": unary(gelu),
     "gelu_tanh_backward": unary_backward(gelu),
     "silu": unary(F.silu),
@@ -374,6 +416,7 @@ ORACLES = {
     **{
         f.__name__: f
         for f in (
+            reduce, broadcast, transpose,
             matmul, matmul_backward_input, matmul_backward_weight, bias_backward, embedding, embedding_backward,
             rms_norm, rms_norm_backward_input, rms_norm_backward_weight,
             layer_norm, layer_norm_backward_input, layer_norm_backward_weight,
@@ -384,8 +427,8 @@ ORACLES = {
     },
 }
 
-# Ops whose oracle must know how tensors are stored.
-NEEDS_FORMATS = {"kv_write"}
+# Ops that round to a storage format: their oracles are told the formats and must give the very same values.
+ROUNDS = {"kv_write", "cast", "quantize", "store"}
 
 NO_ORACLE = {
     "copy": "the same bytes; any oracle would be the copy itself",

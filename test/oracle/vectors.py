@@ -25,7 +25,9 @@ def decode(data, shape, storage):
         quants = np.frombuffer(data, np.uint8, blocks * quant_bytes)
         quants = quants.view(np.int8) if storage == "q8_0" else nibbles(quants).astype(np.int8) - 8
         scales = np.frombuffer(data, np.float16, blocks, blocks * quant_bytes).astype(np.float64)
-        values = (quants.reshape(blocks, 32) * scales[:, None]).reshape(-1)
+        # A scale that overflowed f16 is infinite, and infinity times a quant of 0 is NaN on every side.
+        with np.errstate(invalid="ignore"):
+            values = (quants.reshape(blocks, 32) * scales[:, None]).reshape(-1)
     else:
         raise ValueError(f"unknown storage format {storage}")
     return values.reshape(shape)
