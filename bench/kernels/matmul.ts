@@ -5,8 +5,10 @@
 //     --outfile=dist/bench/matmul.js && node dist/bench/matmul.js [--save name] [--portable] [filter]
 //
 // Every round runs each program of a shape once, in turn, so that noise of the machine meets all alike. Both
-// sides keep their weights on the device and run warm; a figure is the best of the rounds.
-import { writeFileSync } from 'node:fs'
+// sides keep their weights on the device and run warm; a figure is the best of the rounds. onnxruntime-node takes
+// and gives CPU tensors with this provider, so its figures include one upload of x and one read-back of y.
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 import type { WebGpuDevice } from '../../backends/webgpu/device.ts'
 import { packageRoot } from '../../backends/webgpu/node/library.ts'
@@ -192,14 +194,16 @@ if (saved) {
     device: device.info.device,
     driver: device.info.driver,
     peer: peer?.version,
+    cores: cpus().length,
+    // Of the last minute; above the number of cores, trust the ratio to the peer only.
+    loadAverage: Number(loadavg()[0]!.toFixed(1)),
     command: `node dist/bench/matmul.js ${process.argv.slice(2).join(' ')}`,
     commit: commitOf(),
     rows,
   }
-  writeFileSync(
-    join(packageRoot(), 'bench', 'results', `${saved}.json`),
-    `${JSON.stringify(result, undefined, 2)}\n`,
-  )
+  const folder = join(packageRoot(), 'bench', 'results')
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, `${saved}.json`), `${JSON.stringify(result, undefined, 2)}\n`)
 }
 device.destroy()
 process.exit(0)
