@@ -1,36 +1,37 @@
 import { check, ExactmapError } from '../errors.ts'
 import { checkType, showType, type TensorType } from '../tensor/type.ts'
-import type { Attributes, OpCall, OpContract, Ports } from './contract.ts'
-import { embedding, embedding_backward } from './embedding.ts'
-import { matmul } from './matmul.ts'
-import { matmul_backward_input, matmul_backward_weight } from './matmul_backward.ts'
-import { bias_backward } from './bias_backward.ts'
-import { cast } from './cast.ts'
-import { quantize } from './quantize.ts'
-import { broadcast, reduce } from './reduce.ts'
-import { transpose } from './transpose.ts'
-import { layer_norm, layer_norm_backward_input, layer_norm_backward_weight } from './layer_norm.ts'
-import { rms_norm, rms_norm_backward_input, rms_norm_backward_weight } from './rms_norm.ts'
-import { accumulate, add, mul } from './elementwise.ts'
-import { copy } from './copy.ts'
-import { fill } from './fill.ts'
-import { geglu, geglu_backward } from './geglu.ts'
-import { gelu_tanh, gelu_tanh_backward } from './gelu_tanh.ts'
-import { silu, silu_backward } from './silu.ts'
-import { swiglu, swiglu_backward } from './swiglu.ts'
+import { adamw } from './adamw.ts'
+import { argmax } from './argmax.ts'
 import { attention } from './attention.ts'
 import { attention_backward } from './attention_backward.ts'
 import { attention_paged } from './attention_paged.ts'
-import { kv_write } from './kv_write.ts'
-import { rope } from './rope.ts'
-import { adamw } from './adamw.ts'
-import { argmax } from './argmax.ts'
+import { bias_backward } from './bias_backward.ts'
+import { cast } from './cast.ts'
+import type { Attributes, OpCall, OpContract, Ports } from './contract.ts'
+import { copy } from './copy.ts'
 import { cross_entropy, cross_entropy_backward } from './cross_entropy.ts'
+import { accumulate, add, mul } from './elementwise.ts'
+import { embedding, embedding_backward } from './embedding.ts'
+import { fill } from './fill.ts'
+import { geglu, geglu_backward } from './geglu.ts'
+import { gelu_tanh, gelu_tanh_backward } from './gelu_tanh.ts'
 import { clip_by_norm, global_norm } from './global_norm.ts'
+import { kv_write } from './kv_write.ts'
+import { layer_norm, layer_norm_backward_input, layer_norm_backward_weight } from './layer_norm.ts'
+import { matmul } from './matmul.ts'
+import { matmul_backward_input, matmul_backward_weight } from './matmul_backward.ts'
+import { quantize } from './quantize.ts'
 import { random_bits } from './random_bits.ts'
+import { broadcast, reduce } from './reduce.ts'
+import { rms_norm, rms_norm_backward_input, rms_norm_backward_weight } from './rms_norm.ts'
+import { rope } from './rope.ts'
 import { sample } from './sample.ts'
+import { silu, silu_backward } from './silu.ts'
 import { softmax, softmax_backward } from './softmax.ts'
+import { store } from './store.ts'
+import { swiglu, swiglu_backward } from './swiglu.ts'
 import { tokens_read, tokens_write } from './tokens.ts'
+import { transpose } from './transpose.ts'
 
 /** Every built-in op. Backends have a table over the same keys, so a missing kernel rule does not compile. */
 export const ops = {
@@ -52,6 +53,7 @@ export const ops = {
   fill,
   copy,
   cast,
+  store,
   transpose,
   reduce,
   broadcast,
@@ -89,7 +91,11 @@ const userOps = new Map<string, OpContract>()
 
 /** Registers an op from outside the package. Kernels are registered with each backend (see docs/ops.md). */
 export function registerOp(contract: OpContract): void {
-  check(/^[a-z][a-z0-9_]*$/.test(contract.name), 'invalid_argument', `op name '${contract.name}' is not snake_case`)
+  check(
+    /^[a-z][a-z0-9_]*$/.test(contract.name),
+    'invalid_argument',
+    `op name '${contract.name}' is not snake_case`,
+  )
   check(
     !(contract.name in ops) && !userOps.has(contract.name),
     'conflict',
@@ -104,7 +110,12 @@ export const allOps = (): OpContract[] => [...(Object.values(ops) as OpContract[
 export function opContract(name: string): OpContract {
   const contract = Object.hasOwn(ops, name) ? (ops as Record<string, OpContract>)[name] : userOps.get(name)
   if (!contract)
-    throw new ExactmapError('not_found', `no op is named '${name}'; known: ${allOps().map((o) => o.name).join(', ')}`)
+    throw new ExactmapError(
+      'not_found',
+      `no op is named '${name}'; known: ${allOps()
+        .map((o) => o.name)
+        .join(', ')}`,
+    )
   return contract
 }
 
@@ -114,10 +125,17 @@ export function checkCall(contract: OpContract, attrs: Attributes, inputs: Ports
   const parsed = contract.attributes.safeParse(attrs)
   if (!parsed.success) {
     const first = parsed.error.issues[0]!
-    throw new ExactmapError('invalid_argument', `${name}: attribute ${first.path.join('.') || '(all)'}: ${first.message}`)
+    throw new ExactmapError(
+      'invalid_argument',
+      `${name}: attribute ${first.path.join('.') || '(all)'}: ${first.message}`,
+    )
   }
   for (const port of Object.keys(inputs))
-    check(port in contract.inputs, 'invalid_argument', `${name} has no input '${port}'; it has ${Object.keys(contract.inputs).join(', ')}`)
+    check(
+      port in contract.inputs,
+      'invalid_argument',
+      `${name} has no input '${port}'; it has ${Object.keys(contract.inputs).join(', ')}`,
+    )
   for (const [port, spec] of Object.entries(contract.inputs)) {
     const type = inputs[port]
     if (!type) {

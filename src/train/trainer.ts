@@ -1,6 +1,7 @@
 import type { Arena, Device, Executable } from '../../backends/backend.ts'
 import { check } from '../errors.ts'
 import type { ModelFamily, ModelShape, ParameterSpec } from '../models/model.ts'
+import { adamwHyper } from '../ops/adamw.ts'
 import { seedOf } from '../ops/cases.ts'
 import { compile, programHash } from '../program/compile.ts'
 import type { ArenaKind, Program } from '../program/program.ts'
@@ -145,18 +146,9 @@ export class Trainer {
     }
     const norm = executable.step('reduce', { limit: Float32Array.of(optimizer.clip) })
     const rate = learningRate(config, this.step)
-    const t = this.step + 1
+    const { beta1, beta2, eps } = optimizer
     const hyper = (decay: number): Float32Array =>
-      Float32Array.of(
-        rate,
-        optimizer.beta1,
-        optimizer.beta2,
-        optimizer.eps,
-        decay,
-        1 - optimizer.beta1 ** t,
-        1 - optimizer.beta2 ** t,
-        0,
-      )
+      Float32Array.from(adamwHyper(rate, beta1, beta2, eps, decay, this.step + 1))
     executable.run('optimizer', { hyper_matrices: hyper(optimizer.weight_decay), hyper_vectors: hyper(0) })
     this.parametersChanged()
     const loss = (await Promise.all(losses)).reduce((a, b) => a + b, 0)

@@ -1,9 +1,5 @@
 import type { OpName } from '../../../src/ops/index.ts'
-import { embedding } from './embedding.ts'
-import { embedding_backward } from './embedding_backward.ts'
-import { matmul } from './matmul.ts'
-import { matmul_backward_input } from './matmul_backward_input.ts'
-import { matmul_backward_weight } from './matmul_backward_weight.ts'
+import { attention, attention_backward, attention_paged } from './attention.ts'
 import {
   accumulate,
   add,
@@ -19,7 +15,14 @@ import {
   swiglu,
   swiglu_backward,
 } from './elementwise.ts'
-import { broadcast, cast, quantize, reduce, transpose } from './movement.ts'
+import { embedding } from './embedding.ts'
+import { embedding_backward } from './embedding_backward.ts'
+import { kv_write } from './kv_write.ts'
+import { argmax, cross_entropy, cross_entropy_backward, softmax, softmax_backward } from './logits.ts'
+import { matmul } from './matmul.ts'
+import { matmul_backward_input } from './matmul_backward_input.ts'
+import { matmul_backward_weight } from './matmul_backward_weight.ts'
+import { broadcast, cast, quantize, reduce, store, transpose } from './movement.ts'
 import {
   bias_backward,
   layer_norm,
@@ -29,14 +32,11 @@ import {
   rms_norm_backward_input,
   rms_norm_backward_weight,
 } from './norm.ts'
-import { attention, attention_backward, attention_paged } from './attention.ts'
-import { kv_write } from './kv_write.ts'
-import { rope } from './rope.ts'
-import { argmax, cross_entropy, cross_entropy_backward, softmax, softmax_backward } from './logits.ts'
 import { adamw, clip_by_norm, global_norm } from './optimizer.ts'
+import { rope } from './rope.ts'
+import type { KernelRule } from './rule.ts'
 import { random_bits, sample } from './sample.ts'
 import { tokens_read, tokens_write } from './tokens.ts'
-import type { KernelRule } from './rule.ts'
 
 /** Kernel rule of every built-in op. */
 export const kernelRules: Record<OpName, KernelRule> = {
@@ -63,6 +63,7 @@ export const kernelRules: Record<OpName, KernelRule> = {
   fill,
   copy,
   cast,
+  store,
   transpose,
   reduce,
   broadcast,

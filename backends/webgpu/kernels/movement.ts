@@ -170,3 +170,19 @@ export const quantize: KernelRule = ({ inputs, outputs }, { limits }) => {
     ],
   }
 }
+
+/** Cast or quantize, written over a tensor that exists. */
+export const store: KernelRule = (call, traits) => {
+  const { destination, x } = call.inputs
+  const to = destination!.format
+  const rule = to === 'q8_0' || to === 'q4_0' ? quantize : cast
+  const choice = rule({ op: call.op, attrs: { to }, inputs: { x: x! }, outputs: { y: destination! } }, traits)
+  if ('unsupported' in choice) return choice
+  return {
+    ...choice,
+    launches: choice.launches.map((launch) => ({
+      ...launch,
+      bindings: launch.bindings.map((b) => (b.port === 'y' ? { ...b, port: 'destination' } : b)),
+    })),
+  }
+}
