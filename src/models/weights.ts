@@ -94,10 +94,21 @@ export async function writeWeights(
   onProgress?: (done: number, total: number) => void,
 ): Promise<void> {
   const names = new Set(reader.names())
+  const listed = new Set(parameters.map((spec) => spec.name))
+  for (const { name } of plan.tensors)
+    check(
+      listed.has(name),
+      'not_found',
+      `the model's graph reads parameter '${name}', which its family does not list in parameters()`,
+    )
   let done = 0
   for (const spec of parameters) {
     const tensor = plan.tensors.find((t) => t.name === spec.name)
-    check(tensor, 'internal', `the arena has no parameter '${spec.name}'`)
+    check(
+      tensor,
+      'not_found',
+      `the model's family lists parameter '${spec.name}', which its graph does not read`,
+    )
     write(tensor.offset, formatOf(tensor.type.format).encode(await readParameter(spec, reader, names)))
     done += tensor.bytes
     onProgress?.(done, plan.bytes)

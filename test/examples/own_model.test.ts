@@ -3,7 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
 import { packageRoot } from '../../backends/webgpu/node/library.ts'
-import { loadModel, open, parseTrainConfig, registerModel, runTraining } from '../../src/index.ts'
+import { inferenceSpec } from '../../src/engine/defaults.ts'
+import { inferenceGraph } from '../../src/engine/inference_graph.ts'
+import { compile, loadModel, open, parseTrainConfig, registerModel, runTraining } from '../../src/index.ts'
+import { writeWeights } from '../../src/models/weights.ts'
 import { parallel } from './own_model.ts'
 
 const device = await open()
@@ -69,4 +72,22 @@ it('cannot take an architecture that has a family', () => {
   expect(() => registerModel({ ...parallel, accepts: ['LlamaForCausalLM'] })).toThrow(
     expect.objectContaining({ code: 'conflict' }),
   )
+})
+
+it('refuses a family whose parameters are not those its graph reads', async () => {
+  const config = parallel.parse({ layers: 1, vocab_size: 300, width: 32 })
+  const graph = inferenceGraph('unlisted', parallel, config, inferenceSpec(config, { weights: 'f32' }))
+  const plan = compile(graph, device.target).arenas.find((arena) => arena.kind === 'weights')!
+  const none = { names: () => [], info: () => Promise.reject(), read: () => Promise.reject() }
+  const missing = expect.stringContaining("'norm.weight'")
+  const all = parallel.parameters(config)
+  await expect(writeWeights(all.slice(0, -1), none, plan, () => {})).rejects.toMatchObject({
+    code: 'not_found',
+    message: missing,
+  })
+  const empty = { ...plan, tensors: [] }
+  await expect(writeWeights(all.slice(-1), none, empty, () => {})).rejects.toMatchObject({
+    code: 'not_found',
+    message: missing,
+  })
 })
