@@ -77,6 +77,11 @@ export interface Executable {
   step(segment: string, inputs?: Record<string, ArrayBufferView>, slot?: number): Promise<Outputs>
   /** The same without reading anything back. */
   run(segment: string, inputs?: Record<string, ArrayBufferView>, slot?: number): void
+  /**
+   * Runs `count` steps of a segment from `first` on, `times` times over, on what the arenas hold: for looking at
+   * single ops and for timing them.
+   */
+  runSteps(segment: string, first: number, count: number, times?: number): void
   /** Resolves when all submitted work is done; rejects with the first error. */
   finished(): Promise<void>
   destroy(): void

@@ -83,6 +83,15 @@ class NullExecutable implements Executable {
         Math.max(this.busyUntil, performance.now()) + 1000 * segmentSeconds(segment.steps, pace)
   }
 
+  runSteps(name: string, first: number, count: number, times = 1): void {
+    const { pace } = this
+    const steps = this.program.segments.find((s) => s.name === name)?.steps.slice(first, first + count) ?? []
+    if (pace)
+      this.busyUntil =
+        Math.max(this.busyUntil, performance.now()) +
+        1000 * times * steps.reduce((sum, step) => sum + modelledSeconds(step, pace), 0)
+  }
+
   async step(name: string, inputs: Record<string, ArrayBufferView> = {}): Promise<Outputs> {
     this.run(name, inputs)
     await this.finished()

@@ -10,6 +10,7 @@ import {
   type Program,
   type Range,
   type Segment,
+  type Step,
 } from '../../src/program/program.ts'
 import { verifyProgram } from '../../src/program/verify.ts'
 import { formatOf } from '../../src/tensor/format.ts'
@@ -128,10 +129,17 @@ class ReferenceExecutable implements Executable {
       )
       this.view(input, 0).set(new Uint8Array(view.buffer, view.byteOffset, view.byteLength))
     }
-    for (const step of segment.steps) {
-      if (step.kind === 'launch') this.launch(step, slot)
-      else this.view(step.to, slot).set(this.view(step.from, slot))
-    }
+    for (const step of segment.steps) this.execute(step, slot)
+  }
+
+  runSteps(name: string, first: number, count: number, times = 1): void {
+    const steps = this.segment(name).steps.slice(first, first + count)
+    for (let t = 0; t < times; t++) for (const step of steps) this.execute(step, 0)
+  }
+
+  private execute(step: Step, slot: number): void {
+    if (step.kind === 'launch') this.launch(step, slot)
+    else this.view(step.to, slot).set(this.view(step.from, slot))
   }
 
   async step(name: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): Promise<Outputs> {

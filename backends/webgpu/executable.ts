@@ -267,6 +267,18 @@ export class WebGpuExecutable implements Executable {
     this.submit(this.ready(segment), inputs, slot)
   }
 
+  runSteps(segment: string, first: number, count: number, times = 1): void {
+    this.device.throwPending()
+    const { steps } = this.ready(segment).segment
+    const [bindGroups] = this.ready(segment).bindGroups
+    const repeated = <T>(list: readonly T[]): T[] =>
+      Array.from({ length: times }, () => list.slice(first, first + count)).flat()
+    this.device.lastPlace = { program: this.program.name, segment }
+    const encoder = this.device.gpu.createCommandEncoder({ label: segment })
+    this.encode(encoder, repeated(steps), repeated(bindGroups!), 0)
+    this.device.gpu.queue.submit([encoder.finish()])
+  }
+
   async step(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): Promise<Outputs> {
     const ready = this.ready(segment)
     if (ready.outputBytes === 0) {

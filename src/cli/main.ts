@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { ExactmapError } from '../errors.ts'
 import { version } from '../version.ts'
+import { diffCommand } from './diff.ts'
 import { doctorCommand } from './doctor.ts'
 import { inspectCommand } from './inspect.ts'
 import { runCommand } from './run.ts'
@@ -13,7 +14,14 @@ const program = new Command('exactmap')
   .version(version)
   .showHelpAfterError('(exactmap --help lists the commands)')
   .exitOverride()
-for (const command of [runCommand(), trainCommand(), verifyCommand(), inspectCommand(), doctorCommand()])
+for (const command of [
+  runCommand(),
+  trainCommand(),
+  verifyCommand(),
+  inspectCommand(),
+  diffCommand(),
+  doctorCommand(),
+])
   program.addCommand(command.exitOverride())
 
 // A closed pipe (`exactmap run | head`) is a normal end.
