@@ -5,6 +5,7 @@ import { version } from '../version.ts'
 import { diffCommand } from './diff.ts'
 import { doctorCommand } from './doctor.ts'
 import { inspectCommand } from './inspect.ts'
+import { profileCommand } from './profile.ts'
 import { runCommand } from './run.ts'
 import { trainCommand } from './train.ts'
 import { verifyCommand } from './verify.ts'
@@ -20,6 +21,7 @@ for (const command of [
   verifyCommand(),
   inspectCommand(),
   diffCommand(),
+  profileCommand(),
   doctorCommand(),
 ])
   program.addCommand(command.exitOverride())
