@@ -55,7 +55,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let last = min(first + WORKGROUP * ROWS, ITEMS) - 1u;
 
   var item: array<u32, ROWS>; // row * HEADS + head
-  var owner: array<u32, ROWS>;
   var place: array<u32, ROWS>;
   var top: array<f32, ROWS>;
   var total: array<f32, ROWS>;
@@ -66,7 +65,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     let row = i / SHARING;
     let head = key_head * SHARING + i % SHARING;
     item[r] = row * HEADS + head;
-    owner[r] = sequence[row];
     place[r] = position[row];
     top[r] = MASKED;
     total[r] = 0.0;
@@ -80,6 +78,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var next = first / SHARING;
   while (next <= last_row) {
     let run = sequence[next];
+    let run_first = next;
     var nearest = position[next];
     var farthest = nearest;
     for (next++; next <= last_row && sequence[next] == run; next++) {
@@ -103,8 +102,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       }
       for (var r = 0u; r < ROWS; r++) {
         var mask = visible(place[r], key, low, high);
-        mask.low &= vec4<bool>(owner[r] == run);
-        mask.high &= vec4<bool>(owner[r] == run);
+        // A sequence may come back in a later run, so it is the row that counts.
+        let row = item[r] / HEADS;
+        mask.low &= vec4<bool>(row >= run_first && row < next);
+        mask.high &= vec4<bool>(row >= run_first && row < next);
         let s = eight_select(MASKED, cap(score[r]), mask);
         let new_top = max(top[r], largest(s));
         keep[r] = exp(top[r] - new_top);
