@@ -90,7 +90,7 @@ describe('chromium', (): void => {
     await tab.goto(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)
     await Promise.race([tab.waitForFunction(() => 'exactmap' in globalThis), problem])
     console.log(`chromium ${browser.browser()?.version()}: ${await call('info')}`)
-  })
+  }, 180_000)
 
   afterAll(async () => {
     await browser?.close()

@@ -60,7 +60,8 @@ it('a family from outside is initialised, trained, saved, loaded and generates',
   expect(first).toHaveLength(24)
   expect(await generate()).toEqual(first)
   await model.destroy()
-})
+  // Some 40 s of CPU time, most of it software drivers compiling two programs.
+}, 300_000)
 
 it('names the field of a config that does not fit', () => {
   expect(() => parallel.parse({ layers: 2, vocab_size: 300, width: 30 })).toThrow(

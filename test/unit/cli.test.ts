@@ -6,7 +6,7 @@ import { packageRoot } from '../../backends/webgpu/node/library.ts'
 import { buildDist } from '../helpers/build_dist.ts'
 
 // The built command line as a process: exit codes and messages. 0: done, 1: it failed, 2: it was called wrongly.
-beforeAll(buildDist)
+beforeAll(buildDist, 180_000)
 
 const root = packageRoot()
 
