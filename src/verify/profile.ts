@@ -29,14 +29,18 @@ export interface KernelTime {
 /** Ops that look single rows or pages up in what they bind: bytes bound over time would mean nothing. */
 const lookups = new Set(['embedding', 'tokens_read', 'tokens_write', 'kv_write', 'attention_paged'])
 
-/** A launch is repeated until one submission takes this long; then submitting and waiting hardly count. */
-const ENOUGH_SECONDS = 0.02
-const MOST_REPEATS = 4096
+/**
+ * A launch is repeated until one submission takes this long: submitting and waiting hardly count then, and another
+ * process is not likely to have interfered with all of the samples.
+ */
+const ENOUGH_SECONDS = 0.004
+const MOST_REPEATS = 1024
+const SAMPLES = 7
 
 /**
  * Times a loaded segment on what its arenas hold; run it once with real inputs before.
  *
- * Each kernel is repeated within one submission and divided, the fastest of three. Timestamp queries would do on
+ * Each kernel is repeated within one submission and divided, the fastest of seven. Timestamp queries would do on
  * most GPUs, but software drivers round them to 65.5 us, more than most launches take. Launches of one kernel on
  * one grid with equal bindings sizes are taken to cost the same, and measured once.
  */
@@ -52,8 +56,11 @@ export async function profileSegment(
     await executable.finished()
     return (performance.now() - start) / 1000
   }
-  const best = async (body: () => void): Promise<number> =>
-    Math.min(await timed(body), await timed(body), await timed(body))
+  const best = async (body: () => void): Promise<number> => {
+    let least = Number.POSITIVE_INFINITY
+    for (let i = 0; i < SAMPLES; i++) least = Math.min(least, await timed(body))
+    return least
+  }
 
   const stepSeconds = await best(() => executable.runSteps(segment.name, 0, segment.steps.length))
   const idle = await best(() => executable.runSteps(segment.name, 0, 0))
