@@ -20,6 +20,16 @@ const GRID_X: u32 = 65535u;
 @group(0) @binding(0) var<storage, read_write> rows: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> dx: array<vec4f>;
 
+fn add_products(sum: vec4f, v: vec4f, w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f) -> vec4f {
+  return (((sum + v.x * w0) + v.y * w1) + v.z * w2) + v.w * w3;
+}
+
+fn store(row: u32, column: u32, sum: vec4f) {
+  if (row >= ROWS) { return; }
+  let at = row * COLUMNS4 + column;
+  if (ACCUMULATE) { dx[at] += sum; } else { dx[at] = sum; }
+}
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let tile = group.x + group.y * GRID_X;
@@ -27,27 +37,61 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let row = tile / TILES_X * TILE_ROWS;
   let column = tile % TILES_X * LANES + lane;
   let safe = min(column, COLUMNS4 - 1u);
-  var sums: array<vec4f, TILE_ROWS>;
+  var s0 = vec4f();
+  var s1 = vec4f();
+  var s2 = vec4f();
+  var s3 = vec4f();
+  var s4 = vec4f();
+  var s5 = vec4f();
+  var s6 = vec4f();
+  var s7 = vec4f();
+  var s8 = vec4f();
+  var s9 = vec4f();
+  var s10 = vec4f();
+  var s11 = vec4f();
+  var s12 = vec4f();
+  var s13 = vec4f();
+  var s14 = vec4f();
+  var s15 = vec4f();
   for (var n = 0u; n < DEPTH4; n++) {
-    hold_rows(row, FIRST_DEPTH4 + n, lane);
+    let held = hold_rows(row, FIRST_DEPTH4 + n, lane);
     let at = n * 4u * COLUMNS4 + safe;
     let w0 = load_weight4(at);
     let w1 = load_weight4(at + COLUMNS4);
     let w2 = load_weight4(at + 2u * COLUMNS4);
     let w3 = load_weight4(at + 3u * COLUMNS4);
-    for (var i = 0u; i < TILE_ROWS; i++) {
-      let v = held_row(i);
-      sums[i] += v.x * w0;
-      sums[i] += v.y * w1;
-      sums[i] += v.z * w2;
-      sums[i] += v.w * w3;
-    }
+    if (TILE_ROWS > 0u) { s0 = add_products(s0, row_0(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 1u) { s1 = add_products(s1, row_1(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 2u) { s2 = add_products(s2, row_2(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 3u) { s3 = add_products(s3, row_3(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 4u) { s4 = add_products(s4, row_4(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 5u) { s5 = add_products(s5, row_5(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 6u) { s6 = add_products(s6, row_6(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 7u) { s7 = add_products(s7, row_7(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 8u) { s8 = add_products(s8, row_8(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 9u) { s9 = add_products(s9, row_9(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 10u) { s10 = add_products(s10, row_10(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 11u) { s11 = add_products(s11, row_11(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 12u) { s12 = add_products(s12, row_12(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 13u) { s13 = add_products(s13, row_13(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 14u) { s14 = add_products(s14, row_14(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 15u) { s15 = add_products(s15, row_15(held), w0, w1, w2, w3); }
   }
   if (column >= COLUMNS4) { return; }
-  for (var i = 0u; i < TILE_ROWS; i++) {
-    if (row + i < ROWS) {
-      let at = (row + i) * COLUMNS4 + column;
-      if (ACCUMULATE) { dx[at] += sums[i]; } else { dx[at] = sums[i]; }
-    }
-  }
+  if (TILE_ROWS > 0u) { store(row + 0u, column, s0); }
+  if (TILE_ROWS > 1u) { store(row + 1u, column, s1); }
+  if (TILE_ROWS > 2u) { store(row + 2u, column, s2); }
+  if (TILE_ROWS > 3u) { store(row + 3u, column, s3); }
+  if (TILE_ROWS > 4u) { store(row + 4u, column, s4); }
+  if (TILE_ROWS > 5u) { store(row + 5u, column, s5); }
+  if (TILE_ROWS > 6u) { store(row + 6u, column, s6); }
+  if (TILE_ROWS > 7u) { store(row + 7u, column, s7); }
+  if (TILE_ROWS > 8u) { store(row + 8u, column, s8); }
+  if (TILE_ROWS > 9u) { store(row + 9u, column, s9); }
+  if (TILE_ROWS > 10u) { store(row + 10u, column, s10); }
+  if (TILE_ROWS > 11u) { store(row + 11u, column, s11); }
+  if (TILE_ROWS > 12u) { store(row + 12u, column, s12); }
+  if (TILE_ROWS > 13u) { store(row + 13u, column, s13); }
+  if (TILE_ROWS > 14u) { store(row + 14u, column, s14); }
+  if (TILE_ROWS > 15u) { store(row + 15u, column, s15); }
 }

@@ -26,6 +26,10 @@ const EPILOGUE: bool = false;
 @group(0) @binding(0) var<storage, read_write> rows: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
 
+fn dots(v: vec4f, w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f) -> vec4f {
+  return vec4f(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+}
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let tile = group.x + group.y * GRID_X;
@@ -33,24 +37,63 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let row = tile / TILES_X * TILE_ROWS;
   let across = tile % TILES_X;
   let starts = min(tile_columns(across, lane), vec4u(COLUMNS - 1u));
-  var sums: array<vec4f, TILE_ROWS>;
   let bias = vec4f(load_bias(starts.x), load_bias(starts.y), load_bias(starts.z), load_bias(starts.w));
-  for (var i = 0u; i < TILE_ROWS; i++) { sums[i] = bias; }
+  var s0 = bias;
+  var s1 = bias;
+  var s2 = bias;
+  var s3 = bias;
+  var s4 = bias;
+  var s5 = bias;
+  var s6 = bias;
+  var s7 = bias;
+  var s8 = bias;
+  var s9 = bias;
+  var s10 = bias;
+  var s11 = bias;
+  var s12 = bias;
+  var s13 = bias;
+  var s14 = bias;
+  var s15 = bias;
   // Loads past an edge are clamped to the last row or column; their sums are not stored.
   for (var k = 0u; k < ROW_WIDTH4; k++) {
-    hold_rows(row, k, lane);
+    let held = hold_rows(row, k, lane);
     let w0 = load_weight4(starts.x * ROW_WIDTH4 + k);
     let w1 = load_weight4(starts.y * ROW_WIDTH4 + k);
     let w2 = load_weight4(starts.z * ROW_WIDTH4 + k);
     let w3 = load_weight4(starts.w * ROW_WIDTH4 + k);
-    for (var i = 0u; i < TILE_ROWS; i++) {
-      let v = held_row(i);
-      sums[i] += vec4f(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
-    }
+    if (TILE_ROWS > 0u) { s0 += dots(row_0(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 1u) { s1 += dots(row_1(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 2u) { s2 += dots(row_2(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 3u) { s3 += dots(row_3(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 4u) { s4 += dots(row_4(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 5u) { s5 += dots(row_5(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 6u) { s6 += dots(row_6(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 7u) { s7 += dots(row_7(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 8u) { s8 += dots(row_8(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 9u) { s9 += dots(row_9(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 10u) { s10 += dots(row_10(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 11u) { s11 += dots(row_11(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 12u) { s12 += dots(row_12(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 13u) { s13 += dots(row_13(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 14u) { s14 += dots(row_14(held), w0, w1, w2, w3); }
+    if (TILE_ROWS > 15u) { s15 += dots(row_15(held), w0, w1, w2, w3); }
   }
-  for (var i = 0u; i < TILE_ROWS; i++) {
-    if (row + i < ROWS) { store_sums(row + i, across, lane, sums[i]); }
-  }
+  if (TILE_ROWS > 0u && row + 0u < ROWS) { store_sums(row + 0u, across, lane, s0); }
+  if (TILE_ROWS > 1u && row + 1u < ROWS) { store_sums(row + 1u, across, lane, s1); }
+  if (TILE_ROWS > 2u && row + 2u < ROWS) { store_sums(row + 2u, across, lane, s2); }
+  if (TILE_ROWS > 3u && row + 3u < ROWS) { store_sums(row + 3u, across, lane, s3); }
+  if (TILE_ROWS > 4u && row + 4u < ROWS) { store_sums(row + 4u, across, lane, s4); }
+  if (TILE_ROWS > 5u && row + 5u < ROWS) { store_sums(row + 5u, across, lane, s5); }
+  if (TILE_ROWS > 6u && row + 6u < ROWS) { store_sums(row + 6u, across, lane, s6); }
+  if (TILE_ROWS > 7u && row + 7u < ROWS) { store_sums(row + 7u, across, lane, s7); }
+  if (TILE_ROWS > 8u && row + 8u < ROWS) { store_sums(row + 8u, across, lane, s8); }
+  if (TILE_ROWS > 9u && row + 9u < ROWS) { store_sums(row + 9u, across, lane, s9); }
+  if (TILE_ROWS > 10u && row + 10u < ROWS) { store_sums(row + 10u, across, lane, s10); }
+  if (TILE_ROWS > 11u && row + 11u < ROWS) { store_sums(row + 11u, across, lane, s11); }
+  if (TILE_ROWS > 12u && row + 12u < ROWS) { store_sums(row + 12u, across, lane, s12); }
+  if (TILE_ROWS > 13u && row + 13u < ROWS) { store_sums(row + 13u, across, lane, s13); }
+  if (TILE_ROWS > 14u && row + 14u < ROWS) { store_sums(row + 14u, across, lane, s14); }
+  if (TILE_ROWS > 15u && row + 15u < ROWS) { store_sums(row + 15u, across, lane, s15); }
   if (EPILOGUE) {
     for (var i = row; i < min(row + TILE_ROWS, ROWS); i++) { finish_sums(i, across, lane); }
   }

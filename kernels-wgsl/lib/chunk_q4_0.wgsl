@@ -1,6 +1,19 @@
 // multiply_chunk(i, xs): products of the i-th chunk of weights with xs, summed to four partial sums. A chunk is a
 // block of 32 weights stored as q4_0.
-const CHUNK4: u32 = 8u;
+struct Chunk {
+  x0: vec4f,
+  x1: vec4f,
+  x2: vec4f,
+  x3: vec4f,
+  x4: vec4f,
+  x5: vec4f,
+  x6: vec4f,
+  x7: vec4f,
+}
+
+fn load_chunk(i: u32) -> Chunk {
+  return Chunk(x[i * 8u + 0u], x[i * 8u + 1u], x[i * 8u + 2u], x[i * 8u + 3u], x[i * 8u + 4u], x[i * 8u + 5u], x[i * 8u + 6u], x[i * 8u + 7u]);
+}
 
 @group(0) @binding(1) var<storage, read_write> weight: array<vec4u>;
 
@@ -8,12 +21,12 @@ fn nibbles(word: u32) -> vec4f {
   return vec4f((vec4u(word) >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u)) - 8.0;
 }
 
-fn multiply_chunk(i: u32, xs: array<vec4f, CHUNK4>) -> vec4f {
+fn multiply_chunk(i: u32, xs: Chunk) -> vec4f {
   let words = weight[i];
-  let sum = nibbles(words.x) * xs[0] + nibbles(words.x >> 16u) * xs[1] +
-    nibbles(words.y) * xs[2] + nibbles(words.y >> 16u) * xs[3] +
-    nibbles(words.z) * xs[4] + nibbles(words.z >> 16u) * xs[5] +
-    nibbles(words.w) * xs[6] + nibbles(words.w >> 16u) * xs[7];
+  let sum = nibbles(words.x) * xs.x0 + nibbles(words.x >> 16u) * xs.x1 +
+    nibbles(words.y) * xs.x2 + nibbles(words.y >> 16u) * xs.x3 +
+    nibbles(words.z) * xs.x4 + nibbles(words.z >> 16u) * xs.x5 +
+    nibbles(words.w) * xs.x6 + nibbles(words.w >> 16u) * xs.x7;
   return sum * load_scale(i);
 }
 
