@@ -62,7 +62,11 @@ export type Fill =
   | { readonly kind: 'integers'; readonly low: number; readonly high: number } // [low, high)
   | { readonly kind: 'values'; readonly values: readonly number[] } // repeated to fill
   /** Cache pages [pages, heads, slots, D]: bell-shaped in slots [from, to) of each page, NaN in all others. */
-  | { readonly kind: 'pages'; readonly scale: number; readonly live: readonly (readonly [from: number, to: number])[] }
+  | {
+      readonly kind: 'pages'
+      readonly scale: number
+      readonly live: readonly (readonly [from: number, to: number])[]
+    }
   | { readonly kind: 'same'; readonly as: string } // the very tensor of another port
 
 export interface CaseInput extends TensorType {
@@ -104,7 +108,11 @@ export interface OpContract<A = Attributes> {
    * Error budget per output: |got - expected| <= tolerance(index). Derived from dtypes, reduction lengths and
    * WGSL's stated accuracies, never from a backend's name. `0` for exact ops.
    */
-  tolerance(call: OpCall<A>, inputs: Ports<Float64Array>, expected: Ports<Float64Array>): Record<string, Tolerance>
+  tolerance(
+    call: OpCall<A>,
+    inputs: Ports<Float64Array>,
+    expected: Ports<Float64Array>,
+  ): Record<string, Tolerance>
   /** Arithmetic of one call, in floating point operations. Bytes follow from the types. */
   flops(call: OpCall<A>): number
   readonly cases: readonly Case<A>[]
