@@ -57,6 +57,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let end = select(start + SEQUENCE, last + 1u, CAUSAL == 1u);
   for (var key = begin; key < end; key += 8u) {
     let left = end - 1u - key;
+    let others = documents_of(key, left, lane);
     var score: array<Eight, ROWS>;
     var keep: array<f32, ROWS>;
     for (var r = 0u; r < ROWS; r++) { score[r] = Eight(vec4f(), vec4f()); }
@@ -65,7 +66,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       for (var r = 0u; r < ROWS; r++) { score[r] = add_dots(score[r], q[r * DIM4 + d], k); }
     }
     for (var r = 0u; r < ROWS; r++) {
-      let mask = visible(row[r], own[r], key, left);
+      let mask = visible(row[r], own[r], key, left, others);
       let s = eight_select(MASKED, cap(score[r]), mask);
       let new_top = max(top[r], largest(s));
       keep[r] = exp(top[r] - new_top);

@@ -26,10 +26,10 @@ const SHARING: u32 = HEADS / KV_HEADS; // query heads per key head
 @group(0) @binding(4) var<storage, read_write> dqkv: array<vec4f>;
 
 // Which of the eight queries from `query` on may attend the key in `row` (of document `own`).
-fn attending(row: u32, own: u32, query: u32, left: u32) -> Mask {
+fn attending(row: u32, own: u32, query: u32, left: u32, others: Documents) -> Mask {
   let low = vec4u(query) + INDEX_LOW;
   let high = vec4u(query) + INDEX_HIGH;
-  var mask = same_document(own, query, left);
+  var mask = same_document(own, others);
   mask.low &= INDEX_LOW <= vec4u(left);
   mask.high &= INDEX_HIGH <= vec4u(left);
   if (CAUSAL == 1u) {
@@ -76,6 +76,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var head = key_head * SHARING; head < (key_head + 1u) * SHARING; head++) {
     for (var query = begin; query < end; query += 8u) {
       let left = end - 1u - query;
+      let others = documents_of(query, left, lane);
       var score: array<Eight, ROWS>;
       var gain: array<Eight, ROWS>;
       var held_q: array<HeldQkv, DIM4>;
@@ -98,7 +99,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       }
       for (var r = 0u; r < ROWS; r++) {
         let s = cap(score[r]);
-        let mask = attending(row[r], own[r], query, left);
+        let mask = attending(row[r], own[r], query, left, others);
         let p = eight_select(0.0, Eight(exp(s.low - log_sum.low), exp(s.high - log_sum.high)), mask);
         score[r] = p;
         gain[r] = Eight(p.low * gain[r].low * cap_slope(s.low) * SCALE, p.high * gain[r].high * cap_slope(s.high) * SCALE);

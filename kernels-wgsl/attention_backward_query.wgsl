@@ -58,6 +58,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let end = select(start + SEQUENCE, last + 1u, CAUSAL == 1u);
   for (var key = begin; key < end; key += 8u) {
     let left = end - 1u - key;
+    let others = documents_of(key, left, lane);
     var score: array<Eight, ROWS>;
     var gain: array<Eight, ROWS>;
     var held: array<HeldQkv, DIM4>;
@@ -76,7 +77,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
     for (var r = 0u; r < ROWS; r++) {
       let s = cap(score[r]);
-      let p = weights_of(s, log_sum[r], visible(row[r], own[r], key, left));
+      let p = weights_of(s, log_sum[r], visible(row[r], own[r], key, left, others));
       score[r] = Eight(p.low * gain[r].low * cap_slope(s.low) * SCALE, p.high * gain[r].high * cap_slope(s.high) * SCALE);
     }
     for (var d = 0u; d < dims(); d++) {

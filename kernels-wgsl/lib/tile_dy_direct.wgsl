@@ -6,22 +6,19 @@ fn hold_dy(first: u32, left: u32, column: u32, lane: u32) -> HeldDy {
 }
 
 fn tile_dy(held: HeldDy) -> Tile {
-  let i = held.at + min(INDEX_LOW, vec4u(held.left)) * HEADS * DIM4;
-  let j = held.at + min(INDEX_HIGH, vec4u(held.left)) * HEADS * DIM4;
-  return Tile(dy[i.x], dy[i.y], dy[i.z], dy[i.w], dy[j.x], dy[j.y], dy[j.z], dy[j.w]);
+  var t: array<vec4f, 8>;
+  for (var j = 0u; j < eight(); j++) { t[j] = dy[held.at + min(j, held.left) * HEADS * DIM4]; }
+  return Tile(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
 }
 
 fn tile_lse(first: u32, left: u32, head: u32, lane: u32) -> Eight {
-  let low = (first + min(INDEX_LOW, vec4u(left))) * HEADS + head;
-  let high = (first + min(INDEX_HIGH, vec4u(left))) * HEADS + head;
-  return Eight(vec4f(lse[low.x], lse[low.y], lse[low.z], lse[low.w]), vec4f(lse[high.x], lse[high.y], lse[high.z], lse[high.w]));
+  var t: array<f32, 8>;
+  for (var j = 0u; j < eight(); j++) { t[j] = lse[(first + min(j, left)) * HEADS + head]; }
+  return Eight(vec4f(t[0], t[1], t[2], t[3]), vec4f(t[4], t[5], t[6], t[7]));
 }
 
 fn tile_delta(first: u32, left: u32, head: u32, lane: u32) -> Eight {
-  let low = (first + min(INDEX_LOW, vec4u(left))) * HEADS + head;
-  let high = (first + min(INDEX_HIGH, vec4u(left))) * HEADS + head;
-  return Eight(
-    vec4f(delta[low.x], delta[low.y], delta[low.z], delta[low.w]),
-    vec4f(delta[high.x], delta[high.y], delta[high.z], delta[high.w]),
-  );
+  var t: array<f32, 8>;
+  for (var j = 0u; j < eight(); j++) { t[j] = delta[(first + min(j, left)) * HEADS + head]; }
+  return Eight(vec4f(t[0], t[1], t[2], t[3]), vec4f(t[4], t[5], t[6], t[7]));
 }

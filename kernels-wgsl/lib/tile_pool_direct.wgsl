@@ -1,13 +1,13 @@
-// One vec4 of eight cached keys or values, DIM4 apart from `at` on; only slots low to high are touched. The same
-// addresses in every lane.
+// One vec4 of eight cached keys or values, DIM4 apart from `at` on; only slots low to high are touched. Every lane
+// loads all of them, from the same addresses.
 fn tile_key(at: u32, low: u32, high: u32, lane: u32) -> Tile {
-  let i = at + clamp(INDEX_LOW, vec4u(low), vec4u(high)) * DIM4;
-  let j = at + clamp(INDEX_HIGH, vec4u(low), vec4u(high)) * DIM4;
-  return Tile(load_key(i.x), load_key(i.y), load_key(i.z), load_key(i.w), load_key(j.x), load_key(j.y), load_key(j.z), load_key(j.w));
+  var t: array<vec4f, 8>;
+  for (var j = 0u; j < eight(); j++) { t[j] = load_key(at + clamp(j, low, high) * DIM4); }
+  return Tile(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
 }
 
 fn tile_value(at: u32, low: u32, high: u32, lane: u32) -> Tile {
-  let i = at + clamp(INDEX_LOW, vec4u(low), vec4u(high)) * DIM4;
-  let j = at + clamp(INDEX_HIGH, vec4u(low), vec4u(high)) * DIM4;
-  return Tile(load_value(i.x), load_value(i.y), load_value(i.z), load_value(i.w), load_value(j.x), load_value(j.y), load_value(j.z), load_value(j.w));
+  var t: array<vec4f, 8>;
+  for (var j = 0u; j < eight(); j++) { t[j] = load_value(at + clamp(j, low, high) * DIM4); }
+  return Tile(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
 }

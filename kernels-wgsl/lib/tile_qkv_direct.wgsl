@@ -7,7 +7,7 @@ fn hold_qkv(first: u32, left: u32, column: u32, lane: u32) -> HeldQkv {
 }
 
 fn tile_qkv(held: HeldQkv) -> Tile {
-  let i = held.at + min(INDEX_LOW, vec4u(held.left)) * QKV4;
-  let j = held.at + min(INDEX_HIGH, vec4u(held.left)) * QKV4;
-  return Tile(qkv[i.x], qkv[i.y], qkv[i.z], qkv[i.w], qkv[j.x], qkv[j.y], qkv[j.z], qkv[j.w]);
+  var t: array<vec4f, 8>;
+  for (var j = 0u; j < eight(); j++) { t[j] = qkv[held.at + min(j, held.left) * QKV4]; }
+  return Tile(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
 }

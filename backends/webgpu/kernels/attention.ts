@@ -31,11 +31,11 @@ function division(
 ): Division {
   if (features.has('subgroups') && subgroupSize === 8) {
     const perLane = [4, 2].find((r) => r * vec4PerRow <= registers && r * 8 <= rows) ?? 1
-    const dims = head_dim <= UNROLLED_ON_CPU ? 'lib/dims_literal' : 'lib/dims_counted'
-    return { how: 'lanes', modules: ['lib/spread', dims], workgroup: 8, rows: perLane }
+    const loops = head_dim <= UNROLLED_ON_CPU ? 'lib/loops_literal' : 'lib/loops_counted'
+    return { how: 'lanes', modules: ['lib/spread', loops], workgroup: 8, rows: perLane }
   }
-  const dims = subgroupSize <= 8 ? 'lib/dims_counted' : 'lib/dims_literal'
-  return { how: 'direct', modules: [dims], workgroup: Math.min(64, Math.max(8, subgroupSize)), rows: 1 }
+  const loops = subgroupSize <= 8 ? 'lib/loops_counted' : 'lib/loops_literal'
+  return { how: 'direct', modules: [loops], workgroup: Math.min(64, Math.max(8, subgroupSize)), rows: 1 }
 }
 
 const softcap = (attrs: ScoreAttributes): { module: string; constants: Record<string, number> } =>
@@ -66,7 +66,7 @@ function dense(
       ...d.modules,
       `lib/tile_qkv_${d.how}`,
       ...modules,
-      documents ? 'lib/documents_bound' : 'lib/documents_none',
+      ...(documents ? ['lib/documents', `lib/documents_${d.how}`] : ['lib/documents_none']),
       cap.module,
     ],
     constants: {
