@@ -1,4 +1,5 @@
 import { ExactmapError } from '../../src/errors.ts'
+import { requireMemory } from '../../src/program/memory_report.ts'
 import type { ArenaKind, ArenaPlan, Program } from '../../src/program/program.ts'
 import { verifyProgram } from '../../src/program/verify.ts'
 import type { Arena, Device, DeviceInfo, Executable, LoadOptions } from '../backend.ts'
@@ -13,6 +14,8 @@ export interface OpenOptions {
   /** Kept referenced as long as the device lives: dawn-node crashes when its instance is collected. */
   readonly keep?: unknown
   readonly driver?: string
+  /** Bytes the arenas of a program may take, where that is known. WebGPU itself does not tell. */
+  readonly memory?: number
   /** Features not to use although the adapter has them. */
   readonly without?: readonly string[]
 }
@@ -123,8 +126,6 @@ export class WebGpuDevice implements Device {
   async load(program: Program, options: LoadOptions = {}): Promise<Executable> {
     this.throwPending()
     verifyProgram(program, this.target)
-    const arenas: Partial<Record<ArenaKind, Arena>> = {}
-    this.gpu.pushErrorScope('out-of-memory')
     for (const plan of program.arenas) {
       const given = options.arenas?.[plan.kind]
       if (given && given.plan.layoutHash !== plan.layoutHash)
@@ -133,8 +134,13 @@ export class WebGpuDevice implements Device {
           `arena '${plan.kind}' has layout ${given.plan.layoutHash}, the program needs ${plan.layoutHash}`,
           { program: program.name },
         )
-      arenas[plan.kind] = given ?? this.createArena(plan)
     }
+    if (this.options.memory !== undefined)
+      requireMemory(program, this.options.memory, Object.keys(options.arenas ?? {}))
+    const arenas: Partial<Record<ArenaKind, Arena>> = {}
+    this.gpu.pushErrorScope('out-of-memory')
+    for (const plan of program.arenas)
+      arenas[plan.kind] = options.arenas?.[plan.kind] ?? this.createArena(plan)
     const executable = new WebGpuExecutable(this, program, arenas as Record<ArenaKind, WebGpuArena>, options)
     const memory = await this.gpu.popErrorScope()
     if (memory) throw new ExactmapError('out_of_memory', memory.message, { program: program.name })

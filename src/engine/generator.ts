@@ -129,7 +129,7 @@ export class Generator {
         rows: which,
       }
       if (last) token = await this.read(segmentOfPrefill(rows), inputs)
-      else this.executable.run(segmentOfPrefill(rows), inputs)
+      else this.executable.run(segmentOfPrefill(rows), this.declared(segmentOfPrefill(rows), inputs))
       start += count
     }
     return token
@@ -145,8 +145,17 @@ export class Generator {
     return this.read('decode', { ...this.inputs, sequence: sequences, position: positions })
   }
 
+  /** The inputs a segment has: a model without attention reads no page table. */
+  private declared(
+    segment: string,
+    inputs: Record<string, ArrayBufferView>,
+  ): Record<string, ArrayBufferView> {
+    const { inputs: known } = this.executable.program.segments.find((s) => s.name === segment)!
+    return Object.fromEntries(known.map(({ name }) => [name, inputs[name]!]))
+  }
+
   private async read(segment: string, inputs: Record<string, ArrayBufferView>): Promise<number> {
-    const outputs = await this.executable.step(segment, inputs)
+    const outputs = await this.executable.step(segment, this.declared(segment, inputs))
     this.logits = outputs.logits
     return new Uint32Array(outputs.token!.buffer, outputs.token!.byteOffset, 1)[0]!
   }

@@ -1,3 +1,4 @@
+import { ExactmapError } from '../errors.ts'
 import { alignTensor, TENSOR_ALIGNMENT } from './layout.ts'
 import { liveBytes } from './memory_plan.ts'
 import type { ArenaKind, ArenaPlan, Program, TensorPlan } from './program.ts'
@@ -46,6 +47,22 @@ export function memoryReport(program: Program): MemoryReport {
     overheadPercent: overhead(peak, least),
     activationOverheadPercent: activations ? overhead(activations.bytes, activations.lowerBound) : 0,
   }
+}
+
+/**
+ * Refuses a program whose arenas (but for those `given` by the caller) need more than `available` bytes.
+ * @throws ExactmapError `out_of_memory` with the table of arenas
+ */
+export function requireMemory(program: Program, available: number, given: readonly string[]): void {
+  const own = program.arenas.filter((a) => !given.includes(a.kind))
+  const needed = own.reduce((sum, a) => sum + a.bytes, 0)
+  if (needed <= available) return
+  const table = own.map((a) => `  ${a.kind.padEnd(12)} ${String(a.bytes).padStart(16)} bytes`)
+  throw new ExactmapError(
+    'out_of_memory',
+    `the program needs ${needed} bytes, the device has ${available}:\n${table.join('\n')}\nTry a smaller context or batch, or weights in a smaller format`,
+    { program: program.name },
+  )
 }
 
 const overhead = (bytes: number, least: number): number => (least > 0 ? (100 * (bytes - least)) / least : 0)

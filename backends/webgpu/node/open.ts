@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os'
 import { WebGpuDevice } from '../device.ts'
 import { openAdapter } from './driver.ts'
 import { readKernelLibrary } from './library.ts'
@@ -5,12 +6,25 @@ import { readKernelLibrary } from './library.ts'
 export interface NodeOpenOptions {
   /** 'auto' (default), 'gpu', 'lavapipe' or 'swiftshader'; EXACTMAP_DRIVER overrides 'auto'. */
   readonly driver?: string
+  /** Bytes the arenas of a program may take; default the machine's memory on a software driver, else unknown. */
+  readonly memory?: number
   /** Features not to use although the adapter has them. */
   readonly without?: readonly string[]
 }
 
 /** Opens a WebGPU device in Node through dawn-node. */
-export async function openNodeWebGpu({ driver, without = [] }: NodeOpenOptions = {}): Promise<WebGpuDevice> {
+export async function openNodeWebGpu(options: NodeOpenOptions = {}): Promise<WebGpuDevice> {
+  const { driver, without = [] } = options
   const { gpu, adapter, choice } = await openAdapter(driver === undefined ? {} : { driver })
-  return WebGpuDevice.open({ adapter, keep: gpu, library: readKernelLibrary(), driver: choice.name, without })
+  // A software driver's memory is the machine's; how much a GPU has, nobody says.
+  const memory = choice.kind === 'lavapipe' || choice.kind === 'swiftshader' ? { memory: totalmem() } : {}
+  return WebGpuDevice.open({
+    adapter,
+    keep: gpu,
+    library: readKernelLibrary(),
+    driver: choice.name,
+    without,
+    ...memory,
+    ...(options.memory === undefined ? {} : { memory: options.memory }),
+  })
 }
