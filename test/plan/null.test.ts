@@ -41,11 +41,11 @@ describe('null backend', () => {
     const executable = await device.load(program)
     const start = performance.now()
     for (let i = 0; i < 5; i++) executable.run('main')
-    expect(performance.now() - start).toBeLessThan(20)
+    expect(performance.now() - start).toBeLessThan(100)
     await executable.finished()
     const seconds = (performance.now() - start) / 1000
     expect(seconds).toBeGreaterThanOrEqual(5 * modelled)
-    expect(seconds).toBeLessThan(5 * modelled + 0.1)
+    expect(seconds).toBeLessThan(5 * modelled + 1)
   })
 
   it('lets queues overlap and dependencies wait', () => {

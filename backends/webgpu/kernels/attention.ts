@@ -19,8 +19,8 @@ const UNROLLED_ON_CPU = 32
 /**
  * The exchange needs subgroups of exactly eight lanes: CPU drivers with 256-bit vectors, where every load is
  * done lane by lane. GPUs serve one address to all lanes at once and have lanes enough, so there each lane has
- * one row. More rows per lane than `registers` vec4 hold makes the drivers spill; more than the `rows` there are
- * leaves lanes idle.
+ * one row. More rows per lane than `registers` vec4 hold makes the drivers spill; for few `rows` they save little,
+ * leave cores idle and take the driver seconds to compile, which a first token waits for.
  */
 function division(
   { features, subgroupSize }: WebGpuTraits,
@@ -30,7 +30,7 @@ function division(
   registers: number,
 ): Division {
   if (features.has('subgroups') && subgroupSize === 8) {
-    const perLane = [4, 2].find((r) => r * vec4PerRow <= registers && r * 8 <= rows) ?? 1
+    const perLane = [4, 2].find((r) => r * vec4PerRow <= registers && r * 32 <= rows) ?? 1
     const loops = head_dim <= UNROLLED_ON_CPU ? 'lib/loops_literal' : 'lib/loops_counted'
     return { how: 'lanes', modules: ['lib/spread', loops], workgroup: 8, rows: perLane }
   }
