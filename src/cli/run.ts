@@ -68,8 +68,7 @@ export function runCommand(): Command {
       const prompt: string = o.prompt ?? (path === undefined ? examplePrompt : '')
       const model = await loadModel(path ?? bundledModel(), {
         device,
-        // No tokenizer makes more tokens than bytes, but for the few that templates add.
-        prompt: Buffer.byteLength(prompt) + 8,
+        prompt,
         ...(o.context === undefined ? {} : { context: o.context }),
         weights: o.weights,
         kv: o.kv,

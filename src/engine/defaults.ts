@@ -18,7 +18,13 @@ export interface InferenceOptions {
   readonly logits?: boolean
 }
 
+/** Rows of the prefill segments: up to the first that holds the longest prompt; more goes through in pieces. */
 const BUCKETS = [16, 64, 256]
+/**
+ * A prompt known to be this short goes through row by row, by the kernels decoding needs anyway: compiling others
+ * takes a software driver seconds, the rows take it milliseconds.
+ */
+const ONE_BY_ONE = 16
 
 export function inferenceSpec(config: ModelShape, options: InferenceOptions = {}): InferenceSpec {
   const {
@@ -38,9 +44,9 @@ export function inferenceSpec(config: ModelShape, options: InferenceOptions = {}
     'invalid_argument',
     `batch must be between 1 and 4096, got ${batch}`,
   )
-  // Buckets up to the first that holds the longest prompt; longer ones go through the largest in pieces.
   const longest = Math.min(context, options.prompt ?? context)
   const enough = BUCKETS.findIndex((b) => b >= longest)
-  const prefill = enough < 0 ? BUCKETS : BUCKETS.slice(0, enough + 1)
+  const buckets = enough < 0 ? BUCKETS : BUCKETS.slice(0, enough + 1)
+  const prefill = options.prompt !== undefined && longest <= ONE_BY_ONE ? [1] : buckets
   return { context, batch, prefill, weights, kv, logits }
 }

@@ -14,8 +14,10 @@ import { Generator } from './generator.ts'
 import { type InferenceSpec, inferenceGraph } from './inference_graph.ts'
 import type { SamplingOptions } from './sampling.ts'
 
-export interface LoadModelOptions extends InferenceOptions {
+export interface LoadModelOptions extends Omit<InferenceOptions, 'prompt'> {
   readonly device: Device
+  /** The longest prompt, where it is known: only the prefill segments it needs are compiled. */
+  readonly prompt?: string
   readonly onProgress?: (what: string, done: number, total: number) => void
 }
 
@@ -52,7 +54,6 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
   try {
     const family = familyOf(folder.config)
     const config = family.parse(folder.config)
-    const spec = inferenceSpec(config, options)
     if (!folder.files.tokenizer)
       throw new ExactmapError('not_found', 'the model folder has no tokenizer.json', { file: folder.path })
     const { tokenizerConfig } = folder.files
@@ -60,6 +61,11 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
       await readFile(folder.files.tokenizer),
       tokenizerConfig && parseJson(await readFile(tokenizerConfig), tokenizerConfig),
     )
+    const { prompt, ...sizes } = options
+    const spec = inferenceSpec(config, {
+      ...sizes,
+      ...(prompt === undefined ? {} : { prompt: tokenizer.encode(prompt).length }),
+    })
     const program = compile(inferenceGraph(`${family.name}-inference`, family, config, spec), device.target)
     const executable = await device.load(
       program,
