@@ -1,6 +1,6 @@
 // attention_paged: softmax attention of query rows over their sequences in the paged cache. The query heads that
 // share a key head lie side by side as items (row, head): an invocation has ROWS items in registers, a workgroup
-// ROWS * WORKGROUP. It visits each run of rows of one sequence in turn and goes through that sequence's live
+// SPAN: as many as fit for prefill, those of one row for decode. It visits each run of rows of one sequence in turn and goes through that sequence's live
 // positions eight at a time, so every lane wants the same keys at the same time; items of other runs are masked.
 // Linked with lib/eight, a pool module, a tile_pool module and a softcap module.
 //
@@ -10,6 +10,7 @@ const HEADS: u32 = 1u;
 const KV_HEADS: u32 = 1u;
 const DIM4: u32 = 4u;
 const ITEMS: u32 = 1u; // rows times query heads per key head
+const SPAN: u32 = 1u; // items of a workgroup, at most ROWS * WORKGROUP
 const TILES: u32 = 1u; // workgroups per key head
 const GROUPS: u32 = 1u;
 const PAGES: u32 = 1u; // entries in a row of the page table
@@ -51,8 +52,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let index = group.x + group.y * GRID_X;
   if (index >= GROUPS) { return; }
   let key_head = index / TILES;
-  let first = (index % TILES) * WORKGROUP * ROWS;
-  let last = min(first + WORKGROUP * ROWS, ITEMS) - 1u;
+  let first = (index % TILES) * SPAN;
+  let last = min(first + SPAN, ITEMS) - 1u;
 
   var item: array<u32, ROWS>; // row * HEADS + head
   var place: array<u32, ROWS>;

@@ -13,28 +13,18 @@ interface Division {
   readonly rows: number
 }
 
-/** Heads up to this size are unrolled on CPU drivers: compilation takes a few seconds there, minutes for 64. */
-const UNROLLED_ON_CPU = 32
-
 /**
  * The exchange needs subgroups of exactly eight lanes: CPU drivers with 256-bit vectors, where every load is
- * done lane by lane. GPUs serve one address to all lanes at once and have lanes enough, so there each lane has
- * one row. More rows per lane than `registers` vec4 hold makes the drivers spill; for few `rows` they save little,
- * leave cores idle and take the driver seconds to compile, which a first token waits for.
+ * done lane by lane and four rows share each. GPUs serve one address to all lanes at once and have lanes enough,
+ * so there each lane has one row. More lanes than the `rows` there are would be idle. On CPU drivers counted
+ * loops run as fast as unrolled ones and compile ten times sooner.
  */
-function division(
-  { features, subgroupSize }: WebGpuTraits,
-  head_dim: number,
-  rows: number,
-  vec4PerRow: number,
-  registers: number,
-): Division {
+function division({ features, subgroupSize }: WebGpuTraits, rows: number): Division {
+  const loops = subgroupSize <= 8 ? 'lib/loops_counted' : 'lib/loops_literal'
   if (features.has('subgroups') && subgroupSize === 8) {
-    const perLane = [4, 2].find((r) => r * vec4PerRow <= registers && r * 32 <= rows) ?? 1
-    const loops = head_dim <= UNROLLED_ON_CPU ? 'lib/loops_literal' : 'lib/loops_counted'
+    const perLane = [4, 2].find((r) => r * 8 <= rows) ?? 1
     return { how: 'lanes', modules: ['lib/spread', loops], workgroup: 8, rows: perLane }
   }
-  const loops = subgroupSize <= 8 ? 'lib/loops_counted' : 'lib/loops_literal'
   return { how: 'direct', modules: [loops], workgroup: Math.min(64, Math.max(8, subgroupSize)), rows: 1 }
 }
 
@@ -98,7 +88,7 @@ export const attention: KernelRule = ({ attrs, inputs }, traits) => {
     { port: 'y', access: 'write' },
     { port: 'lse', access: 'write' },
   ] as const
-  const by = division(traits, a.head_dim, a.sequence, a.head_dim / 2, 64)
+  const by = division(traits, a.sequence)
   return {
     launches: [
       dense('attention', a, blocks, a.heads, by, bindings, 'documents' in inputs, ['lib/visible_keys']),
@@ -111,8 +101,7 @@ export const attention_backward: KernelRule = ({ attrs, inputs }, traits) => {
   const rows = inputs.qkv!.shape[0]!
   const blocks = rows / a.sequence
   const documents = 'documents' in inputs
-  const byQuery = division(traits, a.head_dim, a.sequence, (3 * a.head_dim) / 4, 64)
-  const byKey = division(traits, a.head_dim, a.sequence, a.head_dim, 64)
+  const by = division(traits, a.sequence)
   return {
     scratch: { delta: tensorType('f32', rows, a.heads) },
     launches: [
@@ -121,7 +110,7 @@ export const attention_backward: KernelRule = ({ attrs, inputs }, traits) => {
         a,
         blocks,
         a.heads,
-        byQuery,
+        by,
         [
           { port: 'dy', access: 'read' },
           { port: 'qkv', access: 'read' },
@@ -138,7 +127,7 @@ export const attention_backward: KernelRule = ({ attrs, inputs }, traits) => {
         a,
         blocks,
         a.kv_heads,
-        byKey,
+        by,
         [
           { port: 'dy', access: 'read' },
           { port: 'qkv', access: 'read' },
@@ -147,7 +136,7 @@ export const attention_backward: KernelRule = ({ attrs, inputs }, traits) => {
           { port: 'dqkv', access: 'write' },
         ],
         documents,
-        [`lib/tile_dy_${byKey.how}`],
+        [`lib/tile_dy_${by.how}`],
       ),
     ],
   }
@@ -156,9 +145,14 @@ export const attention_backward: KernelRule = ({ attrs, inputs }, traits) => {
 export const attention_paged: KernelRule = ({ attrs, inputs }, traits) => {
   const a: ScoreAttributes = attrs
   const format = inputs.k_pool!.format
-  const items = (inputs.qkv!.shape[0]! * a.heads) / a.kv_heads
-  const by = division(traits, a.head_dim, items, a.head_dim / 2, 64)
-  const tiles = Math.ceil(items / (by.workgroup * by.rows))
+  const rows = inputs.qkv!.shape[0]!
+  const items = (rows * a.heads) / a.kv_heads
+  const sharing = a.heads / a.kv_heads
+  // With a row per sequence (decode) neighbouring rows have no keys in common: a workgroup takes one row.
+  const decode = rows <= inputs.page_table!.shape[0]!
+  const by = division(traits, decode ? sharing : items)
+  const span = decode ? Math.min(sharing, by.workgroup * by.rows) : by.workgroup * by.rows
+  const tiles = Math.ceil(items / span)
   const groups = tiles * a.kv_heads
   const { workgroups, gridX } = foldGrid(groups)
   const cap = softcap(a)
@@ -179,6 +173,7 @@ export const attention_paged: KernelRule = ({ attrs, inputs }, traits) => {
           KV_HEADS: a.kv_heads,
           DIM4: a.head_dim / 4,
           ITEMS: items,
+          SPAN: span,
           TILES: tiles,
           GROUPS: groups,
           PAGES: inputs.page_table!.shape[1]!,
