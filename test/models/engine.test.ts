@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { WebGpuDevice } from '../../backends/webgpu/device.ts'
@@ -8,8 +8,9 @@ import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import type { InferenceSpec } from '../../src/engine/inference_graph.ts'
 import { type GenerateOptions, loadModel, type Model } from '../../src/engine/load.ts'
 import { ExactmapError } from '../../src/errors.ts'
+import { trainBpe } from '../../src/train/tokenizer_training.ts'
 import { Driver, loadInference } from './drive.ts'
-import { temporaryFolder, tinyConfigs, writeModelFolder } from './tiny.ts'
+import { FABLES, temporaryFolder, tinyConfigs, VOCABULARY, writeModelFolder } from './tiny.ts'
 
 // Generation as a user meets it: loadModel and what can go wrong around it.
 
@@ -101,19 +102,18 @@ describe('generation', () => {
   })
 
   it('refuses ids that the model does not have', async () => {
-    const wide = { ...tinyConfigs.llama, vocab_size: 280 }
-    const small = await loadModel(await writeModelFolder(join(folder, 'small'), wide), {
-      device,
-      context: 32,
-    })
-    // The tokenizer has 300 tokens; id 299 is the last merge it learned.
-    const last = small.tokenizer.decode([299])
-    expect([...small.tokenizer.encode(last)]).toContain(299)
-    expect(await refusal(text(last, { maxTokens: 2 }, small))).toMatchObject({
+    const other = await writeModelFolder(join(folder, 'mixed'), tinyConfigs.llama)
+    const larger = trainBpe([await readFile(FABLES, 'utf8')], { vocabSize: VOCABULARY + 20 })
+    await writeFile(join(other, 'tokenizer.json'), JSON.stringify(larger))
+    const mixed = await loadModel(other, { device })
+    const last = VOCABULARY + 19
+    const prompt = mixed.tokenizer.decode([last])
+    expect([...mixed.tokenizer.encode(prompt)]).toContain(last)
+    expect(await refusal(text(prompt, { maxTokens: 2 }, mixed))).toMatchObject({
       code: 'invalid_argument',
-      message: expect.stringContaining('299'),
+      message: expect.stringContaining(String(last)),
     })
-    await small.destroy()
+    await mixed.destroy()
   })
 
   it('stops before a stop token', async () => {
@@ -150,8 +150,8 @@ describe('replay', () => {
   it('reads nothing that a step did not write: NaN in dead memory changes no bit', async () => {
     const spec: InferenceSpec = {
       context: 128,
-      batch: 2,
-      prefill: [16],
+      batch: 1,
+      prefill: [64],
       weights: 'f16',
       kv: 'f16',
       logits: true,

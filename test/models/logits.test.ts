@@ -20,12 +20,13 @@ import {
 
 /** The prompt and what follows pass token 64, into the second page of the cache. */
 const [PROMPT, TOKENS] = [40, 28]
-const PIECES = [16, 11, 13]
+/** Through the small bucket, then the large one. */
+const PIECES = [16, 24]
 const names = Object.keys(tinyConfigs) as TinyName[]
 const spec: InferenceSpec = {
   context: 128,
   batch: 1,
-  prefill: [16, 64],
+  prefill: [64],
   weights: 'f32',
   kv: 'f32',
   logits: true,
@@ -49,6 +50,16 @@ const budgets = {
   pair1: F32,
 }
 type Kind = keyof typeof budgets
+/**
+ * Ways in which each model runs. Every shape of program means kernels that a software driver compiles for seconds,
+ * so a prompt in pieces and two sequences at once are tried where the attention differs, not on every model.
+ */
+const ways: Record<TinyName, readonly Kind[]> = {
+  llama: ['reference', 'f32', 'f16', 'pieces', 'pair0', 'pair1'],
+  qwen2: ['reference', 'f32', 'f16'],
+  mistral: ['reference', 'f32', 'f16', 'pieces'],
+  gpt2: ['reference', 'f32', 'f16'],
+}
 
 interface Run {
   readonly prompt: readonly number[]
@@ -72,6 +83,7 @@ function runOf(name: TinyName, kind: Kind): Run {
 /** What one model does in every way it is run; a failure belongs to the tests of that way. */
 async function runAll(name: TinyName, path: string): Promise<void> {
   const attempt = async (kinds: Kind[], body: () => Promise<Run[]>): Promise<void> => {
+    if (!ways[name].includes(kinds[0]!)) return
     try {
       const made = await body()
       for (const [i, kind] of kinds.entries()) runs.set(`${name}/${kind}`, made[i]!)
@@ -84,16 +96,18 @@ async function runAll(name: TinyName, path: string): Promise<void> {
     const executable = await loadInference(reference, path, spec)
     return [{ prompt, steps: await new Driver(executable, spec).greedy(prompt, TOKENS) }]
   })
-  await attempt(['f32', 'pieces'], async () => {
+  await attempt(['f32'], async () => {
     const executable = await loadInference(webgpu, path, spec)
-    const driver = new Driver(executable, spec)
-    const steps = await driver.greedy(prompt, TOKENS)
-    const again = await driver.greedy(prompt, 1, PIECES)
+    const steps = await new Driver(executable, spec).greedy(prompt, TOKENS)
     executable.destroy()
-    return [
-      { prompt, steps },
-      { prompt, steps: again },
-    ]
+    return [{ prompt, steps }]
+  })
+  await attempt(['pieces'], async () => {
+    const buckets = { ...spec, prefill: [16, 64] }
+    const executable = await loadInference(webgpu, path, buckets)
+    const steps = await new Driver(executable, buckets).greedy(prompt, 1, PIECES)
+    executable.destroy()
+    return [{ prompt, steps }]
   })
   await attempt(['f16'], async () => {
     const executable = await loadInference(webgpu, path, { ...spec, weights: 'f16', kv: 'f16' })
@@ -147,7 +161,7 @@ beforeAll(async () => {
       ]
     }),
   )
-}, 120_000)
+}, 300_000)
 
 afterAll(async () => {
   webgpu.destroy()
@@ -168,7 +182,7 @@ function difference(got: Float32Array, want: ArrayLike<number>): number {
 
 for (const name of names)
   describe(`tiny ${name}`, () => {
-    for (const kind of Object.keys(budgets) as Kind[])
+    for (const kind of ways[name])
       it(`${kind}: logits are PyTorch's`, (ctx) => {
         if (missing) ctx.skip(missing)
         const { prompt, steps } = runOf(name, kind)
@@ -186,29 +200,33 @@ for (const name of names)
       })
 
     it('greedy tokens of WebGPU are those of the reference until a near tie', () => {
-      const [got, want] = [runOf(name, 'f32').steps, runOf(name, 'reference').steps]
-      for (const [i, { token, logits }] of want.entries()) {
-        const [first, second] = [...logits].sort((a, b) => b - a) as [number, number]
-        const near = first - second < 2 * budgets.f32 * Math.max(...logits.map(Math.abs))
-        if (near)
-          console.log(
-            `tiny ${name}: step ${i} is a near tie (${first} and ${second}); tokens are compared up to it`,
-          )
-        if (near) return
-        expect(got[i]!.token, `step ${i}`).toBe(token)
-      }
+      expectSameTokens(name, runOf(name, 'f32').steps, runOf(name, 'reference').steps)
     })
 
-    it('a prompt in pieces over several buckets gives the logits of the prompt at once', () => {
-      const whole = runOf(name, 'f32').steps[0]!
-      expect(difference(runOf(name, 'pieces').steps[0]!.logits, whole.logits)).toBeLessThanOrEqual(2 * F32)
-    })
+    if (ways[name].includes('pieces'))
+      it('a prompt in pieces over several buckets gives the logits of the prompt at once', () => {
+        const whole = runOf(name, 'f32').steps[0]!
+        expect(difference(runOf(name, 'pieces').steps[0]!.logits, whole.logits)).toBeLessThanOrEqual(2 * F32)
+      })
 
-    it('a sequence decodes beside another as it does alone', () => {
-      const [alone, beside] = [runOf(name, 'f32').steps, runOf(name, 'pair0').steps]
-      for (const [i, { token, logits }] of beside.entries()) {
-        expect(difference(logits, alone[i]!.logits), `step ${i}`).toBeLessThanOrEqual(2 * F32)
-        expect(token, `step ${i}`).toBe(alone[i]!.token)
-      }
-    })
+    if (ways[name].includes('pair0'))
+      it('a sequence decodes beside another as it does alone', () => {
+        const [alone, beside] = [runOf(name, 'f32').steps, runOf(name, 'pair0').steps]
+        const same = expectSameTokens(name, beside, alone.slice(0, beside.length))
+        for (let i = 0; i < same; i++)
+          expect(difference(beside[i]!.logits, alone[i]!.logits), `step ${i}`).toBeLessThanOrEqual(2 * F32)
+      })
   })
+
+/** Compares tokens up to the first near tie of `want`, which is reported; returns the number of equal steps. */
+function expectSameTokens(name: TinyName, got: readonly Step[], want: readonly Step[]): number {
+  for (const [i, { token, logits }] of want.entries()) {
+    const [first, second] = [...logits].sort((a, b) => b - a) as [number, number]
+    if (first - second < 2 * F32 * Math.max(...logits.map(Math.abs))) {
+      console.log(`tiny ${name}: step ${i} is a near tie (${first}, ${second}); tokens are compared up to it`)
+      return i
+    }
+    expect(got[i]!.token, `step ${i}`).toBe(token)
+  }
+  return want.length
+}
