@@ -6,8 +6,8 @@ export default defineConfig({
     reporters: [process.env.CI ? 'dot' : 'default', './test/reporter.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    // Software drivers use all cores themselves: one worker at a time is faster and steadier.
-    maxWorkers: 1,
+    // Most of the time goes into compiling kernels, which a software driver does on one core.
+    maxWorkers: 2,
     isolate: true,
     pool: 'forks',
   },

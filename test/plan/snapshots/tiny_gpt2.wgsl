@@ -465,11 +465,12 @@ fn f16_bits(bits: u32) -> u32 {
   return sign | (quotient + select(0u, 1u, up));
 }
 
-// attention_paged_f16_direct = attention_paged + lib/eight + lib/dims_counted + lib/tile_pool_direct + lib/pool_f16 + lib/softcap_none
+// attention_paged_f16_direct = attention_paged + lib/eight + lib/loops_counted + lib/tile_pool_direct + lib/pool_f16 + lib/softcap_none
 const HEADS: u32 = 4u;
 const KV_HEADS: u32 = 4u;
 const DIM4: u32 = 4u;
 const ITEMS: u32 = 16u; // rows times query heads per key head
+const SPAN: u32 = 8u; // items of a workgroup, at most ROWS * WORKGROUP
 const TILES: u32 = 2u; // workgroups per key head
 const GROUPS: u32 = 8u;
 const PAGES: u32 = 1u; // entries in a row of the page table
@@ -507,8 +508,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let index = group.x + group.y * GRID_X;
   if (index >= GROUPS) { return; }
   let key_head = index / TILES;
-  let first = (index % TILES) * WORKGROUP * ROWS;
-  let last = min(first + WORKGROUP * ROWS, ITEMS) - 1u;
+  let first = (index % TILES) * SPAN;
+  let last = min(first + SPAN, ITEMS) - 1u;
 
   var item: array<u32, ROWS>; // row * HEADS + head
   var place: array<u32, ROWS>;
@@ -625,17 +626,18 @@ fn weights_of(s: Eight, top: f32, yes: Mask) -> Eight {
 
 const INDEX_LOW: vec4u = vec4u(0u, 1u, 2u, 3u);
 const INDEX_HIGH: vec4u = vec4u(4u, 5u, 6u, 7u);
-fn dims() -> u32 { return select(DIM4, 0u, arrayLength(&qkv) == 0u); }
+fn dims() -> u32 { return select(DIM4, 0u, arrayLength(&qkv) == 0u); } // vec4 in a head
+fn eight() -> u32 { return select(8u, 0u, arrayLength(&qkv) == 0u); }
 fn tile_key(at: u32, low: u32, high: u32, lane: u32) -> Tile {
-  let i = at + clamp(INDEX_LOW, vec4u(low), vec4u(high)) * DIM4;
-  let j = at + clamp(INDEX_HIGH, vec4u(low), vec4u(high)) * DIM4;
-  return Tile(load_key(i.x), load_key(i.y), load_key(i.z), load_key(i.w), load_key(j.x), load_key(j.y), load_key(j.z), load_key(j.w));
+  var t: array<vec4f, 8>;
+  for (var j = 0u; j < eight(); j++) { t[j] = load_key(at + clamp(j, low, high) * DIM4); }
+  return Tile(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
 }
 
 fn tile_value(at: u32, low: u32, high: u32, lane: u32) -> Tile {
-  let i = at + clamp(INDEX_LOW, vec4u(low), vec4u(high)) * DIM4;
-  let j = at + clamp(INDEX_HIGH, vec4u(low), vec4u(high)) * DIM4;
-  return Tile(load_value(i.x), load_value(i.y), load_value(i.z), load_value(i.w), load_value(j.x), load_value(j.y), load_value(j.z), load_value(j.w));
+  var t: array<vec4f, 8>;
+  for (var j = 0u; j < eight(); j++) { t[j] = load_value(at + clamp(j, low, high) * DIM4); }
+  return Tile(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
 }
 @group(0) @binding(1) var<storage, read_write> k_pool: array<vec2u>;
 @group(0) @binding(2) var<storage, read_write> v_pool: array<vec2u>;

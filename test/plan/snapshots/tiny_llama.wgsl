@@ -355,38 +355,54 @@ fn add_residual(v: Pack, index: u32) -> Pack {
   return v;
 }
 
-// rope = rope
-const WIDTH: u32 = 128u; // elements in a row of x
-const HEAD_DIM: u32 = 16u;
-const ROTATED: u32 = 6u;
-const HALF: u32 = 8u; // pairs in a head
-const PAIRS: u32 = 768u; // in all rows
+// rope_4 = rope + lib/pack_4
+const WIDTH: u32 = 32u; // of a row of x
+const HEAD: u32 = 4u; // of a head
+const ROTATED: u32 = 6u; // heads
+const HALF: u32 = 2u; // of the pairs of a head
+const COUNT: u32 = 192u; // invocations that have work
 const INTERLEAVED: u32 = 0u;
 const INVERSE: u32 = 0u;
-const GRID_X: u32 = 12u;
+const GRID_X: u32 = 3u;
 const WORKGROUP: u32 = 64u;
 
-@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+@group(0) @binding(0) var<storage, read_write> x: array<Pack>;
 @group(0) @binding(1) var<storage, read_write> positions: array<u32>;
-@group(0) @binding(2) var<storage, read_write> table: array<f32>;
+@group(0) @binding(2) var<storage, read_write> table: array<Pack>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let index = (group.x + group.y * GRID_X) * WORKGROUP + lane;
-  if (index >= PAIRS) { return; }
+  if (index >= COUNT) { return; }
   let i = index % HALF;
   let head = (index / HALF) % ROTATED;
   let row = index / (HALF * ROTATED);
   let at = positions[row] * 2u * HALF + i;
   let cosine = table[at];
   let sine = select(table[at + HALF], -table[at + HALF], INVERSE == 1u);
-  let start = row * WIDTH + head * HEAD_DIM;
+  let start = row * WIDTH + head * HEAD;
   let a = start + select(i, 2u * i, INTERLEAVED == 1u);
   let b = a + select(HALF, 1u, INTERLEAVED == 1u);
   let xa = x[a];
   let xb = x[b];
   x[a] = xa * cosine - xb * sine;
   x[b] = xb * cosine + xa * sine;
+}
+alias Pack = vec4f;
+alias PackU = vec4u;
+const PACK: u32 = 4u;
+const PACK_INDEX: vec4u = vec4u(0u, 1u, 2u, 3u);
+
+fn pack_sum(v: Pack) -> f32 {
+  return (v.x + v.y) + (v.z + v.w);
+}
+
+fn pack_max(v: Pack) -> f32 {
+  return max(max(v.x, v.y), max(v.z, v.w));
+}
+
+fn pack_min_u32(v: PackU) -> u32 {
+  return min(min(v.x, v.y), min(v.z, v.w));
 }
 
 // kv_write_f16 = kv_write + lib/kv_word_f16 + lib/store_f16
@@ -444,11 +460,12 @@ fn f16_bits(bits: u32) -> u32 {
   return sign | (quotient + select(0u, 1u, up));
 }
 
-// attention_paged_f16_direct = attention_paged + lib/eight + lib/dims_counted + lib/tile_pool_direct + lib/pool_f16 + lib/softcap_none
+// attention_paged_f16_direct = attention_paged + lib/eight + lib/loops_counted + lib/tile_pool_direct + lib/pool_f16 + lib/softcap_none
 const HEADS: u32 = 4u;
 const KV_HEADS: u32 = 2u;
 const DIM4: u32 = 4u;
 const ITEMS: u32 = 32u; // rows times query heads per key head
+const SPAN: u32 = 8u; // items of a workgroup, at most ROWS * WORKGROUP
 const TILES: u32 = 4u; // workgroups per key head
 const GROUPS: u32 = 8u;
 const PAGES: u32 = 1u; // entries in a row of the page table
@@ -486,8 +503,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let index = group.x + group.y * GRID_X;
   if (index >= GROUPS) { return; }
   let key_head = index / TILES;
-  let first = (index % TILES) * WORKGROUP * ROWS;
-  let last = min(first + WORKGROUP * ROWS, ITEMS) - 1u;
+  let first = (index % TILES) * SPAN;
+  let last = min(first + SPAN, ITEMS) - 1u;
 
   var item: array<u32, ROWS>; // row * HEADS + head
   var place: array<u32, ROWS>;
@@ -604,17 +621,18 @@ fn weights_of(s: Eight, top: f32, yes: Mask) -> Eight {
 
 const INDEX_LOW: vec4u = vec4u(0u, 1u, 2u, 3u);
 const INDEX_HIGH: vec4u = vec4u(4u, 5u, 6u, 7u);
-fn dims() -> u32 { return select(DIM4, 0u, arrayLength(&qkv) == 0u); }
+fn dims() -> u32 { return select(DIM4, 0u, arrayLength(&qkv) == 0u); } // vec4 in a head
+fn eight() -> u32 { return select(8u, 0u, arrayLength(&qkv) == 0u); }
 fn tile_key(at: u32, low: u32, high: u32, lane: u32) -> Tile {
-  let i = at + clamp(INDEX_LOW, vec4u(low), vec4u(high)) * DIM4;
-  let j = at + clamp(INDEX_HIGH, vec4u(low), vec4u(high)) * DIM4;
-  return Tile(load_key(i.x), load_key(i.y), load_key(i.z), load_key(i.w), load_key(j.x), load_key(j.y), load_key(j.z), load_key(j.w));
+  var t: array<vec4f, 8>;
+  for (var j = 0u; j < eight(); j++) { t[j] = load_key(at + clamp(j, low, high) * DIM4); }
+  return Tile(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
 }
 
 fn tile_value(at: u32, low: u32, high: u32, lane: u32) -> Tile {
-  let i = at + clamp(INDEX_LOW, vec4u(low), vec4u(high)) * DIM4;
-  let j = at + clamp(INDEX_HIGH, vec4u(low), vec4u(high)) * DIM4;
-  return Tile(load_value(i.x), load_value(i.y), load_value(i.z), load_value(i.w), load_value(j.x), load_value(j.y), load_value(j.z), load_value(j.w));
+  var t: array<vec4f, 8>;
+  for (var j = 0u; j < eight(); j++) { t[j] = load_value(at + clamp(j, low, high) * DIM4); }
+  return Tile(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
 }
 @group(0) @binding(1) var<storage, read_write> k_pool: array<vec2u>;
 @group(0) @binding(2) var<storage, read_write> v_pool: array<vec2u>;
