@@ -143,8 +143,8 @@ async function* savedVectors(
   process.once('SIGINT', end)
   process.once('SIGTERM', end)
   const modules = new Map(vectors.map((v) => [v, modulesOf(device, v)]))
-  process.stderr.write(`watching ${folder}; Ctrl-C ends\n`)
-  for await (const { library, changed, savedAt, isStale } of libraryChanges(folder, abort.signal)) {
+  const ready = (): void => void process.stderr.write(`watching ${folder}; Ctrl-C ends\n`)
+  for await (const { library, changed, savedAt, isStale } of libraryChanges(folder, abort.signal, ready)) {
     device.useLibrary(library)
     // A program that could not be linked before may be now.
     for (const [v, known] of modules) if (known.length === 0) modules.set(v, modulesOf(device, v))

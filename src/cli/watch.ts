@@ -22,10 +22,14 @@ function difference(a: KernelLibrary, b: KernelLibrary): Set<string> {
   return new Set([...a.keys(), ...b.keys()].filter((name) => a.get(name) !== b.get(name)))
 }
 
-/** Yields the library each time its texts changed on disk, until `signal` aborts. */
+/**
+ * Yields the library each time its texts changed on disk, until `signal` aborts. `onReady` is called once every
+ * save from then on will be seen.
+ */
 export async function* libraryChanges(
   folder: string,
   signal: AbortSignal,
+  onReady: () => void,
 ): AsyncGenerator<LibraryChange, void, undefined> {
   let library = readKernelLibrary(folder)
   let savedAt: number | undefined
@@ -42,6 +46,7 @@ export async function* libraryChanges(
   const stop = (): void => wake()
   signal.addEventListener('abort', stop)
   const watchers: FSWatcher[] = [folder, join(folder, 'lib')].map((path) => watch(path, onEvent))
+  onReady()
   try {
     while (!signal.aborted) {
       // Saves that came while the last change was worked on are not waited for.

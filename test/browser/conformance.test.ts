@@ -14,7 +14,7 @@ import { buildDist } from '../helpers/build_dist.ts'
 import type { Page } from './page.ts'
 import { tinyModelTokens } from './tiny_model.ts'
 
-// The stored vectors and a small model in a real browser: Debian's chromium with its own SwiftShader.
+// Every kernel text, by stored vectors, and a small model in a real browser: Debian's chromium with its SwiftShader.
 const CHROMIUM = process.env.EXACTMAP_CHROMIUM ?? '/usr/bin/chromium'
 const root = packageRoot()
 const vectors = join(root, 'test', 'vectors')
@@ -127,6 +127,15 @@ describe('chromium', (): void => {
       expect(cases.length).toBeGreaterThan(0)
       expect(wrong.filter((text) => text !== '')).toEqual([])
     })
+
+  inPage('has run every op', async () => {
+    const ran = await call('ran')
+    const stored = allOps().reduce((sum, { name }) => sum + storedCases(vectors, name).length, 0)
+    console.log(
+      `${ran[0]} of ${stored} vectors, ${ran[1]} without optional features: one for every kernel text`,
+    )
+    expect(Math.min(...ran)).toBeGreaterThanOrEqual(allOps().length)
+  })
 
   inPage('decodes a small model to the tokens that Node gets', async () => {
     const device = await openNodeWebGpu()

@@ -1,16 +1,17 @@
 import { afterAll, expect, it } from 'vitest'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import { allOps, makeVector, registerOp } from '../../src/index.ts'
+import { NewTexts } from '../helpers/check_vector.ts'
 import { conformanceSuite, gradientSuite } from '../helpers/suites.ts'
 import { squared_relu, squared_relu_backward } from './own_op.ts'
 
 // The op of the example goes through the very checks of the built-in ones.
 const device = await openNodeWebGpu()
-const bare = await openNodeWebGpu({ without: ['subgroups', 'shader-f16'] })
+const bare = new NewTexts(await openNodeWebGpu({ without: ['subgroups', 'shader-f16'] }))
 
 afterAll(() => {
   device.destroy()
-  bare.destroy()
+  bare.device.destroy()
 })
 
 for (const contract of [squared_relu, squared_relu_backward]) {

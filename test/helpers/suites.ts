@@ -3,14 +3,14 @@ import type { Device } from '../../backends/backend.ts'
 import type { OpContract } from '../../src/ops/contract.ts'
 import { checkGradient, gradientCases } from '../../src/verify/gradient.ts'
 import type { Vector } from '../../src/verify/vector.ts'
-import { checkVector } from './check_vector.ts'
+import { checkVector, type NewTexts } from './check_vector.ts'
 
 /** Tests of an op on WebGPU: vectors through compile, load and step, one test each. */
 export function conformanceSuite(
   contract: OpContract,
   vectors: Readonly<Record<string, () => Vector | Promise<Vector>>>,
   device: Device,
-  bare: Device,
+  bare: NewTexts,
 ): void {
   describe(`${contract.name}/`, () => {
     it('has a vector for every case', () => {
