@@ -10,8 +10,13 @@ it('refuses a program that is too large for the device, with the table, before a
   const x = graph.input('x', tensorType('f32', 2000))
   graph.output('y', graph.op('silu', {}, { x }).y!)
   const program = compile(graph, device.target)
-  await expect(device.load(program)).rejects.toMatchObject({ code: 'out_of_memory', place: { program: 'big' } })
-  await expect(device.load(program)).rejects.toThrow(/needs 16384 bytes, the device has 10000:\n {2}step_input +8192 bytes\n {2}activations +8192 bytes/)
+  await expect(device.load(program)).rejects.toMatchObject({
+    code: 'out_of_memory',
+    place: { program: 'big' },
+  })
+  await expect(device.load(program)).rejects.toThrow(
+    /needs 16384 bytes, the device has 10000:\n {2}step_input +8192 bytes\n {2}activations +8192 bytes/,
+  )
   expect(device.created.buffers).toBe(0)
   device.destroy()
 })
