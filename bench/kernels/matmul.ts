@@ -1,17 +1,4 @@
-// Speed of the matmul family, against onnxruntime's WebGPU provider where bench/ has it installed.
-//
-//   ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm install --prefix bench
-//   npx esbuild bench/kernels/matmul.ts --bundle --platform=node --format=esm --packages=external \
-//     --outfile=dist/bench/matmul.js && node dist/bench/matmul.js [--save name] [--portable] [filter]
-//
-// Every round runs each program of a shape once, in turn, so that noise of the machine meets all alike. Both
-// sides keep their weights on the device and run warm; a figure is the best of the rounds. onnxruntime-node takes
-// and gives CPU tensors with this provider, so its figures include one upload of x and one read-back of y.
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { cpus, loadavg } from 'node:os'
-import { join } from 'node:path'
 import type { WebGpuDevice } from '../../backends/webgpu/device.ts'
-import { packageRoot } from '../../backends/webgpu/node/library.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import { normal } from '../../src/ops/cases.ts'
 import type { CaseInput } from '../../src/ops/contract.ts'
@@ -20,7 +7,8 @@ import { compile } from '../../src/program/compile.ts'
 import { Graph } from '../../src/program/graph.ts'
 import { type FormatName, formatOf } from '../../src/tensor/format.ts'
 import { byteSize, elementCount } from '../../src/tensor/type.ts'
-import { commitOf, openPeer, type Peer } from './peer.ts'
+import { saveResult, takeSave } from '../result.ts'
+import { openPeer, type Peer } from './peer.ts'
 
 const ROUNDS = 9
 /** Work of one timed run: enough to hide submission and waiting. */
@@ -163,8 +151,7 @@ async function bench(device: WebGpuDevice, job: Job, peer: Peer | undefined): Pr
 }
 
 const args = process.argv.slice(2)
-const save = args.indexOf('--save')
-const saved = save >= 0 ? args.splice(save, 2)[1] : undefined
+const saved = takeSave(args)
 const portable = args.indexOf('--portable')
 if (portable >= 0) args.splice(portable, 1)
 const without = portable >= 0 ? ['subgroups'] : []
@@ -187,23 +174,12 @@ for (const job of jobs.filter((j) => nameOf(j).includes(filter))) {
     }`,
   )
 }
-if (saved) {
-  const result = {
-    bench: 'kernels/matmul',
-    date: new Date().toISOString().slice(0, 10),
+if (saved)
+  saveResult(saved, 'kernels/matmul', {
     device: device.info.device,
     driver: device.info.driver,
     peer: peer?.version,
-    cores: cpus().length,
-    // Of the last minute; above the number of cores, trust the ratio to the peer only.
-    loadAverage: Number(loadavg()[0]!.toFixed(1)),
-    command: `node dist/bench/matmul.js ${process.argv.slice(2).join(' ')}`,
-    commit: commitOf(),
     rows,
-  }
-  const folder = join(packageRoot(), 'bench', 'results')
-  mkdirSync(folder, { recursive: true })
-  writeFileSync(join(folder, `${saved}.json`), `${JSON.stringify(result, undefined, 2)}\n`)
-}
+  })
 device.destroy()
 process.exit(0)

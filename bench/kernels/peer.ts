@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { packageRoot } from '../../backends/webgpu/node/library.ts'
@@ -64,6 +63,3 @@ export async function openPeer(): Promise<Peer | undefined> {
     },
   }
 }
-
-export const commitOf = (): string =>
-  execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: packageRoot(), encoding: 'utf8' }).trim()

@@ -1,0 +1,32 @@
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { cpus, loadavg } from 'node:os'
+import { join } from 'node:path'
+import { packageRoot } from '../backends/webgpu/node/library.ts'
+
+/** Takes `--save <name>` out of the arguments; the rest are the benchmark's own. */
+export function takeSave(args: string[]): string | undefined {
+  const at = args.indexOf('--save')
+  return at >= 0 ? args.splice(at, 2)[1] : undefined
+}
+
+/** Writes figures to bench/results/<name>.json with what makes them worth keeping: command, commit, date, load. */
+export function saveResult(name: string, bench: string, figures: object): void {
+  const driver = process.env.EXACTMAP_DRIVER
+  const result = {
+    bench,
+    date: new Date().toISOString().slice(0, 10),
+    cores: cpus().length,
+    // Of the last minute; above the number of cores, trust the ratio to the peer only.
+    loadAverage: Number(loadavg()[0]!.toFixed(1)),
+    command: `${driver ? `EXACTMAP_DRIVER=${driver} ` : ''}node dist/bench/${bench.split('/').at(-1)}.js ${process.argv.slice(2).join(' ')}`,
+    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], {
+      cwd: packageRoot(),
+      encoding: 'utf8',
+    }).trim(),
+    ...figures,
+  }
+  const folder = join(packageRoot(), 'bench', 'results')
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(result, undefined, 2)}\n`)
+}
