@@ -158,9 +158,11 @@ const without = portable >= 0 ? ['subgroups'] : []
 const [filter = ''] = args
 
 const device = await openNodeWebGpu({ without })
-const peer = await openPeer()
+// The peer has a Dawn of its own, which takes the system's driver: with another one the two could not be compared.
+const sameDriver = !device.info.driver.startsWith('swiftshader')
+const peer = sameDriver ? await openPeer() : undefined
 console.log(
-  `${device.info.device}, ${device.info.driver}; ${peer?.version ?? 'onnxruntime-node is not installed'}`,
+  `${device.info.device}, ${device.info.driver}; ${peer?.version ?? (sameDriver ? 'onnxruntime-node is not installed' : 'no peer on this driver')}`,
 )
 const rows: Row[] = []
 for (const job of jobs.filter((j) => nameOf(j).includes(filter))) {
