@@ -74,7 +74,8 @@ export class WebGpuExecutable implements Executable {
             compute: { module, entryPoint: 'main' },
           })
           created.pipelines++
-          onProgress?.(++done, program.kernels.length, kernel.name)
+          // Making a pipeline is half of it, the first dispatch the other.
+          onProgress?.(++done, 2 * program.kernels.length, kernel.name)
           return pipeline
         } catch (cause) {
           await reported
@@ -95,7 +96,7 @@ export class WebGpuExecutable implements Executable {
       const made = generateConstant(generator.name, generator.attrs)
       this.arenas.constants.write(offset, formatOf(type.format).encode(made.values))
     }
-    await this.warmUp()
+    await this.warmUp(onProgress)
     this.device.throwPending()
   }
 
@@ -103,23 +104,26 @@ export class WebGpuExecutable implements Executable {
    * Dispatches every pipeline once with no workgroups, read indirectly so that the driver can't skip it:
    * lavapipe compiles machine code at the first dispatch, not when the pipeline is made.
    */
-  private async warmUp(): Promise<void> {
+  private async warmUp(onProgress?: LoadOptions['onProgress']): Promise<void> {
     const { gpu } = this.device
     const zero = gpu.createBuffer({ size: 12, usage: GPUBufferUsage.INDIRECT | GPUBufferUsage.COPY_DST })
-    const encoder = gpu.createCommandEncoder()
-    const pass = encoder.beginComputePass()
+    const { kernels } = this.program
     const seen = new Set<number>()
     for (const { segment, bindGroups } of this.segments.values())
-      segment.steps.forEach((step, i) => {
-        if (step.kind !== 'launch' || seen.has(step.kernel)) return
+      for (const [i, step] of segment.steps.entries()) {
+        if (step.kind !== 'launch' || seen.has(step.kernel)) continue
         seen.add(step.kernel)
+        const encoder = gpu.createCommandEncoder()
+        const pass = encoder.beginComputePass()
         pass.setPipeline(this.pipelines[step.kernel]!)
         pass.setBindGroup(0, bindGroups[0]![i]!)
         pass.dispatchWorkgroupsIndirect(zero, 0)
-      })
-    pass.end()
-    gpu.queue.submit([encoder.finish()])
-    await gpu.queue.onSubmittedWorkDone()
+        pass.end()
+        gpu.queue.submit([encoder.finish()])
+        // One at a time, so that there is progress to show: the driver compiles one after the other anyway.
+        await gpu.queue.onSubmittedWorkDone()
+        onProgress?.(kernels.length + seen.size, 2 * kernels.length, kernels[step.kernel]!.name)
+      }
     zero.destroy()
   }
 

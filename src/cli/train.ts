@@ -50,6 +50,9 @@ export function trainCommand(): Command {
         allowNumericChange: o.allowNumericChange ?? false,
         signal: abort.signal,
         ...(o.json ? {} : { onMessage: say }),
+        onCompile: (done, total, kernel) => {
+          if (!o.json) progress.show(`compiling ${kernel} ${Math.round((100 * done) / total)} %`)
+        },
         onProgress: (p) => {
           if (o.json) process.stdout.write(`${JSON.stringify(p)}\n`)
           const line = `step ${p.step}/${p.steps}  loss ${p.trainLoss.toFixed(4)}  norm ${p.gradientNorm.toFixed(2)}  ${grouped(p.tokensPerSecond)} tokens/s  ${duration(p.secondsLeft)} left`
@@ -64,7 +67,15 @@ export function trainCommand(): Command {
       if (o.json) process.stdout.write(`${JSON.stringify(result)}\n`)
       else if (result.finished)
         say(
-          `done: ${result.steps} steps, validation loss ${result.validationLoss.toFixed(4)}, ${result.validationBitsPerByte.toFixed(4)} bits per byte\nmodel in ${result.output}`,
+          [
+            `done: ${result.steps} steps`,
+            ...(result.validationLoss === undefined
+              ? []
+              : [
+                  `validation loss ${result.validationLoss.toFixed(4)}, ${result.validationBitsPerByte!.toFixed(4)} bits per byte`,
+                ]),
+            `model in ${result.output}`,
+          ].join('\n'),
         )
       else say(`stopped at step ${result.steps}; run the same command to continue`)
       device.destroy()

@@ -33,14 +33,17 @@ export interface TrainRunOptions {
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: TrainProgress) => void
   readonly onMessage?: (line: string) => void
+  /** Kernels compiled so far, of how many. */
+  readonly onCompile?: (done: number, total: number, kernel: string) => void
 }
 
 export interface TrainResult {
   readonly output: string
   readonly steps: number
   readonly finished: boolean
-  readonly validationLoss: number
-  readonly validationBitsPerByte: number
+  /** Over all validation data, of a finished run that has some. */
+  readonly validationLoss?: number
+  readonly validationBitsPerByte?: number
 }
 
 /**
@@ -87,7 +90,7 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
     const dataHash = hashOf([dataset.length, dataset.train, tokenizerJson])
     onMessage(`data: ${dataset.length} tokens, ${dataset.train.end - dataset.train.start} for training`)
 
-    trainer = await Trainer.create(device, family, model, config)
+    trainer = await Trainer.create(device, family, model, config, options.onCompile)
     const parameters = family.parameters(model)
     const resumed = (await listCheckpoints(output)).at(-1)
     let [tokens, seconds] = [0, 0]
@@ -191,8 +194,7 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
       output,
       steps: trainer.step,
       finished,
-      validationLoss: final.validationLoss ?? Number.NaN,
-      validationBitsPerByte: final.validationBitsPerByte ?? Number.NaN,
+      ...final,
     }
   } finally {
     trainer?.destroy()
