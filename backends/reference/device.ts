@@ -119,6 +119,7 @@ class ReferenceExecutable implements Executable {
   }
 
   run(name: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): void {
+    check(slot >= 0 && slot < this.program.slots, 'invalid_argument', `slot ${slot} of ${this.program.slots}`)
     const segment = this.segment(name)
     for (const [key, view] of Object.entries(inputs)) {
       const input = segment.inputs.find((i) => i.name === key)

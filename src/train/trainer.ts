@@ -1,10 +1,10 @@
-import type { Arena, Device, Executable } from '../../backends/backend.ts'
+import type { Arena, Device, Executable, Outputs } from '../../backends/backend.ts'
 import { check } from '../errors.ts'
 import type { ModelFamily, ModelShape, ParameterSpec } from '../models/model.ts'
 import { adamwHyper } from '../ops/adamw.ts'
 import { seedOf } from '../ops/cases.ts'
 import { compile, programHash } from '../program/compile.ts'
-import type { ArenaKind, Program } from '../program/program.ts'
+import type { ArenaKind, Program, ScheduleEntry } from '../program/program.ts'
 import { Philox } from '../tensor/philox.ts'
 import { elementCount } from '../tensor/type.ts'
 import { learningRate, type TrainConfig } from './config.ts'
@@ -64,7 +64,8 @@ export function trainingProgram(
 export class Trainer {
   /** Steps done. */
   step = 0
-  private readonly passes: readonly string[]
+  /** What one step runs, in order. */
+  readonly schedule: readonly ScheduleEntry[]
 
   private constructor(
     readonly family: ModelFamily,
@@ -72,7 +73,7 @@ export class Trainer {
     readonly config: TrainConfig,
     readonly executable: Executable,
   ) {
-    this.passes = executable.program.segments.map((s) => s.name).filter((name) => name.startsWith('backward'))
+    this.schedule = sequentialSchedule(executable.program, config.accumulation)
   }
 
   static async create(
@@ -138,21 +139,23 @@ export class Trainer {
       Array.from({ length: accumulation }, (_, i) => data.batch(this.step * accumulation + i)),
     )
     const counted = microbatches.reduce((sum, b) => sum + b.counted, 0)
-    executable.run('zero')
-    const losses: Promise<number>[] = []
-    for (const batch of microbatches) {
-      losses.push(this.forward(batch, counted))
-      for (const segment of this.passes) executable.run(segment)
-    }
-    const norm = executable.step('reduce', { limit: Float32Array.of(optimizer.clip) })
     const rate = learningRate(config, this.step)
     const { beta1, beta2, eps } = optimizer
     const hyper = (decay: number): Float32Array =>
       Float32Array.from(adamwHyper(rate, beta1, beta2, eps, decay, this.step + 1))
-    executable.run('optimizer', { hyper_matrices: hyper(optimizer.weight_decay), hyper_vectors: hyper(0) })
-    this.parametersChanged()
+    const inputs: Record<string, Record<string, Float32Array>> = {
+      optimizer: { hyper_matrices: hyper(optimizer.weight_decay), hyper_vectors: hyper(0) },
+    }
+    const losses: Promise<number>[] = []
+    let norm: Promise<Outputs> | undefined
+    for (const { segment, slot } of this.schedule) {
+      if (segment === 'forward') losses.push(this.forward(microbatches[losses.length]!, counted, slot))
+      else if (segment === 'reduce')
+        norm = executable.step(segment, { limit: Float32Array.of(optimizer.clip) })
+      else executable.run(segment, inputs[segment], slot)
+    }
     const loss = (await Promise.all(losses)).reduce((a, b) => a + b, 0)
-    const gradientNorm = f32(await norm, 'norm')
+    const gradientNorm = f32((await norm)!, 'norm')
     this.step++
     return {
       step: this.step,
@@ -175,7 +178,7 @@ export class Trainer {
   }
 
   /** Loss of a microbatch whose counted tokens weigh 1/counted each. */
-  private async forward(batch: Batch, counted: number): Promise<number> {
+  private async forward(batch: Batch, counted: number, slot = 0): Promise<number> {
     const { executable } = this
     const segment = executable.program.segments.find((s) => s.name === 'forward')!
     const given: Record<string, ArrayBufferView> = {
@@ -187,7 +190,7 @@ export class Trainer {
     }
     // A model without rotary or learned positions, or a run without a document mask, does not read every input.
     const inputs = Object.fromEntries(segment.inputs.map(({ name }) => [name, given[name]!]))
-    const { loss } = await executable.step('forward', inputs)
+    const { loss } = await executable.step('forward', inputs, slot)
     return new Float32Array(loss!.buffer, loss!.byteOffset, loss!.byteLength / 4).reduce((a, b) => a + b, 0)
   }
 
@@ -198,6 +201,18 @@ export class Trainer {
 
 const f32 = (outputs: Record<string, Uint8Array>, name: string): number =>
   new Float32Array(outputs[name]!.buffer, outputs[name]!.byteOffset, 1)[0]!
+
+/**
+ * The schedule of one device: clear the gradients, every microbatch forward and backward one after the other on
+ * slot 0, then what follows the passes.
+ */
+export function sequentialSchedule({ segments }: Program, microbatches: number): ScheduleEntry[] {
+  const names = segments.map((s) => s.name)
+  const passes = names.filter((name) => name === 'forward' || name.startsWith('backward'))
+  const after = names.filter((name) => name !== 'zero' && !passes.includes(name))
+  const each = Array.from({ length: microbatches }, () => passes).flat()
+  return ['zero', ...each, ...after].map((segment) => ({ segment, slot: 0 }))
+}
 
 /** Initial values of a parameter: ones, zeros or bell-shaped, rounded to f32. */
 export function initialValues(spec: ParameterSpec, seed: number): Float32Array {
