@@ -9,11 +9,11 @@ import {
   denseSchema,
   dot,
   dotMagnitude,
-  expError,
   floats,
   packedViews,
   score,
   scoreError,
+  shiftedExpError,
   visibleRows,
 } from './attention_math.ts'
 import { normal, uniform } from './cases.ts'
@@ -56,8 +56,8 @@ function backward({ attrs, inputs }: OpCall<DenseAttributes>, given: Ports<Float
         const lse = given.lse![t * heads + h]!
         const s = score(attrs, q, k)
         const p = Math.exp(s - lse)
-        // The difference s - lse rounds relative to its own size, which expError counts.
-        const pError = p * expError(s - lse, scoreError(attrs, q, k)) + TINY_F32
+        // The difference s - lse rounds relative to its own size, which shiftedExpError counts.
+        const pError = p * shiftedExpError(s - lse, scoreError(attrs, q, k)) + TINY_F32
         const difference = dot(dy, v, dim) - dot(dy, y, dim)
         const differenceError = (dim + 3) * EPS_F32 * (dotMagnitude(dy, v, dim) + dotMagnitude(dy, y, dim))
         const t2 = softcap > 0 ? s / softcap : 0

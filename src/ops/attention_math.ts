@@ -104,7 +104,7 @@ export const scoreError = (a: ScoreAttributes, q: Vec, k: Vec): number =>
   TINY_F32 * a.head_dim
 
 /** Relative error of exp(x) for x <= 0 known up to `error`: one rounding of the difference, exp 3 + 2|x| ulp. */
-export const expError = (x: number, error: number): number => error + EPS_F32 * (7 + 5 * Math.abs(x))
+export const shiftedExpError = (x: number, error: number): number => error + EPS_F32 * (7 + 5 * Math.abs(x))
 
 export interface SoftmaxRow {
   readonly y: Float64Array
@@ -131,7 +131,7 @@ export function softmaxRow(
   const total = weights.reduce((x, w) => x + w, 0)
   // The largest weight is exact whatever the error of its score, since the same score is subtracted; an error of
   // the maximum scales all weights alike and cancels in y but not in lse.
-  const errors = keys.map((k, j) => expError(scores[j]! - top, scoreError(a, q, k)))
+  const errors = keys.map((k, j) => shiftedExpError(scores[j]! - top, scoreError(a, q, k)))
   const meanError = weights.reduce((x, w, j) => x + (w / total) * errors[j]!, 0)
   // A sum of n terms, and at most one rescaling (exp, product: 8 roundings) per 8 keys.
   const sumError = (2 * keys.length + 12) * EPS_F32
