@@ -12,6 +12,8 @@ export interface LaunchPlan {
   /** In binding order. A port is an input, an output or a scratch name; an in-place output is bound by its input's port. */
   readonly bindings: readonly {
     readonly port: string
+    /** What the kernel calls it, where that is not the port's name. */
+    readonly as?: string
     readonly access: Access
     readonly offset?: number
     readonly bytes?: number
@@ -32,8 +34,19 @@ export interface Target {
   readonly subgroupSize: number
   /** Kernel launches for one op. */
   choose(call: OpCall): KernelChoice
-  /** Kernel text with modules concatenated and constants set; '' where kernels have no text. */
-  link(modules: readonly string[], constants: Readonly<Record<string, number | string>>): string
+  /**
+   * The text a kernel is made from: what it is identified by. '' where kernels have no text.
+   *
+   * @throws ExactmapError `not_found` for an unknown module or kernel, `internal` for constants it does not have
+   */
+  link(kernel: KernelText): string
+}
+
+/** Names a kernel text: the entry point, the files it is made from, and the values of its constants. */
+export interface KernelText {
+  readonly name: string
+  readonly modules: readonly string[]
+  readonly constants: Readonly<Record<string, number | string>>
 }
 
 export interface TargetLimits {

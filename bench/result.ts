@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
-import { packageRoot } from '../backends/webgpu/node/library.ts'
+import { packageRoot } from '../backends/package_root.ts'
 
 /** Takes `--save <name>` out of the arguments; the rest are the benchmark's own. */
 export function takeSave(args: string[]): string | undefined {

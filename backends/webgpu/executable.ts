@@ -62,7 +62,7 @@ export class WebGpuExecutable implements Executable {
     this.pipelines = await Promise.all(
       program.kernels.map(async (kernel, i) => {
         const place = { program: program.name, kernel: kernel.name }
-        const code = target.link(kernel.modules, kernel.constants)
+        const code = target.link(kernel)
         // A module that does not compile is reported by the pipeline made from it, not a second time.
         gpu.pushErrorScope('validation')
         const module = gpu.createShaderModule({ label: kernel.name, code })

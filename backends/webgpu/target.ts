@@ -56,7 +56,7 @@ export function webGpuTarget(traits: WebGpuTraitsFile, library: KernelLibrary): 
         )
       return rule(call, { limits: traits.limits, features, subgroupSize: traits.subgroupSize })
     },
-    link: (modules, constants) => link(allModules(), modules, constants),
+    link: ({ modules, constants }) => link(allModules(), modules, constants),
     source: (modules, linked, line) => sourceLine(allModules(), modules, linked, line),
   }
 }

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { packageRoot } from '../../backends/webgpu/node/library.ts'
+import { packageRoot } from '../../backends/package_root.ts'
 import { saveResult, takeSave } from '../result.ts'
 
 interface Report {

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { packageRoot } from '../../backends/webgpu/node/library.ts'
+import { packageRoot } from '../../backends/package_root.ts'
 import { matmulModel } from './onnx.ts'
 
 /** What is used of onnxruntime-node, which is installed under bench/ only. */

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
-import { packageRoot } from '../../backends/webgpu/node/library.ts'
+import { packageRoot } from '../../backends/package_root.ts'
 import { loadModel } from '../engine/load.ts'
 import { deviceNames, open } from '../open.ts'
 import { grouped, numberIn, ProgressLine } from './options.ts'

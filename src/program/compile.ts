@@ -53,13 +53,9 @@ export function compile(source: Graph, target: Target, options: CompileOptions =
   const kernels: KernelRef[] = []
   const kernelIndex = new Map<string, number>()
   const internKernel = (plan: LaunchPlan): number => {
-    const text = target.link(plan.modules, plan.constants)
-    const ref: KernelRef = {
-      name: plan.variant,
-      modules: plan.modules,
-      constants: plan.constants,
-      textHash: hashText(text),
-    }
+    const { variant: name, modules, constants } = plan
+    const text = target.link({ name, modules, constants })
+    const ref: KernelRef = { name, modules, constants, textHash: hashText(text) }
     const key = hashOf(ref)
     const known = kernelIndex.get(key)
     if (known !== undefined) return known
@@ -92,13 +88,14 @@ export function compile(source: Graph, target: Target, options: CompileOptions =
       }
       const { launches, scratch } = chosen[position]!
       launches.forEach((plan, part) => {
-        const bindings = plan.bindings.map(({ port, access, offset = 0, bytes }) => {
+        const bindings = plan.bindings.map(({ port, as = port, access, offset = 0, bytes }) => {
           const whole: Range =
             port in scratch
               ? memory.rangeOfScratch(`${position}/${port}`)
               : (call.inputs[port] ?? call.outputs[port])!
           check(whole, 'internal', `${node.op}: kernel ${plan.variant} binds unknown port '${port}'`)
           return {
+            name: as,
             arena: whole.arena,
             offset: whole.offset + offset,
             bytes: bytes ?? whole.bytes - offset,

@@ -93,6 +93,8 @@ export interface Range {
 export type Access = 'read' | 'write' | 'read_write'
 
 export interface Binding extends Range {
+  /** What the kernel calls it. */
+  readonly name: string
   readonly access: Access
 }
 

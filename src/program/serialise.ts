@@ -73,7 +73,7 @@ const step = z.discriminatedUnion('kind', [
     kernel: count,
     workgroups: z.tuple([count, count, count]),
     bindings: list(
-      z.strictObject({ ...range, access: z.enum(['read', 'write', 'read_write']) }),
+      z.strictObject({ name, ...range, access: z.enum(['read', 'write', 'read_write']) }),
       LIMITS.ports,
     ),
     call: z.strictObject({ op: name, attrs: json, inputs: operands, outputs: operands }),

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { afterAll } from 'vitest'
-import { packageRoot } from '../../backends/webgpu/node/library.ts'
+import { packageRoot } from '../../backends/package_root.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import { allOps } from '../../src/ops/index.ts'
 import { readVector, storedCases } from '../../src/verify/store.ts'

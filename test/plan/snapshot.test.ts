@@ -51,7 +51,7 @@ function linkedText({ kernels }: Program): string {
   const seen = new Set<string>()
   return kernels
     .filter(({ modules }) => !seen.has(modules.join()) && seen.add(modules.join()))
-    .map((k) => `// ${k.name} = ${k.modules.join(' + ')}\n${target.link(k.modules, k.constants)}`)
+    .map((k) => `// ${k.name} = ${k.modules.join(' + ')}\n${target.link(k)}`)
     .join('\n')
 }
 

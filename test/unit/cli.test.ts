@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { packageRoot } from '../../backends/webgpu/node/library.ts'
+import { packageRoot } from '../../backends/package_root.ts'
 import { buildDist } from '../helpers/build_dist.ts'
 
 // The built command line as a process: exit codes and messages. 0: done, 1: it failed, 2: it was called wrongly.

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
 import { expect, it } from 'vitest'
-import { packageRoot } from '../../backends/webgpu/node/library.ts'
+import { packageRoot } from '../../backends/package_root.ts'
 
 // Dependencies point one way (docs/architecture.md). A folder may import itself and what stands before it.
 const layers = [
@@ -9,9 +9,9 @@ const layers = [
   ['src/tensor'],
   ['src/ops'],
   ['src/formats'],
-  ['src/program', 'backends/backend.ts'],
+  ['src/program', 'backends/backend.ts', 'backends/package_root.ts'],
   ['backends/null'],
-  ['backends/reference', 'backends/webgpu'],
+  ['backends/reference', 'backends/webgpu', 'backends/cuda'],
   ['src/kv_cache', 'src/models'],
   ['src/train', 'src/engine'],
   ['src/verify'],

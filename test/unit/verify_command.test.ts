@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { packageRoot } from '../../backends/webgpu/node/library.ts'
+import { packageRoot } from '../../backends/package_root.ts'
 import { buildDist } from '../helpers/build_dist.ts'
 
 // The developer's loop as a developer has it: the built command, kernels in a folder, a file saved.

@@ -1,6 +1,6 @@
 // Writes the stored vectors of all ops, or of those named: `npm run vectors -- rms_norm matmul`.
 import { join } from 'node:path'
-import { packageRoot } from '../../backends/webgpu/node/library.ts'
+import { packageRoot } from '../../backends/package_root.ts'
 import { allOps, opContract } from '../../src/ops/index.ts'
 import { writeVectors } from '../../src/verify/store.ts'
 

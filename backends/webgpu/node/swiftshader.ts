@@ -5,7 +5,7 @@ import { constants, homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { brotliDecompressSync } from 'node:zlib'
 import { ExactmapError } from '../../../src/errors.ts'
-import { packageRoot } from './library.ts'
+import { packageRoot } from '../../package_root.ts'
 
 /** The npm package (linux x64 binaries inside) that carries SwiftShader. */
 export const SWIFTSHADER_PACKAGE = '@sparticuz/chromium@147.0.0'

@@ -1,0 +1,15 @@
+import type { KernelRule } from './rule.ts'
+
+export const add: KernelRule = () => ({ unsupported: 'not written yet' })
+export const mul: KernelRule = () => ({ unsupported: 'not written yet' })
+export const accumulate: KernelRule = () => ({ unsupported: 'not written yet' })
+export const fill: KernelRule = () => ({ unsupported: 'not written yet' })
+export const copy: KernelRule = () => ({ unsupported: 'not written yet' })
+export const gelu_tanh: KernelRule = () => ({ unsupported: 'not written yet' })
+export const gelu_tanh_backward: KernelRule = () => ({ unsupported: 'not written yet' })
+export const silu: KernelRule = () => ({ unsupported: 'not written yet' })
+export const silu_backward: KernelRule = () => ({ unsupported: 'not written yet' })
+export const swiglu: KernelRule = () => ({ unsupported: 'not written yet' })
+export const swiglu_backward: KernelRule = () => ({ unsupported: 'not written yet' })
+export const geglu: KernelRule = () => ({ unsupported: 'not written yet' })
+export const geglu_backward: KernelRule = () => ({ unsupported: 'not written yet' })

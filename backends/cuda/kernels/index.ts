@@ -1,0 +1,88 @@
+import type { OpName } from '../../../src/ops/index.ts'
+import { attention, attention_backward } from './attention.ts'
+import { attention_paged, kv_write } from './attention_paged.ts'
+import {
+  accumulate,
+  add,
+  copy,
+  fill,
+  geglu,
+  geglu_backward,
+  gelu_tanh,
+  gelu_tanh_backward,
+  mul,
+  silu,
+  silu_backward,
+  swiglu,
+  swiglu_backward,
+} from './elementwise.ts'
+import { embedding, embedding_backward } from './embedding.ts'
+import { argmax, cross_entropy, cross_entropy_backward, softmax, softmax_backward } from './logits.ts'
+import { matmul, matmul_backward_input, matmul_backward_weight } from './matmul.ts'
+import { broadcast, cast, quantize, reduce, store, transpose } from './movement.ts'
+import {
+  bias_backward,
+  layer_norm,
+  layer_norm_backward_input,
+  layer_norm_backward_weight,
+  rms_norm,
+  rms_norm_backward_input,
+  rms_norm_backward_weight,
+} from './norm.ts'
+import { adamw, clip_by_norm, global_norm } from './optimizer.ts'
+import { rope } from './rope.ts'
+import type { KernelRule } from './rule.ts'
+import { random_bits, sample } from './sample.ts'
+import { tokens_read, tokens_write } from './tokens.ts'
+
+/** Kernel rule of every built-in op. */
+export const kernelRules: Record<OpName, KernelRule> = {
+  tokens_read,
+  tokens_write,
+  adamw,
+  global_norm,
+  clip_by_norm,
+  sample,
+  random_bits,
+  cast,
+  store,
+  transpose,
+  reduce,
+  broadcast,
+  quantize,
+  rope,
+  softmax,
+  softmax_backward,
+  cross_entropy,
+  cross_entropy_backward,
+  argmax,
+  attention_paged,
+  kv_write,
+  add,
+  mul,
+  accumulate,
+  fill,
+  copy,
+  gelu_tanh,
+  gelu_tanh_backward,
+  silu,
+  silu_backward,
+  swiglu,
+  swiglu_backward,
+  geglu,
+  geglu_backward,
+  embedding,
+  embedding_backward,
+  rms_norm,
+  rms_norm_backward_input,
+  rms_norm_backward_weight,
+  layer_norm,
+  layer_norm_backward_input,
+  layer_norm_backward_weight,
+  bias_backward,
+  attention,
+  attention_backward,
+  matmul,
+  matmul_backward_input,
+  matmul_backward_weight,
+}

@@ -1,0 +1,3 @@
+import type { KernelRule } from './rule.ts'
+
+export const rope: KernelRule = () => ({ unsupported: 'not written yet' })

@@ -1,0 +1,184 @@
+import { check } from '../../src/errors.ts'
+import { generateConstant } from '../../src/ops/constants.ts'
+import type { ArenaKind, Program, Range, Step } from '../../src/program/program.ts'
+import { formatOf } from '../../src/tensor/format.ts'
+import { scalarBits } from './signature.ts'
+import type { CudaTarget } from './target.ts'
+
+/**
+ * A program as the C runtime reads it (runtime/program.c): the launches with everything resolved that needs no device.
+ * Ops, types and lifetimes stay behind; dependencies become the edges of a CUDA graph.
+ *
+ * All numbers are little endian and unaligned. `str`: u32 length, then UTF-8. `range`: u32 index of an arena, u64
+ * offset (relative to the slot's start where the arena has slots), u64 bytes.
+ *
+ *     header   "EXACTMAP", u32 version, u32 0, u64 bytes of the body, u64 FNV-1a of the body
+ *     body     str name, str target, u32 slots
+ *              u32 arenas    { str kind, u32 external, u64 bytes, u64 slotBytes, str layoutHash }
+ *              u32 data      { range, the bytes }            what is written into arenas at load
+ *              u32 modules   { str name, str textHash }      textHash: of the text its image is built from
+ *              u32 kernels   { str entry, u32 module, u32 threads,
+ *                              u32 parameters { u32 kind: 0 pointer, 1 scalar; u32 bytes: 8 or 4; u64 value } }
+ *              u32 segments  { str name,
+ *                              u32 steps { u32 kind, str name, u32 after { u32 step },
+ *                                          kind 0, a launch: u32 kernel, u32 grid x, y, z,
+ *                                                            u32 pointers { u32 bound: 0 null, 1 a range follows }
+ *                                          kind 1, a copy: range from, range to }
+ *                              u32 inputs { str name, range }, u32 outputs { str name, range } }
+ */
+export const PROGRAM_FILE_VERSION = 1
+
+/** Encodes a program that `target` compiled. Deterministic: equal programs give equal bytes. */
+export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Array<ArrayBuffer> {
+  const out = new Writer()
+  const arenaIndex = new Map(program.arenas.map(({ kind }, i) => [kind, i]))
+  const range = ({ arena, offset, bytes }: Range): void => {
+    out.u32(arenaIndex.get(arena)!)
+    out.u64(offset)
+    out.u64(bytes)
+  }
+
+  out.text(program.name)
+  out.text(program.target.name)
+  out.u32(program.slots)
+  out.list(program.arenas, ({ kind, external, bytes, slotBytes, layoutHash }) => {
+    out.text(kind)
+    out.u32(Number(external))
+    out.u64(bytes)
+    out.u64(slotBytes)
+    out.text(layoutHash)
+  })
+
+  const constants = program.arenas.find((a) => a.kind === 'constants')?.tensors ?? []
+  out.list(constants, ({ name, type, offset, bytes, generator }) => {
+    check(generator, 'invalid_program', `constant ${name} has no generator`)
+    const data = formatOf(type.format).encode(generateConstant(generator.name, generator.attrs).values)
+    check(
+      data.byteLength === bytes,
+      'invalid_program',
+      `constant ${name} has ${data.byteLength} bytes, not ${bytes}`,
+    )
+    range({ arena: 'constants' satisfies ArenaKind, offset, bytes })
+    out.bytes(data)
+  })
+
+  const modules = [...new Set(program.kernels.flatMap((k) => k.modules))]
+  const hashes = new Map(program.kernels.map((k) => [k.modules[0]!, k.textHash]))
+  out.list(modules, (module) => {
+    out.text(module)
+    out.text(hashes.get(module)!)
+  })
+  out.list(program.kernels, ({ name, modules: [module], constants }) => {
+    const { threads, parameters } = target.signature(name)
+    out.text(name)
+    out.u32(modules.indexOf(module!))
+    out.u32(threads)
+    out.list(parameters, (p) => {
+      out.u32(p.kind === 'pointer' ? 0 : 1)
+      out.u32(p.kind === 'pointer' || p.type === 'u64' ? 8 : 4)
+      out.u64(p.kind === 'pointer' ? 0 : scalarBits(constants[p.name], p.type, `${name}.${p.name}`))
+    })
+  })
+
+  const step = (one: Step): void => {
+    out.u32(one.kind === 'launch' ? 0 : 1)
+    out.text(one.name)
+    out.list(one.after, (i) => out.u32(i))
+    if (one.kind === 'transfer') {
+      range(one.from)
+      range(one.to)
+      return
+    }
+    out.u32(one.kernel)
+    for (const size of one.workgroups) out.u32(size)
+    const pointers = target
+      .signature(program.kernels[one.kernel]!.name)
+      .parameters.filter((p) => p.kind === 'pointer')
+    out.list(pointers, ({ name }) => {
+      const bound = one.bindings.find((b) => b.name === name)
+      out.u32(bound ? 1 : 0)
+      if (bound) range(bound)
+    })
+  }
+  out.list(program.segments, ({ name, steps, inputs, outputs }) => {
+    out.text(name)
+    out.list(steps, step)
+    for (const ports of [inputs, outputs])
+      out.list(ports, (port) => {
+        out.text(port.name)
+        range(port)
+      })
+  })
+  return out.finish()
+}
+
+class Writer {
+  private buffer = new Uint8Array(4096)
+  private view = new DataView(this.buffer.buffer)
+  private length = 0
+
+  private reserve(bytes: number): number {
+    const at = this.length
+    this.length += bytes
+    if (this.length > this.buffer.length) {
+      const larger = new Uint8Array(Math.max(this.length, 2 * this.buffer.length))
+      larger.set(this.buffer)
+      this.buffer = larger
+      this.view = new DataView(larger.buffer)
+    }
+    return at
+  }
+
+  u32(value: number): void {
+    const at = this.reserve(4)
+    this.view.setUint32(at, value, true)
+  }
+
+  u64(value: number | bigint): void {
+    const at = this.reserve(8)
+    this.view.setBigUint64(at, BigInt(value), true)
+  }
+
+  bytes(value: Uint8Array): void {
+    const at = this.reserve(value.byteLength)
+    this.buffer.set(value, at)
+  }
+
+  text(value: string): void {
+    const bytes = new TextEncoder().encode(value)
+    this.u32(bytes.byteLength)
+    this.bytes(bytes)
+  }
+
+  list<T>(items: readonly T[], write: (item: T) => void): void {
+    this.u32(items.length)
+    for (const item of items) write(item)
+  }
+
+  /** Header and body. */
+  finish(): Uint8Array<ArrayBuffer> {
+    const body = this.buffer.subarray(0, this.length)
+    const file = new Uint8Array(32 + body.length)
+    const view = new DataView(file.buffer)
+    file.set(new TextEncoder().encode('EXACTMAP'))
+    view.setUint32(8, PROGRAM_FILE_VERSION, true)
+    view.setBigUint64(16, BigInt(body.length), true)
+    view.setBigUint64(24, fnv1a(body), true)
+    file.set(body, 32)
+    return file
+  }
+}
+
+/** FNV-1a, 64 bits (Fowler, Noll, Vo): finds damaged files, not forged ones. */
+function fnv1a(bytes: Uint8Array): bigint {
+  // In two halves of 32 bits: a BigInt operation per byte would take a second per ten megabytes.
+  let [high, low] = [0xcbf29ce4, 0x84222325]
+  for (const byte of bytes) {
+    low = (low ^ byte) >>> 0
+    // times 0x100000001b3 = 2^40 + 0x1b3
+    const product = low * 0x1b3
+    high = (Math.imul(high, 0x1b3) + Math.floor(product / 2 ** 32) + (low << 8)) >>> 0
+    low = product >>> 0
+  }
+  return (BigInt(high) << 32n) | BigInt(low)
+}

@@ -1,0 +1,80 @@
+import { check, ExactmapError } from '../../src/errors.ts'
+
+/** Types a kernel's scalar parameter may have. */
+export type ScalarType = 'u32' | 'i32' | 'f32' | 'u64'
+
+export type Parameter =
+  | { readonly kind: 'pointer'; readonly name: string; readonly optional: boolean }
+  | { readonly kind: 'scalar'; readonly name: string; readonly type: ScalarType }
+
+/** What a launch must know of a kernel: where it is, its block and its parameters in order. */
+export interface KernelSignature {
+  readonly name: string
+  /** File of kernels-cuda without `.cu`. */
+  readonly module: string
+  /** Threads of a block. */
+  readonly threads: number
+  readonly parameters: readonly Parameter[]
+}
+
+const scalarTypes: Readonly<Record<string, ScalarType>> = {
+  uint32_t: 'u32',
+  int32_t: 'i32',
+  float: 'f32',
+  uint64_t: 'u64',
+}
+
+const KERNEL = /^KERNEL\(\s*(\w+)\s*,\s*(\d+)\s*,([^{]*?)\)\s*\{/gm
+
+/**
+ * The kernels a file of kernels-cuda declares; see lib/kernel.h for the form of a declaration.
+ *
+ * @throws ExactmapError `kernel_compile` for a declaration of another form
+ */
+export function parseSignatures(module: string, text: string): KernelSignature[] {
+  const declared = text.match(/^\s*KERNEL\(/gm)?.length ?? 0
+  const found = [...text.matchAll(KERNEL)].map(
+    ([, name, threads, list]): KernelSignature => ({
+      name: name!,
+      module,
+      threads: Number(threads),
+      parameters: list!.split(',').map((one) => parameter(one, `${module}.cu`, name!)),
+    }),
+  )
+  check(
+    found.length === declared,
+    'kernel_compile',
+    `${module}.cu has ${declared} KERNEL declarations, ${found.length} of the form of lib/kernel.h: KERNEL(name, threads, parameters...) {`,
+  )
+  return found
+}
+
+function parameter(text: string, file: string, kernel: string): Parameter {
+  const words = text.replaceAll('*', ' * ').trim().split(/\s+/)
+  const name = words.at(-1)!
+  if (words.includes('*')) return { kind: 'pointer', name, optional: words[0] === 'OPTIONAL' }
+  const type = words.length === 2 ? scalarTypes[words[0]!] : undefined
+  if (!type)
+    throw new ExactmapError(
+      'kernel_compile',
+      `parameter '${text.trim()}' is neither a pointer nor one of ${Object.keys(scalarTypes).join(', ')}`,
+      { kernel, file },
+    )
+  return { kind: 'scalar', name, type }
+}
+
+/** The 8 bytes of a scalar argument, little endian; 4-byte types in the first four. */
+export function scalarBits(value: number | string | undefined, type: ScalarType, what: string): bigint {
+  check(typeof value === 'number', 'internal', () => `${what} needs a number, got ${JSON.stringify(value)}`)
+  if (type === 'f32') return BigInt(new Uint32Array(Float32Array.of(value).buffer)[0]!)
+  const [low, high] = { u32: [0, 2 ** 32 - 1], i32: [-(2 ** 31), 2 ** 31 - 1], u64: [0, 2 ** 53] }[type] as [
+    number,
+    number,
+  ]
+  check(
+    Number.isInteger(value) && value >= low && value <= high,
+    'internal',
+    () => `${what} must be a ${type}, got ${value}`,
+  )
+  return BigInt.asUintN(type === 'u64' ? 64 : 32, BigInt(value))
+}

@@ -1,0 +1,148 @@
+import { check, ExactmapError } from '../../src/errors.ts'
+import type { OpCall } from '../../src/ops/contract.ts'
+import type { KernelChoice, KernelText, LaunchPlan, Target } from '../backend.ts'
+import { kernelRules } from './kernels/index.ts'
+import type { CudaTraits, KernelRule } from './kernels/rule.ts'
+import { type KernelSignature, parseSignatures } from './signature.ts'
+
+/** Files of kernels-cuda by path relative to it: `norm.cu`, `lib/kernel.h`. */
+export type CudaSources = ReadonlyMap<string, string>
+
+/** What a GPU offers, as plain data. */
+export interface CudaTraitsFile extends CudaTraits {
+  readonly name: string
+  /** Compute capability times ten, as the driver reports it. */
+  readonly capability: number
+}
+
+/** Targets to compile for; each runs only cubins of its exact architecture. */
+export const cudaTraits: Readonly<Record<string, CudaTraitsFile>> = {
+  'cuda-sm_90a': { name: 'cuda-sm_90a', arch: 'sm_90a', capability: 90, multiprocessors: 132 },
+  'cuda-sm_103a': { name: 'cuda-sm_103a', arch: 'sm_103a', capability: 103, multiprocessors: 148 },
+}
+
+/** Kernels that were registered from outside the package, by op. */
+const userKernels = new Map<string, { rule: KernelRule; sources: Readonly<Record<string, string>> }>()
+
+/** Gives a registered op (see registerOp) its CUDA kernel: a rule and the text of its own `.cu` files by file name. */
+export function registerCudaKernel(
+  op: string,
+  rule: KernelRule,
+  sources: Readonly<Record<string, string>>,
+): void {
+  check(
+    !userKernels.has(op) && !Object.hasOwn(kernelRules, op),
+    'conflict',
+    `op '${op}' already has a CUDA kernel`,
+  )
+  userKernels.set(op, { rule, sources })
+}
+
+export interface CudaTarget extends Target {
+  readonly arch: string
+  /** @throws ExactmapError `not_found` */
+  signature(kernel: string): KernelSignature
+  /** A module's text with everything of the library it includes: what its image is built from. */
+  moduleText(module: string): string
+}
+
+/** The target of a kind of GPU: kernel choice, signatures and texts need no device and no compiler. */
+export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTarget {
+  const user = [...userKernels.values()].flatMap(({ sources }) => Object.entries(sources))
+  const sources: CudaSources = user.length > 0 ? new Map([...library, ...user]) : library
+  const signatures = new Map<string, KernelSignature>()
+  for (const [file, text] of sources)
+    if (file.endsWith('.cu'))
+      for (const one of parseSignatures(file.slice(0, -'.cu'.length), text)) {
+        const other = signatures.get(one.name)
+        check(!other, 'kernel_compile', () => `${one.name} is declared in ${other!.module}.cu and ${file}`)
+        signatures.set(one.name, one)
+      }
+  const signature = (kernel: string): KernelSignature => {
+    const found = signatures.get(kernel)
+    if (!found)
+      throw new ExactmapError('not_found', `kernels-cuda declares no kernel '${kernel}'`, { kernel })
+    return found
+  }
+  const texts = new Map<string, string>()
+  const moduleText = (module: string): string => {
+    const known = texts.get(module)
+    if (known !== undefined) return known
+    const text = withIncludes(sources, `${module}.cu`)
+    texts.set(module, text)
+    return text
+  }
+  return {
+    name: traits.name,
+    backend: 'cuda',
+    arch: traits.arch,
+    limits: {
+      maxBufferSize: 2 ** 46,
+      maxBindingSize: 2 ** 46,
+      bindingAlignment: 256,
+      maxBindings: 64,
+      maxWorkgroups: 2 ** 31 - 1,
+      maxInvocations: 1024,
+      maxWorkgroupMemory: 48 * 1024,
+    },
+    features: [traits.arch],
+    subgroupSize: 32,
+    signature,
+    moduleText,
+    choose(call: OpCall): KernelChoice {
+      const rule = Object.hasOwn(kernelRules, call.op)
+        ? (kernelRules as Record<string, KernelRule>)[call.op]
+        : userKernels.get(call.op)?.rule
+      if (!rule)
+        throw new ExactmapError(
+          'not_found',
+          `op '${call.op}' has no CUDA kernel; register one with registerCudaKernel`,
+        )
+      const choice = rule(call, traits)
+      if ('launches' in choice)
+        for (const plan of choice.launches) checkBindings(plan, signature(plan.variant))
+      return choice
+    },
+    link({ name, modules, constants }: KernelText): string {
+      const { module, parameters } = signature(name)
+      check(
+        modules.length === 1 && modules[0] === module,
+        'internal',
+        `kernel ${name} is in ${module}.cu, not in ${modules.join(', ')}`,
+      )
+      const scalars = parameters.flatMap((p) => (p.kind === 'scalar' ? [p.name] : []))
+      checkNames(`constants of kernel ${name}`, scalars, Object.keys(constants))
+      return moduleText(module)
+    },
+  }
+}
+
+/** Every pointer that may not be null must be bound, and nothing else. */
+function checkBindings(plan: LaunchPlan, { name, parameters }: KernelSignature): void {
+  const bound = plan.bindings.map((b) => b.as ?? b.port)
+  const pointers = parameters.filter((p) => p.kind === 'pointer')
+  const needed = pointers.filter((p) => !p.optional || bound.includes(p.name)).map((p) => p.name)
+  checkNames(`pointers of kernel ${name}`, needed, bound)
+}
+
+function checkNames(what: string, want: readonly string[], got: readonly string[]): void {
+  const [a, b] = [[...want].sort().join(', '), [...got].sort().join(', ')]
+  check(a === b, 'internal', () => `${what} are ${a || 'none'}; the rule gives ${b || 'none'}`)
+}
+
+/** A file after the library files it includes, each once. */
+function withIncludes(sources: CudaSources, file: string): string {
+  const seen = new Set<string>()
+  const parts: string[] = []
+  const visit = (path: string): void => {
+    if (seen.has(path)) return
+    seen.add(path)
+    const text = sources.get(path)
+    if (text === undefined) throw new ExactmapError('not_found', `kernels-cuda has no file '${path}'`)
+    for (const [, included] of text.matchAll(/^#include "([^"]+)"/gm))
+      if (included !== 'simt.h') visit(path.startsWith('lib/') ? `lib/${included}` : included!)
+    parts.push(`// ${path}\n${text}`)
+  }
+  visit(file)
+  return parts.join('\n')
+}

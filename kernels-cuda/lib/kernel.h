@@ -1,0 +1,28 @@
+// What every kernel file includes first. The same text is compiled by nvcc into cubins, and by a C++ compiler into
+// the CPU code of the emulated device (backends/cuda/emulation), so device code keeps to this dialect:
+//
+// - KERNEL(name, threads, parameters...) declares an entry point with blocks of `threads` threads (a literal, at most
+//   1024, in x only). Parameters are pointers, then scalars of type uint32_t, int32_t, float or uint64_t. A pointer is
+//   bound by name to a range of an arena, at an address that is a multiple of 256; two pointers of a launch never
+//   overlap. OPTIONAL before a pointer says that it may be null. Scalars are the constants of the launch.
+//   This text is read by backends/cuda/signature.ts: no macros, templates or comments inside a parameter list.
+// - SHARED(name, type) declares static shared memory, aligned to 16 bytes: SHARED(tile, float[16][68]); at most 48 KB
+//   in all. It holds garbage at first.
+// - Inline PTX, and everything that waits on memory, lives in a wrapper of this folder with two bodies.
+// - Nothing else of the CUDA headers than thread indices, barriers, warp functions, integer atomics (float atomics
+//   would make results depend on timing), vector types and math functions.
+#pragma once
+#ifdef __CUDACC__
+#include <cstdint>
+#include <cuda_runtime.h>
+#define KERNEL(name, threads, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)
+#define SHARED(name, ...)            \
+  using name##_type = __VA_ARGS__; \
+  __shared__ __align__(16) name##_type name
+#else
+#include "simt.h"
+#endif
+#define OPTIONAL
+#define DEVICE __device__ __forceinline__
+
+constexpr uint32_t FULL_WARP = 0xffffffffu;
