@@ -40,6 +40,8 @@ export interface Target {
    * @throws ExactmapError `not_found` for an unknown module or kernel, `internal` for constants it does not have
    */
   link(kernel: KernelText): string
+  /** Names in the kernel library of all files that text is made from. */
+  files(kernel: KernelText): readonly string[]
 }
 
 /** Names a kernel text: the entry point, the files it is made from, and the values of its constants. */
@@ -105,6 +107,8 @@ export interface Device {
   readonly target: Target
   /** Resolves once when the device is lost. */
   readonly lost: Promise<ExactmapError>
+  /** Takes kernels from another library for what is compiled and loaded from now on; absent without kernel texts. */
+  useLibrary?(library: ReadonlyMap<string, string>): void
   createArena(plan: ArenaPlan): Arena
   load(program: Program, options?: LoadOptions): Promise<Executable>
   destroy(): void

@@ -7,12 +7,15 @@ export type {
   Outputs,
   Target,
 } from '../backends/backend.ts'
+export type { KernelRule as CudaKernelRule } from '../backends/cuda/kernels/rule.ts'
+export { cudaTarget, registerCudaKernel } from '../backends/cuda/target.ts'
 export { NullDevice } from '../backends/null/device.ts'
 export { ReferenceDevice, referenceTarget } from '../backends/reference/device.ts'
 export type { KernelRule } from '../backends/webgpu/kernels/rule.ts'
 export { registerWebGpuKernel, webGpuTarget } from '../backends/webgpu/target.ts'
 export { type GenerateOptions, type LoadModelOptions, loadModel, type Model } from './engine/load.ts'
 export type { SamplingOptions } from './engine/sampling.ts'
+export { decodeSession, encodeSession, type Session } from './engine/session.ts'
 export { type ErrorCode, type ErrorPlace, ExactmapError } from './errors.ts'
 export { parseConfig } from './models/config.ts'
 export { families, registerModel } from './models/index.ts'

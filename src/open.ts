@@ -1,22 +1,27 @@
 import type { Device } from '../backends/backend.ts'
+import { openCuda, openCudaEmulated } from '../backends/cuda/open.ts'
 import { ReferenceDevice } from '../backends/reference/device.ts'
 import { openNodeWebGpu } from '../backends/webgpu/node/open.ts'
 import { ExactmapError } from './errors.ts'
 
-/** Names `open` accepts. */
-export const deviceNames = ['auto', 'webgpu', 'reference'] as const
+/** Names `open` accepts; `cuda:1` and so on name further GPUs. */
+export const deviceNames = ['auto', 'webgpu', 'cuda', 'cuda-emulated', 'reference'] as const
 
 /**
- * Opens a device: 'auto' and 'webgpu' take the best WebGPU driver of this machine (see `exactmap doctor`),
- * 'reference' executes programs with the float64 references on the CPU.
+ * Opens a device: 'auto' and 'webgpu' take the best WebGPU driver of this machine (see `exactmap doctor`), 'cuda' and
+ * 'cuda:<n>' an NVIDIA GPU, 'cuda-emulated' the CUDA runtime and kernels on the CPU, 'reference' executes programs with
+ * the float64 references.
  *
  * @throws ExactmapError `no_device` when no driver works, `invalid_argument` for an unknown name
  */
 export async function open(name = 'auto', options: { readonly driver?: string } = {}): Promise<Device> {
   if (name === 'auto' || name === 'webgpu') return openNodeWebGpu(options)
   if (name === 'reference') return new ReferenceDevice()
+  if (name === 'cuda-emulated') return openCudaEmulated()
+  const gpu = /^cuda(?::(\d{1,3}))?$/.exec(name)
+  if (gpu) return openCuda(Number(gpu[1] ?? 0))
   throw new ExactmapError(
     'invalid_argument',
-    `no backend is named '${name}'; known: ${deviceNames.join(', ')}`,
+    `no backend is named '${name}'; known: ${deviceNames.join(', ')}, cuda:<number>`,
   )
 }

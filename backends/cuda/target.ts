@@ -42,7 +42,7 @@ export interface CudaTarget extends Target {
   readonly arch: string
   /** @throws ExactmapError `not_found` */
   signature(kernel: string): KernelSignature
-  /** A module's text with everything of the library it includes: what its image is built from. */
+  /** A module's text with everything of the library it includes: all that its image is built from. */
   moduleText(module: string): string
 }
 
@@ -64,13 +64,11 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
       throw new ExactmapError('not_found', `kernels-cuda declares no kernel '${kernel}'`, { kernel })
     return found
   }
-  const texts = new Map<string, string>()
-  const moduleText = (module: string): string => {
-    const known = texts.get(module)
-    if (known !== undefined) return known
-    const text = withIncludes(sources, `${module}.cu`)
-    texts.set(module, text)
-    return text
+  const linked = new Map<string, LinkedModule>()
+  const moduleOf = (module: string): LinkedModule => {
+    const known = linked.get(module) ?? withIncludes(sources, `${module}.cu`)
+    linked.set(module, known)
+    return known
   }
   return {
     name: traits.name,
@@ -88,7 +86,8 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
     features: [traits.arch],
     subgroupSize: 32,
     signature,
-    moduleText,
+    moduleText: (module) => moduleOf(module).text,
+    files: ({ modules }) => modules.flatMap((module) => moduleOf(module).files),
     choose(call: OpCall): KernelChoice {
       const rule = Object.hasOwn(kernelRules, call.op)
         ? (kernelRules as Record<string, KernelRule>)[call.op]
@@ -112,7 +111,7 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
       )
       const scalars = parameters.flatMap((p) => (p.kind === 'scalar' ? [p.name] : []))
       checkNames(`constants of kernel ${name}`, scalars, Object.keys(constants))
-      return moduleText(module)
+      return moduleOf(module).text
     },
   }
 }
@@ -130,8 +129,14 @@ function checkNames(what: string, want: readonly string[], got: readonly string[
   check(a === b, 'internal', () => `${what} are ${a || 'none'}; the rule gives ${b || 'none'}`)
 }
 
-/** A file after the library files it includes, each once. */
-function withIncludes(sources: CudaSources, file: string): string {
+interface LinkedModule {
+  readonly text: string
+  /** Names of the files in it. */
+  readonly files: readonly string[]
+}
+
+/** A file after the library files it includes, each once, as one text; compilers' messages keep file and line. */
+function withIncludes(sources: CudaSources, file: string): LinkedModule {
   const seen = new Set<string>()
   const parts: string[] = []
   const visit = (path: string): void => {
@@ -139,10 +144,17 @@ function withIncludes(sources: CudaSources, file: string): string {
     seen.add(path)
     const text = sources.get(path)
     if (text === undefined) throw new ExactmapError('not_found', `kernels-cuda has no file '${path}'`)
-    for (const [, included] of text.matchAll(/^#include "([^"]+)"/gm))
-      if (included !== 'simt.h') visit(path.startsWith('lib/') ? `lib/${included}` : included!)
-    parts.push(`// ${path}\n${text}`)
+    const own = text
+      .replace(/^#include "([^"]+)".*$/gm, (line, included: string) => {
+        const found = [`lib/${included}`, included].find((name) => sources.has(name))
+        // The emulation's header comes with the compiler that has it.
+        if (!found) return line
+        visit(found)
+        return ''
+      })
+      .replace(/^#pragma once$/gm, '')
+    parts.push(`#line 1 "kernels-cuda/${path}"\n${own}`)
   }
   visit(file)
-  return parts.join('\n')
+  return { text: parts.join('\n'), files: [...seen] }
 }

@@ -57,6 +57,7 @@ export const referenceTarget: Target = {
     }
   },
   link: () => '',
+  files: () => [],
 }
 
 /** Executes programs with the float64 references of the contracts; results are stored in each op's format. */

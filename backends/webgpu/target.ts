@@ -57,6 +57,7 @@ export function webGpuTarget(traits: WebGpuTraitsFile, library: KernelLibrary): 
       return rule(call, { limits: traits.limits, features, subgroupSize: traits.subgroupSize })
     },
     link: ({ modules, constants }) => link(allModules(), modules, constants),
+    files: ({ modules }) => modules,
     source: (modules, linked, line) => sourceLine(allModules(), modules, linked, line),
   }
 }

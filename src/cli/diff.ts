@@ -2,8 +2,6 @@ import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
 import type { Device } from '../../backends/backend.ts'
-import { WebGpuDevice } from '../../backends/webgpu/device.ts'
-import { readKernelLibrary } from '../../backends/webgpu/node/library.ts'
 import { inferenceSpec } from '../engine/defaults.ts'
 import { Generator } from '../engine/generator.ts'
 import { inferenceGraph } from '../engine/inference_graph.ts'
@@ -18,6 +16,7 @@ import { compile } from '../program/compile.ts'
 import { Philox } from '../tensor/philox.ts'
 import { OpByOp } from '../verify/op_by_op.ts'
 import { encodeVector } from '../verify/vector.ts'
+import { kernelFolder } from './kernels.ts'
 import { numberIn, ProgressLine } from './options.ts'
 
 /** `exactmap diff <model>`: the first op of a model that is wrong on a backend, given right inputs. */
@@ -49,7 +48,7 @@ export function diffCommand(): Command {
         .default('f16'),
     )
     .addOption(new Option('--kv <format>', 'storage of the KV cache').choices(['f32', 'f16']).default('f16'))
-    .option('--kernels <folder>', 'take the WGSL kernels from this folder')
+    .option('--kernels <folder>', 'take the kernels of b from this folder')
     .option(
       '--save <folder>',
       'write the failing op with its inputs as a test vector, <folder>/<op>/<name>.safetensors',
@@ -68,9 +67,9 @@ export function diffCommand(): Command {
         kv: o.kv,
       })
       const graph = inferenceGraph(family.name, family, shape, spec)
-      const load = async (name: string) => {
+      const load = async (name: string, kernels?: string) => {
         const device = await open(name, o.driver && name !== 'reference' ? { driver: o.driver } : {})
-        if (o.kernels && device instanceof WebGpuDevice) device.useLibrary(readKernelLibrary(o.kernels))
+        if (kernels) device.useLibrary?.(kernelFolder(device).read(kernels))
         const executable = await device.load(compile(graph, device.target, { portable: true }), {
           onProgress: (done, total, what) => progress.show(`${name}: compiling ${what} ${done}/${total}`),
         })
@@ -80,7 +79,7 @@ export function diffCommand(): Command {
         )
         return { device, executable }
       }
-      const [a, b] = [await load(o.a), await load(o.b)]
+      const [a, b] = [await load(o.a), await load(o.b, o.kernels)]
       await folder.close()
       const both = new OpByOp(a.executable, b.executable, (launch) => progress.show(`comparing ${launch}`))
       try {

@@ -2,6 +2,8 @@ import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
 import type { Target } from '../../backends/backend.ts'
+import { readCudaSources } from '../../backends/cuda/library.ts'
+import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
 import { referenceTarget } from '../../backends/reference/device.ts'
 import { readKernelLibrary } from '../../backends/webgpu/node/library.ts'
 import { webGpuTarget, webGpuTraits } from '../../backends/webgpu/target.ts'
@@ -20,10 +22,12 @@ import { grouped, numberIn } from './options.ts'
 import { table } from './table.ts'
 
 /** Names `--target` accepts. */
-const targetNames = [...Object.keys(webGpuTraits), 'reference']
+const targetNames = [...Object.keys(webGpuTraits), ...Object.keys(cudaTraits), 'reference']
 
 function namedTarget(name: string): Target {
-  return name === 'reference' ? referenceTarget : webGpuTarget(webGpuTraits[name]!, readKernelLibrary())
+  if (name === 'reference') return referenceTarget
+  if (cudaTraits[name]) return cudaTarget(cudaTraits[name], readCudaSources())
+  return webGpuTarget(webGpuTraits[name]!, readKernelLibrary())
 }
 
 /** Launches of a segment by op: in one layer (the mean over layers) and outside of layers. */

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { ExactmapError } from '../errors.ts'
 import { version } from '../version.ts'
+import { buildCommand } from './build.ts'
 import { diffCommand } from './diff.ts'
 import { doctorCommand } from './doctor.ts'
 import { inspectCommand } from './inspect.ts'
@@ -11,7 +12,7 @@ import { trainCommand } from './train.ts'
 import { verifyCommand } from './verify.ts'
 
 const program = new Command('exactmap')
-  .description('Ahead-of-time compiled runtime for language models on WebGPU')
+  .description('Ahead-of-time compiled runtime for language models on WebGPU and CUDA')
   .version(version)
   .showHelpAfterError('(exactmap --help lists the commands)')
   .exitOverride()
@@ -23,6 +24,7 @@ for (const command of [
   diffCommand(),
   profileCommand(),
   doctorCommand(),
+  buildCommand(),
 ])
   program.addCommand(command.exitOverride())
 

@@ -1,4 +1,14 @@
-import { InvalidArgumentError } from 'commander'
+import { InvalidArgumentError, Option } from 'commander'
+import { deviceNames } from '../open.ts'
+
+/** `--backend`: any name that `open` takes. */
+export const backendOption = (what: string, fallback: string): Option =>
+  new Option('--backend <name>', `${what}: ${deviceNames.join(', ')} or cuda:<number>`)
+    .default(fallback)
+    .argParser((name: string) => {
+      if ((deviceNames as readonly string[]).includes(name) || /^cuda:\d{1,3}$/.test(name)) return name
+      throw new InvalidArgumentError(`expected ${deviceNames.join(', ')} or cuda:<number>, got '${name}'.`)
+    })
 
 /** Commander parser for a number within bounds. */
 export const numberIn =

@@ -1,9 +1,13 @@
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
 import { packageRoot } from '../../backends/package_root.ts'
 import { loadModel } from '../engine/load.ts'
-import { deviceNames, open } from '../open.ts'
-import { grouped, numberIn, ProgressLine } from './options.ts'
+import { decodeSession, encodeSession, type Session } from '../engine/session.ts'
+import { ExactmapError } from '../errors.ts'
+import { refuseIo, writeFileAtomic } from '../formats/node_file.ts'
+import { open } from '../open.ts'
+import { backendOption, grouped, numberIn, ProgressLine } from './options.ts'
 
 /** Folder of the model that comes with the package. */
 export const bundledModel = (): string => join(packageRoot(), 'assets', 'shakespeare')
@@ -58,14 +62,19 @@ export function runCommand(): Command {
         .default('f16'),
     )
     .addOption(new Option('--kv <format>', 'storage of the KV cache').choices(['f32', 'f16']).default('f16'))
-    .addOption(new Option('--backend <name>', 'where it runs').choices([...deviceNames]).default('auto'))
+    .addOption(backendOption('where it runs', 'auto'))
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
+    .option('--save <file>', 'write the session (tokens and KV cache) when the text ends')
+    .option('--resume <file>', 'go on with a saved session, of this or another backend, instead of a prompt')
     .option('--json', 'print one JSON object at the end instead of streaming text')
     .action(async (path: string | undefined, o) => {
       const started = performance.now()
       const progress = new ProgressLine()
       const device = await open(o.backend, o.driver ? { driver: o.driver } : {})
-      const prompt: string = o.prompt ?? (path === undefined ? examplePrompt : '')
+      if (o.resume && o.prompt !== undefined)
+        throw new ExactmapError('invalid_argument', '--resume goes on with its own text; leave out --prompt')
+      const session = o.resume ? await readSession(o.resume) : undefined
+      const prompt: string = session ? '' : (o.prompt ?? (path === undefined ? examplePrompt : ''))
       const model = await loadModel(path ?? bundledModel(), {
         device,
         prompt,
@@ -76,11 +85,11 @@ export function runCommand(): Command {
       })
       progress.clear()
       const { temperature, topK, topP, minP, repetitionPenalty, seed, maxTokens } = o
-      const promptTokens = model.tokenizer.encode(prompt).length
+      const promptTokens = session ? session.tokens.length : model.tokenizer.encode(prompt).length
       const times: number[] = []
       let text = ''
       if (!o.json) process.stdout.write(prompt)
-      const stream = model.generate(prompt, {
+      const options = {
         temperature,
         topK,
         topP,
@@ -89,11 +98,13 @@ export function runCommand(): Command {
         seed,
         maxTokens,
         onToken: () => times.push(performance.now()),
-      })
+      }
+      const stream = session ? model.resume(session, options) : model.generate(prompt, options)
       for await (const piece of stream) {
         text += piece
         if (!o.json) process.stdout.write(piece)
       }
+      if (o.save) await writeFileAtomic(o.save, [encodeSession(await model.generator.session())])
       const seconds = times.length > 1 ? (times.at(-1)! - times[0]!) / 1000 : 0
       const report = {
         device: device.info.device,
@@ -124,4 +135,9 @@ export function runCommand(): Command {
       await model.destroy()
       device.destroy()
     })
+}
+
+async function readSession(file: string): Promise<Session> {
+  const bytes = await readFile(file).catch((cause) => refuseIo(file, 'reading', cause))
+  return decodeSession(bytes, file)
 }

@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { Command, Option } from 'commander'
+import { Command } from 'commander'
 import { refuseIo } from '../formats/node_file.ts'
 import { open } from '../open.ts'
 import { parseTrainConfig } from '../train/config.ts'
 import { runTraining } from '../train/run.ts'
-import { duration, grouped, ProgressLine } from './options.ts'
+import { backendOption, duration, grouped, ProgressLine } from './options.ts'
 
 export function trainCommand(): Command {
   return new Command('train')
@@ -17,11 +17,7 @@ export function trainCommand(): Command {
       '--allow-numeric-change',
       'resume although program, seed or data changed: the numbers will differ',
     )
-    .addOption(
-      new Option('--backend <name>', 'where it runs')
-        .choices(['auto', 'webgpu', 'reference'])
-        .default('auto'),
-    )
+    .addOption(backendOption('where it runs', 'auto'))
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--json', 'one JSON object a line instead of progress')
     .addHelpText('after', '\nCtrl-C saves a checkpoint and ends; a second Ctrl-C ends at once.')

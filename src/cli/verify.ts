@@ -2,13 +2,11 @@ import { join } from 'node:path'
 import { Command, Option } from 'commander'
 import type { Device } from '../../backends/backend.ts'
 import { packageRoot } from '../../backends/package_root.ts'
-import { WebGpuDevice } from '../../backends/webgpu/device.ts'
-import { readKernelLibrary } from '../../backends/webgpu/node/library.ts'
-import { ExactmapError } from '../errors.ts'
-import { deviceNames, open } from '../open.ts'
-import { type CaseResult, modulesOf, readVectors, runCase } from '../verify/suite.ts'
+import { open } from '../open.ts'
+import { type CaseResult, filesOf, readVectors, runCase } from '../verify/suite.ts'
 import { type Vector, vectorId } from '../verify/vector.ts'
-import { numberIn } from './options.ts'
+import { type KernelFolder, kernelFolder } from './kernels.ts'
+import { backendOption, numberIn } from './options.ts'
 import { libraryChanges } from './watch.ts'
 
 /** Runs per vector; the fastest counts, so that the first one's warm-up does not. */
@@ -28,7 +26,7 @@ export function verifyCommand(): Command {
       'run the stored test vectors of ops on this machine and compare every element with its budget',
     )
     .argument('[op...]', 'ops to check (default: all)')
-    .addOption(new Option('--backend <name>', 'where they run').choices(deviceNames).default('webgpu'))
+    .addOption(backendOption('where they run', 'webgpu'))
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--case <name>', 'only cases of this name')
     .addOption(
@@ -36,25 +34,20 @@ export function verifyCommand(): Command {
         numberIn(0, 1e6),
       ),
     )
-    .option('--kernels <folder>', 'take the WGSL kernels from this folder (default: the package’s)')
+    .option('--kernels <folder>', 'take the kernels from this folder (default: the package’s)')
     .option('--watch', 'keep running; when a kernel file is saved, run the vectors whose kernels contain it')
     .option('--json', 'print one JSON object per round instead of lines')
     .addHelpText('after', '\nExit code 1 when a case failed. Ctrl-C ends --watch with exit code 0.')
     .action(async (ops: string[], o) => {
-      if ((o.watch || o.kernels) && o.backend === 'reference')
-        throw new ExactmapError(
-          'invalid_argument',
-          '--watch and --kernels need WebGPU; the reference has no kernels',
-        )
       const vectors = await readVectors(join(packageRoot(), 'test', 'vectors'), ops, o.case)
       const device = await open(o.backend, o.driver ? { driver: o.driver } : {})
-      const folder: string = o.kernels ?? join(packageRoot(), 'kernels-wgsl')
-      if (o.kernels && device instanceof WebGpuDevice) device.useLibrary(readKernelLibrary(folder))
+      const kernels = o.watch || o.kernels ? kernelFolder(device, o.kernels) : undefined
+      if (o.kernels) device.useLibrary!(kernels!.read(o.kernels))
       if (!o.json) process.stdout.write(`${device.info.device}, ${device.info.driver}\n`)
       const options = { budget: o.budget, json: o.json }
       const first = await runRound(device, vectors, options)
-      if (o.watch && device instanceof WebGpuDevice)
-        for await (const { touched, changed, ...save } of savedVectors(device, folder, vectors)) {
+      if (o.watch && kernels)
+        for await (const { touched, changed, ...save } of savedVectors(device, kernels, vectors)) {
           if (!o.json) process.stdout.write(`\n${changed.join(', ')} saved: ${touched.length} vectors\n`)
           await runRound(device, touched, { ...options, ...save })
         }
@@ -135,21 +128,21 @@ const rate = (x: number): string => (x >= 10 ? x.toFixed(0) : x.toPrecision(2))
 
 /** Yields the vectors whose kernels contain a file that was saved, until Ctrl-C; the device has the new kernels then. */
 async function* savedVectors(
-  device: WebGpuDevice,
-  folder: string,
+  device: Device,
+  kernels: KernelFolder,
   vectors: readonly Vector[],
 ): AsyncGenerator<{ touched: Vector[]; changed: string[]; savedAt: number; isStale: () => boolean }> {
   const abort = new AbortController()
   const end = (): void => abort.abort()
   process.once('SIGINT', end)
   process.once('SIGTERM', end)
-  const modules = new Map(vectors.map((v) => [v, modulesOf(device, v)]))
-  const ready = (): void => void process.stderr.write(`watching ${folder}; Ctrl-C ends\n`)
-  for await (const { library, changed, savedAt, isStale } of libraryChanges(folder, abort.signal, ready)) {
-    device.useLibrary(library)
+  const files = new Map(vectors.map((v) => [v, filesOf(device, v)]))
+  const ready = (): void => void process.stderr.write(`watching ${kernels.folder}; Ctrl-C ends\n`)
+  for await (const { library, changed, savedAt, isStale } of libraryChanges(kernels, abort.signal, ready)) {
+    device.useLibrary!(library)
     // A program that could not be linked before may be now.
-    for (const [v, known] of modules) if (known.length === 0) modules.set(v, modulesOf(device, v))
-    const touched = vectors.filter((v) => modules.get(v)!.some((name) => changed.has(name)))
+    for (const [v, known] of files) if (known.length === 0) files.set(v, filesOf(device, v))
+    const touched = vectors.filter((v) => files.get(v)!.some((name) => changed.has(name)))
     yield { touched, changed: [...changed], savedAt, isStale }
   }
 }

@@ -1,7 +1,6 @@
 import { type FSWatcher, watch } from 'node:fs'
 import { join } from 'node:path'
-import type { KernelLibrary } from '../../backends/webgpu/link.ts'
-import { readKernelLibrary } from '../../backends/webgpu/node/library.ts'
+import type { KernelFolder, KernelLibrary } from './kernels.ts'
 
 /** Editors write a file in several events; a new one within this time belongs to the same save. */
 const DEBOUNCE_MS = 30
@@ -27,11 +26,11 @@ function difference(a: KernelLibrary, b: KernelLibrary): Set<string> {
  * save from then on will be seen.
  */
 export async function* libraryChanges(
-  folder: string,
+  { folder, read }: KernelFolder,
   signal: AbortSignal,
   onReady: () => void,
 ): AsyncGenerator<LibraryChange, void, undefined> {
-  let library = readKernelLibrary(folder)
+  let library = read(folder)
   let savedAt: number | undefined
   let wake: () => void = () => {}
   let timer: NodeJS.Timeout | undefined
@@ -55,7 +54,7 @@ export async function* libraryChanges(
           wake = resolve
         })
       if (signal.aborted || savedAt === undefined) continue
-      const now = readKernelLibrary(folder)
+      const now = read(folder)
       const changed = difference(library, now)
       const at = savedAt
       savedAt = undefined

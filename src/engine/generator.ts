@@ -4,15 +4,24 @@ import { PAGE_TOKENS } from '../kv_cache/layout.ts'
 import { PagePool } from '../kv_cache/page_pool.ts'
 import { type InferenceSpec, pagesOf, segmentOfPrefill } from './inference_graph.ts'
 import { type SamplingOptions, samplingRow, seedWords } from './sampling.ts'
+import { captureSession, restoreSession, type Session } from './session.ts'
 
 const NONE = 0xffffffff
 /** Decode steps submitted before the first one's token is read. */
 const IN_FLIGHT = 2
 
+export type GeneratorOptions = SamplingOptions & {
+  readonly maxTokens: number
+  /** Tokens that end the generation; they are not yielded. */
+  readonly stop?: readonly number[]
+}
+
 /** Decodes one sequence on a loaded inference program. Sampled ids stay on the device; the host reads them late. */
 export class Generator {
   private readonly inputs: Record<string, Uint32Array | Float32Array>
   private readonly pool: PagePool
+  /** Tokens of the last sequence, and the pages it had. */
+  private last: { readonly tokens: readonly number[]; readonly pages: Uint32Array } | undefined
   /** Bytes of the last read logits, when the program declares them. */
   logits: Uint8Array | undefined
 
@@ -42,14 +51,7 @@ export class Generator {
    * Yields sampled token ids, the first after the prompt. Stops after `maxTokens`, at a token of `stop` (which is
    * not yielded) or when the context is full. The prompt must have 1 to context - 1 tokens.
    */
-  async *generate(
-    prompt: readonly number[],
-    {
-      maxTokens,
-      stop = [],
-      ...sampling
-    }: SamplingOptions & { readonly maxTokens: number; readonly stop?: readonly number[] },
-  ): AsyncGenerator<number> {
+  async *generate(prompt: readonly number[], options: GeneratorOptions): AsyncGenerator<number> {
     const { context } = this.spec
     check(prompt.length > 0, 'invalid_argument', 'the prompt is empty; give at least one token')
     check(
@@ -57,11 +59,59 @@ export class Generator {
       'invalid_argument',
       `the prompt has ${prompt.length} tokens, the context of ${context} leaves room for ${context - 1} and one new token`,
     )
+    yield* this.decodeFrom(prompt, options, (sequence, low, high) =>
+      this.prefill(sequence, prompt, low, high),
+    )
+  }
+
+  /**
+   * The last sequence as it stands: its prompt, the tokens that were yielded, and the cache. Valid after a `generate` or
+   * `resume` ended and until the next one begins.
+   *
+   * @throws ExactmapError `invalid_argument` before the first sequence
+   */
+  session(): Promise<Session> {
+    check(this.last, 'invalid_argument', 'there is no session yet; generate something first')
+    return captureSession(this.executable.arenas.kv, this.last.tokens, this.last.pages)
+  }
+
+  /**
+   * Goes on with a session, of this or any other backend: yields what `generate` would have yielded next.
+   *
+   * @throws ExactmapError `conflict` for a session of another model, `invalid_argument` where the context is too short
+   */
+  async *resume(session: Session, options: GeneratorOptions): AsyncGenerator<number> {
+    const { tokens } = session
+    const { context } = this.spec
+    check(
+      tokens.length < context,
+      'invalid_argument',
+      `the session has ${tokens.length} tokens, the context of ${context} leaves no room; load with a longer context`,
+    )
+    const { state, kv } = this.executable.arenas
+    yield* this.decodeFrom(tokens, options, async (sequence, low, high) => {
+      this.pool.grow(sequence, tokens.length)
+      restoreSession(kv, session, this.pool.row(sequence))
+      // Row 0 of the token history.
+      const history = state!.plan.tensors.find((t) => t.name === 'tokens')!
+      state!.write(history.offset, new Uint8Array(Uint32Array.from(tokens).buffer))
+      return this.decode(sequence, tokens.length - 1, low, high)
+    })
+  }
+
+  /** Yields tokens after `known`, the first from `first`, the others from decode steps; records the sequence. */
+  private async *decodeFrom(
+    known: readonly number[],
+    { maxTokens, stop = [], ...sampling }: GeneratorOptions,
+    first: (sequence: number, low: number, high: number) => Promise<number>,
+  ): AsyncGenerator<number> {
+    const { context } = this.spec
     check(
       Number.isInteger(maxTokens) && maxTokens > 0,
       'invalid_argument',
       `max tokens must be a positive whole number, got ${maxTokens}`,
     )
+    const tokens = [...known]
     const sequence = this.pool.open()
     const pending: Promise<number>[] = []
     const submit = (work: Promise<number>): void => {
@@ -72,18 +122,20 @@ export class Generator {
     try {
       this.inputs.options!.set(samplingRow(sampling))
       const [low, high] = seedWords(sampling.seed)
-      const limit = Math.min(maxTokens, context - prompt.length)
-      submit(this.prefill(sequence, prompt, low, high))
+      const limit = Math.min(maxTokens, context - known.length)
+      submit(first(sequence, low, high))
       for (let produced = 0, submitted = 1; produced < limit; produced++) {
         // Keep a few steps in flight: the next input token is on the device already.
         for (; submitted < limit && pending.length < IN_FLIGHT; submitted++)
-          submit(this.decode(sequence, prompt.length + submitted - 1, low, high))
+          submit(this.decode(sequence, known.length + submitted - 1, low, high))
         const token = await pending.shift()!
         if (stop.includes(token)) return
+        tokens.push(token)
         yield token
       }
     } finally {
       await Promise.allSettled(pending)
+      this.last = { tokens, pages: this.pool.row(sequence) }
       this.pool.close(sequence)
     }
   }

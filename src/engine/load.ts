@@ -13,6 +13,7 @@ import { type InferenceOptions, inferenceSpec } from './defaults.ts'
 import { Generator } from './generator.ts'
 import { type InferenceSpec, inferenceGraph } from './inference_graph.ts'
 import type { SamplingOptions } from './sampling.ts'
+import type { Session } from './session.ts'
 
 export interface LoadModelOptions extends Omit<InferenceOptions, 'prompt'> {
   readonly device: Device
@@ -38,6 +39,8 @@ export interface Model {
   readonly generator: Generator
   /** Text pieces as they come; never half a character. Stops at the end token, `maxTokens` or a full context. */
   generate(prompt: string, options?: GenerateOptions): AsyncGenerator<string>
+  /** The same from where a session of this model stands; `generator.session()` gives one. */
+  resume(session: Session, options?: GenerateOptions): AsyncGenerator<string>
   destroy(): Promise<void>
 }
 
@@ -81,6 +84,20 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
       onProgress && ((done, total) => onProgress('reading weights', done, total)),
     )
     const generator = new Generator(device, executable, spec)
+    async function* text(
+      ids: AsyncIterable<number>,
+      onToken: GenerateOptions['onToken'],
+    ): AsyncGenerator<string> {
+      const decoder = new StreamDecoder(tokenizer)
+      for await (const id of ids) {
+        onToken?.(id)
+        const piece = decoder.push(id)
+        if (piece) yield piece
+      }
+      const rest = decoder.flush()
+      if (rest) yield rest
+    }
+    const stop = tokenizer.eos === undefined ? [] : [tokenizer.eos]
     return {
       family,
       config,
@@ -98,16 +115,10 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
           () =>
             `the prompt has token ${strange}, the model only has ${config.vocab}: tokenizer.json belongs to another model`,
         )
-        const decoder = new StreamDecoder(tokenizer)
-        const stop = tokenizer.eos === undefined ? [] : [tokenizer.eos]
-        for await (const id of generator.generate(ids, { maxTokens, stop, ...sampling })) {
-          onToken?.(id)
-          const piece = decoder.push(id)
-          if (piece) yield piece
-        }
-        const rest = decoder.flush()
-        if (rest) yield rest
+        yield* text(generator.generate(ids, { maxTokens, stop, ...sampling }), onToken)
       },
+      resume: (session, { maxTokens = 128, onToken, ...sampling } = {}) =>
+        text(generator.resume(session, { maxTokens, stop, ...sampling }), onToken),
       async destroy() {
         executable.destroy()
       },

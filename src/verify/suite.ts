@@ -43,10 +43,10 @@ export async function runCase(device: Device, vector: Vector, repeats: number): 
   }
 }
 
-/** Kernel files that a vector's program is linked from on a device's target; none where it can't be compiled. */
-export function modulesOf(device: Device, vector: Vector): string[] {
+/** Kernel files that a vector's program is made from on a device's target; none where it can't be compiled. */
+export function filesOf(device: Device, vector: Vector): string[] {
   try {
-    return vectorProgram(vector, device.target).kernels.flatMap((k) => [...k.modules])
+    return vectorProgram(vector, device.target).kernels.flatMap((k) => [...device.target.files(k)])
   } catch (error) {
     if (error instanceof ExactmapError) return []
     throw error

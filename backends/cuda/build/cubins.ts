@@ -1,0 +1,88 @@
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { check, ExactmapError } from '../../../src/errors.ts'
+import { writeFileAtomic } from '../../../src/formats/node_file.ts'
+import { hashBytes, hashText } from '../../../src/program/hash.ts'
+import type { ImageRecord, KernelResources } from '../images.ts'
+import type { CudaTarget } from '../target.ts'
+import { imageFolder } from './places.ts'
+import { compileWith, knownVersion } from './tools.ts'
+
+/** Flags of nvcc for an exact architecture: the `a` gives its own instructions, and no PTX is embedded. */
+const flagsFor = (arch: string): string[] => {
+  const number = arch.replace('sm_', '')
+  return [
+    '-std=c++17',
+    '-O3',
+    '-Werror=all-warnings',
+    `-gencode=arch=compute_${number},code=${arch}`,
+    '-cubin',
+    '-Xptxas=-v',
+  ]
+}
+
+/**
+ * Builds one module's cubin and its record. The same text and compiler give the same bytes: nothing else of the machine
+ * goes in.
+ *
+ * @throws ExactmapError `not_found` without nvcc; `kernel_compile` with the compiler's words, or for a kernel that
+ *   spills registers to memory
+ */
+export async function buildCubin(target: CudaTarget, module: string): Promise<ImageRecord> {
+  const { arch } = target
+  const folder = imageFolder(arch)
+  await mkdir(folder, { recursive: true })
+  const flags = flagsFor(arch)
+  const output = join(folder, `${module}.cubin`)
+  const temporary = `${output}.${process.pid}`
+  const file = `${module}.cu`
+  const text = target.moduleText(module)
+  // Names of a text's folder may end up in what is built from it: each build has the same relative ones.
+  const work = await mkdtemp(join(tmpdir(), 'exactmap-'))
+  try {
+    await writeFile(join(work, file), text)
+    const { err, out } = await compileWith('nvcc', [...flags, file, '-o', temporary], file, work)
+    const kernels = parseResources(out + err)
+    for (const [kernel, { spillStores, spillLoads }] of Object.entries(kernels))
+      if (spillStores + spillLoads > 0)
+        throw new ExactmapError(
+          'kernel_compile',
+          `${arch}: spills ${spillStores} bytes of stores and ${spillLoads} of loads; give its threads less to hold`,
+          { kernel, file },
+        )
+    check(Object.keys(kernels).length > 0, 'internal', `${file}: the assembler reported no kernel`)
+    const record: ImageRecord = {
+      module,
+      textHash: hashText(text),
+      sha256: hashBytes(await readFile(temporary)),
+      compiler: (await knownVersion('nvcc')) ?? 'nvcc',
+      flags,
+      kernels,
+    }
+    await rename(temporary, output)
+    await writeFileAtomic(join(folder, `${module}.json`), [
+      new TextEncoder().encode(`${JSON.stringify(record, null, 2)}\n`),
+    ])
+    return record
+  } finally {
+    await rm(temporary, { force: true })
+    await rm(work, { recursive: true, force: true })
+  }
+}
+
+/** What `ptxas -v` prints of each entry function. */
+export function parseResources(text: string): Record<string, KernelResources> {
+  const kernels: Record<string, KernelResources> = {}
+  for (const part of text.split(/Compiling entry function '/).slice(1)) {
+    const number = (pattern: RegExp): number => Number(pattern.exec(part)?.[1] ?? 0)
+    kernels[part.slice(0, part.indexOf("'"))] = {
+      registers: number(/Used (\d+) registers/),
+      shared: number(/(\d+) bytes smem/),
+      stack: number(/(\d+) bytes stack frame/),
+      spillStores: number(/(\d+) bytes spill stores/),
+      spillLoads: number(/(\d+) bytes spill loads/),
+    }
+  }
+  return kernels
+}

@@ -1,0 +1,10 @@
+import { join } from 'node:path'
+import { packageRoot } from '../../package_root.ts'
+
+/** Where what is built lies: beside the package's own JavaScript. */
+export const cudaDist = (): string => join(packageRoot(), 'dist', 'cuda')
+
+/** Images and their records, by exact architecture, or `emulated`. */
+export const imageFolder = (arch: string): string => join(cudaDist(), 'kernels', arch)
+
+export const emulatedDriver = (): string => join(cudaDist(), 'emulated', 'libcuda-emulated.so')

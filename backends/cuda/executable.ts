@@ -1,0 +1,133 @@
+import { check, ExactmapError } from '../../src/errors.ts'
+import type { ArenaKind, Program, Segment } from '../../src/program/program.ts'
+import type { Executable, Outputs } from '../backend.ts'
+import type { NativeProgram } from './addon.ts'
+import type { CudaArena } from './arena.ts'
+import type { CudaDevice } from './device.ts'
+
+interface ReadySegment {
+  readonly index: number
+  readonly segment: Segment
+  /** What the host last wrote into the segment's range of the step input. */
+  readonly inputBytes: Uint8Array
+  readonly inputOffset: number
+  /** Bytes to copy before a step: nothing where the caller gave no inputs. */
+  readonly none: Uint8Array
+}
+
+/** A loaded program: graphs and arenas are made; a step is one small copy, one graph launch and the declared outputs. */
+export class CudaExecutable implements Executable {
+  private readonly segments: ReadonlyMap<string, ReadySegment>
+
+  constructor(
+    private readonly device: CudaDevice,
+    readonly program: Program,
+    readonly arenas: Record<ArenaKind, CudaArena>,
+    private readonly ownArenas: readonly CudaArena[],
+    private readonly native: NativeProgram,
+  ) {
+    this.segments = new Map(
+      program.segments.map((segment, index) => {
+        const begin = Math.min(...segment.inputs.map((i) => i.offset))
+        const end = Math.max(...segment.inputs.map((i) => i.offset + i.bytes))
+        const some = segment.inputs.length > 0
+        return [
+          segment.name,
+          {
+            index,
+            segment,
+            inputBytes: new Uint8Array(some ? end - begin : 0),
+            inputOffset: some ? begin : 0,
+            none: new Uint8Array(0),
+          },
+        ]
+      }),
+    )
+  }
+
+  private ready(name: string): ReadySegment {
+    const ready = this.segments.get(name)
+    if (!ready)
+      throw new ExactmapError(
+        'not_found',
+        `no segment '${name}'; it has ${[...this.segments.keys()].join(', ')}`,
+        { program: this.program.name },
+      )
+    return ready
+  }
+
+  /** The bytes to write into the step input before the segment runs. */
+  private inputs(
+    { segment, inputBytes, inputOffset, none }: ReadySegment,
+    given: Record<string, ArrayBufferView>,
+  ) {
+    let some = false
+    for (const name in given) {
+      some = true
+      const input = segment.inputs.find((i) => i.name === name)
+      check(
+        input,
+        'invalid_argument',
+        () =>
+          `segment '${segment.name}' has no input '${name}'; it has ${segment.inputs.map((i) => i.name).join(', ')}`,
+      )
+      const view = given[name]!
+      check(
+        view.byteLength === input.bytes,
+        'invalid_shape',
+        () =>
+          `input '${name}' is ${input.type.format}[${input.type.shape}] of ${input.bytes} bytes, got ${view.byteLength}`,
+      )
+      inputBytes.set(
+        new Uint8Array(view.buffer, view.byteOffset, view.byteLength),
+        input.offset - inputOffset,
+      )
+    }
+    return some ? inputBytes : none
+  }
+
+  private checkSlot(slot: number): void {
+    check(
+      slot >= 0 && slot < this.program.slots,
+      'invalid_argument',
+      () => `slot ${slot} of ${this.program.slots}`,
+    )
+  }
+
+  run(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): void {
+    const ready = this.ready(segment)
+    this.checkSlot(slot)
+    const bytes = this.inputs(ready, inputs)
+    this.device.guarded(() => this.native.run(ready.index, slot, ready.inputOffset, bytes))
+  }
+
+  runSteps(segment: string, first: number, count: number, times = 1): void {
+    const { index } = this.ready(segment)
+    this.device.guarded(() => this.native.runSteps(index, first, count, times))
+  }
+
+  async step(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): Promise<Outputs> {
+    const ready = this.ready(segment)
+    this.checkSlot(slot)
+    const bytes = this.inputs(ready, inputs)
+    const all = await this.native
+      .step(ready.index, slot, ready.inputOffset, bytes)
+      .catch((error) => this.device.fail(error))
+    const outputs: Outputs = {}
+    let at = 0
+    for (const { name, bytes } of ready.segment.outputs) {
+      outputs[name] = all.subarray(at, at + bytes)
+      at += (bytes + 7) & ~7
+    }
+    return outputs
+  }
+
+  finished(): Promise<void> {
+    return this.device.finished()
+  }
+
+  destroy(): void {
+    this.native.destroy()
+    for (const arena of this.ownArenas) arena.destroy()
+  }
+}

@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest'
+import { readCudaSources } from '../../backends/cuda/library.ts'
+import { parseSignatures } from '../../backends/cuda/signature.ts'
+import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import type { OpContract } from '../../src/ops/contract.ts'
+import { checkCall, ops } from '../../src/ops/index.ts'
+
+// What can be said of CUDA kernels without a compiler or a device.
+const sources = readCudaSources()
+const declared = [...sources]
+  .filter(([file]) => file.endsWith('.cu'))
+  .flatMap(([file, text]) => parseSignatures(file.slice(0, -'.cu'.length), text))
+
+describe.each(Object.values(cudaTraits))('$name', (traits) => {
+  const target = cudaTarget(traits, sources)
+  const selected = new Map<string, Set<string>>()
+  const unsupported: string[] = []
+  for (const contract of Object.values(ops) as OpContract[])
+    for (const { name, attrs, inputs } of contract.cases) {
+      const choice = target.choose(checkCall(contract, attrs, inputs))
+      if ('unsupported' in choice) unsupported.push(`${contract.name}/${name}: ${choice.unsupported}`)
+      else
+        for (const launch of choice.launches) {
+          // Linking checks module and constants.
+          target.link({ name: launch.variant, modules: launch.modules, constants: launch.constants })
+          selected.set(launch.variant, (selected.get(launch.variant) ?? new Set()).add(contract.name))
+        }
+    }
+
+  it('runs every stored case', () => expect(unsupported).toEqual([]))
+
+  it('has no kernel that no stored case selects', () => {
+    expect(declared.map((k) => k.name).filter((name) => !selected.has(name))).toEqual([])
+  })
+})
+
+describe('declarations', () => {
+  it('are read with their parameters', () => {
+    const text =
+      'KERNEL(demo, 128, const float* x, OPTIONAL const void *w, float* __restrict__ y, uint32_t rows,\n  float eps) {\n}'
+    expect(parseSignatures('m', text)).toEqual([
+      {
+        name: 'demo',
+        module: 'm',
+        threads: 128,
+        parameters: [
+          { kind: 'pointer', name: 'x', optional: false },
+          { kind: 'pointer', name: 'w', optional: true },
+          { kind: 'pointer', name: 'y', optional: false },
+          { kind: 'scalar', name: 'rows', type: 'u32' },
+          { kind: 'scalar', name: 'eps', type: 'f32' },
+        ],
+      },
+    ])
+  })
+
+  it.each([
+    ['KERNEL(demo, THREADS, float* x) {', 'of the form'],
+    ['KERNEL(demo, 128, float* x, size_t n) {', 'size_t n'],
+    ['KERNEL(demo, 128, float* x, unsigned int n) {', 'unsigned int n'],
+  ])('of another form are refused: %s', (text, words) => {
+    expect(() => parseSignatures('m', text)).toThrow(words)
+  })
+})
