@@ -1,5 +1,6 @@
-// Storage formats (src/tensor/format.ts): conversions that round as the host does, bit for bit, and loads of elements
-// as f32. Conversions to f16 and bf16 round to nearest even; a NaN becomes the quiet NaN of its sign.
+// Storage formats (src/tensor/format.ts): conversions that round as the host does, bit for bit, loads of elements as
+// f32 and stores of f32 as elements. Conversions to f16 and bf16 round to nearest even; a NaN becomes the quiet NaN of
+// its sign.
 #pragma once
 #include "kernel.h"
 
@@ -58,8 +59,8 @@ DEVICE uint32_t f32_to_bf16(float x) {
   return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
 }
 
-// A format as a type for kernel templates. `data` is a tensor of `count` elements; load4 takes an index that is a
-// multiple of 4, of which all four elements exist. Block formats hold all quants, then all f16 scales.
+// A format as a type for kernel templates. `data` is a tensor of `count` elements; load4 and store4 take an index that
+// is a multiple of 4, of which all four elements exist. Block formats hold all quants, then all f16 scales.
 struct F32 {
   DEVICE static float load(const void* data, uint64_t, uint64_t index) {
     return static_cast<const float*>(data)[index];
@@ -67,6 +68,8 @@ struct F32 {
   DEVICE static float4 load4(const void* data, uint64_t, uint64_t index) {
     return static_cast<const float4*>(data)[index / 4];
   }
+  DEVICE static void store(void* data, uint64_t index, float x) { static_cast<float*>(data)[index] = x; }
+  DEVICE static void store4(void* data, uint64_t index, float4 x) { static_cast<float4*>(data)[index / 4] = x; }
 };
 
 struct F16 {
@@ -78,6 +81,13 @@ struct F16 {
     return make_float4(f16_to_f32(v.x & 0xffffu), f16_to_f32(v.x >> 16), f16_to_f32(v.y & 0xffffu),
                        f16_to_f32(v.y >> 16));
   }
+  DEVICE static void store(void* data, uint64_t index, float x) {
+    static_cast<uint16_t*>(data)[index] = static_cast<uint16_t>(f32_to_f16(x));
+  }
+  DEVICE static void store4(void* data, uint64_t index, float4 x) {
+    static_cast<uint2*>(data)[index / 4] =
+        make_uint2(f32_to_f16(x.x) | f32_to_f16(x.y) << 16, f32_to_f16(x.z) | f32_to_f16(x.w) << 16);
+  }
 };
 
 struct BF16 {
@@ -88,6 +98,13 @@ struct BF16 {
     const uint2 v = static_cast<const uint2*>(data)[index / 4];
     return make_float4(float_of(v.x << 16), float_of(v.x & 0xffff0000u), float_of(v.y << 16),
                        float_of(v.y & 0xffff0000u));
+  }
+  DEVICE static void store(void* data, uint64_t index, float x) {
+    static_cast<uint16_t*>(data)[index] = static_cast<uint16_t>(f32_to_bf16(x));
+  }
+  DEVICE static void store4(void* data, uint64_t index, float4 x) {
+    static_cast<uint2*>(data)[index / 4] =
+        make_uint2(f32_to_bf16(x.x) | f32_to_bf16(x.y) << 16, f32_to_bf16(x.z) | f32_to_bf16(x.w) << 16);
   }
 };
 
