@@ -50,7 +50,8 @@ export const silu_function: Activation = {
 
 const GELU_SCALE = 2 * Math.sqrt(2 / Math.PI)
 const GELU_CUBIC = 0.044715
-const geluGate = (x: number): number => GELU_SCALE * x * (1 + GELU_CUBIC * x * x)
+/** 2u of the tanh form of gelu: gelu(x) = x sigmoid(2u). */
+export const geluGate = (x: number): number => GELU_SCALE * x * (1 + GELU_CUBIC * x * x)
 const geluSlope = (x: number): number => GELU_SCALE * (1 + 3 * GELU_CUBIC * x * x)
 /** Relative roundings of the gate in f32: five operations and two constants. */
 const GELU_ROUNDINGS = 7

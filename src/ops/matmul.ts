@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { check, ExactmapError } from '../errors.ts'
 import { weightFormats } from '../tensor/format.ts'
 import { lastDim, rowCount, sameShape, tensorType } from '../tensor/type.ts'
+import { gelu_tanh_function, geluGate, silu_function } from './activation.ts'
 import { normal, uniform, values } from './cases.ts'
 import { defineOp, type GradientContext } from './contract.ts'
 import { EPS_F32, rowNorms, TINY_F32 } from './tolerance.ts'
@@ -10,15 +11,10 @@ type MatmulAttributes = { activation: 'none' | 'gelu_tanh' | 'silu' }
 
 const none: MatmulAttributes = { activation: 'none' }
 
-function activate(activation: MatmulAttributes['activation'], v: number): number {
-  if (activation === 'silu') return v / (1 + Math.exp(-v))
-  // 1 + tanh(u) = 2 / (1 + e^-2u)
-  if (activation === 'gelu_tanh') return v / (1 + Math.exp(-gateArgument(v)))
-  return v
-}
+const activations = { gelu_tanh: gelu_tanh_function, silu: silu_function } as const
 
-/** 2u of the tanh form of gelu. */
-const gateArgument = (v: number): number => 2 * Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)
+const activate = (activation: MatmulAttributes['activation'], v: number): number =>
+  activation === 'none' ? v : activations[activation].value(v)
 
 /** Gradients are taken of the graph before fusion, where activations are ops of their own. */
 function plain({ attrs }: GradientContext<MatmulAttributes>): void {
@@ -116,7 +112,7 @@ export const matmul = defineOp<MatmulAttributes>({
         if (attrs.activation === 'none') return sum + rounding
         const value = Math.abs(y![i]! - r)
         // |a| at the largest |v| the result allows: outside [-12, 12] sigmoid is 0 or 1 far below an ulp.
-        const a = Math.abs(attrs.activation === 'silu' ? 12 : gateArgument(Math.min(4, magnitude)))
+        const a = Math.abs(attrs.activation === 'silu' ? 12 : geluGate(Math.min(4, magnitude)))
         return 1.13 * sum + value * (10 + 8 * a) * 2 * EPS_F32 + magnitude * 2 ** -125 + rounding
       },
     }
