@@ -1,7 +1,36 @@
-import type { KernelRule } from './rule.ts'
+import type { OpCall } from '../../../src/ops/contract.ts'
+import type { Access } from '../../../src/program/program.ts'
+import { lastDim, rowCount } from '../../../src/tensor/type.ts'
+import { rowTeams } from './row.ts'
+import { type KernelRule, launch } from './rule.ts'
 
-export const softmax: KernelRule = () => ({ unsupported: 'not written yet' })
-export const softmax_backward: KernelRule = () => ({ unsupported: 'not written yet' })
-export const cross_entropy: KernelRule = () => ({ unsupported: 'not written yet' })
-export const cross_entropy_backward: KernelRule = () => ({ unsupported: 'not written yet' })
-export const argmax: KernelRule = () => ({ unsupported: 'not written yet' })
+const bind = (ports: readonly string[], access: Access) => ports.map((port) => ({ port, access }))
+
+/** The op's kernel over the rows of its input `port`. */
+const perRow =
+  (port: string, read: readonly string[], write: readonly string[]): KernelRule =>
+  ({ op, inputs }: OpCall) => {
+    const { shape } = inputs[port]!
+    const { blocks, constants } = rowTeams(rowCount(shape), lastDim(shape), 512)
+    return {
+      launches: [launch('logits', op, blocks, [...bind(read, 'read'), ...bind(write, 'write')], constants)],
+    }
+  }
+
+export const softmax = perRow('x', ['x'], ['y'])
+export const softmax_backward = perRow('y', ['dy', 'y'], ['dx'])
+export const argmax = perRow('x', ['x'], ['y'])
+export const cross_entropy = perRow('logits', ['logits', 'targets', 'weights'], ['loss', 'lse'])
+
+/** Packs of a row that a block makes. */
+const TILE = 1024
+
+export const cross_entropy_backward: KernelRule = ({ op, inputs }) => {
+  const [rows, width] = inputs.logits!.shape as [number, number]
+  const tiles = Math.ceil(width / (width % 4 === 0 ? 4 : 1) / TILE)
+  const bindings = [
+    ...bind(['dloss', 'logits', 'lse', 'targets', 'weights'], 'read'),
+    ...bind(['dlogits'], 'write'),
+  ]
+  return { launches: [launch('logits', op, rows * tiles, bindings, { width, tiles })] }
+}
