@@ -1,3 +1,4 @@
+import { expect } from 'vitest'
 import type { Device, Executable } from '../../backends/backend.ts'
 import {
   type InferenceSpec,
@@ -134,4 +135,25 @@ export class Driver {
       ends.has(b) ? { token: tokens[b]!, logits: all.slice(b * vocab, (b + 1) * vocab) } : undefined,
     )
   }
+}
+
+/**
+ * Compares greedy tokens up to the first step whose two best logits in `want` are closer than twice the budget (relative
+ * to the largest logit); such a near tie is reported. Returns the number of equal steps.
+ */
+export function sameTokens(
+  what: string,
+  got: readonly Step[],
+  want: readonly Step[],
+  budget: number,
+): number {
+  for (const [i, { token, logits }] of want.entries()) {
+    const [first, second] = [...logits].sort((a, b) => b - a) as [number, number]
+    if (first - second < 2 * budget * Math.max(...logits.map(Math.abs))) {
+      console.log(`${what}: step ${i} is a near tie (${first}, ${second}); tokens are compared up to it`)
+      return i
+    }
+    expect(got[i]!.token, `${what}: step ${i}`).toBe(token)
+  }
+  return want.length
 }

@@ -6,7 +6,7 @@ import { loadTokenizer } from '../../src/formats/tokenizer.ts'
 import { open } from '../../src/open.ts'
 import { EPS_F32, sumDepth } from '../../src/ops/tolerance.ts'
 import { askTorch, torchMissing } from '../oracle/models.ts'
-import { Driver, loadInference, type Step } from './drive.ts'
+import { Driver, loadInference, type Step, sameTokens } from './drive.ts'
 import {
   FABLES,
   fablesTokenizer,
@@ -200,7 +200,7 @@ for (const name of names)
       })
 
     it('greedy tokens of WebGPU are those of the reference until a near tie', () => {
-      expectSameTokens(name, runOf(name, 'f32').steps, runOf(name, 'reference').steps)
+      sameTokens(`tiny ${name}`, runOf(name, 'f32').steps, runOf(name, 'reference').steps, F32)
     })
 
     if (ways[name].includes('pieces'))
@@ -212,21 +212,8 @@ for (const name of names)
     if (ways[name].includes('pair0'))
       it('a sequence decodes beside another as it does alone', () => {
         const [alone, beside] = [runOf(name, 'f32').steps, runOf(name, 'pair0').steps]
-        const same = expectSameTokens(name, beside, alone.slice(0, beside.length))
+        const same = sameTokens(`tiny ${name}`, beside, alone.slice(0, beside.length), F32)
         for (let i = 0; i < same; i++)
           expect(difference(beside[i]!.logits, alone[i]!.logits), `step ${i}`).toBeLessThanOrEqual(2 * F32)
       })
   })
-
-/** Compares tokens up to the first near tie of `want`, which is reported; returns the number of equal steps. */
-function expectSameTokens(name: TinyName, got: readonly Step[], want: readonly Step[]): number {
-  for (const [i, { token, logits }] of want.entries()) {
-    const [first, second] = [...logits].sort((a, b) => b - a) as [number, number]
-    if (first - second < 2 * F32 * Math.max(...logits.map(Math.abs))) {
-      console.log(`tiny ${name}: step ${i} is a near tie (${first}, ${second}); tokens are compared up to it`)
-      return i
-    }
-    expect(got[i]!.token, `step ${i}`).toBe(token)
-  }
-  return want.length
-}
