@@ -1,0 +1,118 @@
+// A program in memory: the file's content, validated, and what the device made of it.
+#pragma once
+#include "internal.h"
+#include "reader.h"
+
+typedef struct em_range {
+  uint32_t arena;
+  uint64_t offset, bytes;
+} em_range;
+
+typedef struct em_arena_plan {
+  const char *kind;
+  uint64_t bytes;
+  uint64_t slot_bytes;  // 0: no slots
+} em_arena_plan;
+
+typedef struct em_blob {
+  em_range range;
+  const uint8_t *bytes;  // in the file
+} em_blob;
+
+typedef struct em_parameter {
+  bool is_pointer;
+  uint64_t value;
+} em_parameter;
+
+typedef struct em_kernel {
+  const char *entry;
+  uint32_t module, threads, parameter_count, pointer_count;
+  em_parameter *parameters;
+  CUkernel handle;
+} em_kernel;
+
+typedef struct em_pointer {
+  bool bound;
+  em_range range;
+} em_pointer;
+
+typedef struct em_step {
+  const char *name;
+  uint32_t after_count;
+  uint32_t *after;
+  bool is_copy;
+  // a launch
+  uint32_t kernel, grid[3];
+  em_pointer *pointers;
+  // a copy
+  em_range from, to;
+} em_step;
+
+typedef struct em_port {
+  const char *name;
+  em_range range;
+} em_port;
+
+typedef struct em_segment {
+  const char *name;
+  uint32_t step_count, input_count, output_count;
+  em_step *steps;
+  em_port *inputs, *outputs;
+  uint64_t output_bytes;
+  CUgraphExec *graphs;  // by slot
+} em_segment;
+
+typedef struct em_schedule {
+  struct em_schedule *next;
+  uint32_t number;
+  size_t count;
+  CUgraphExec graph;
+  em_schedule_entry entries[];
+} em_schedule;
+
+// Pinned memory of a submission in flight: its inputs, then its outputs.
+typedef struct em_entry {
+  uint8_t *inputs, *outputs;
+  CUevent done;
+  uint64_t submission;
+  bool held;  // by a ticket
+} em_entry;
+
+struct em_program {
+  atomic_uint references;
+  em_program *next;
+  em_device *device;
+  em_pool pool;
+  bool eager;
+  const char *name, *target;
+  uint32_t slots;
+  uint32_t arena_count, data_count, module_count, kernel_count, segment_count;
+  em_arena_plan *plans;
+  em_arena **arenas;
+  em_blob *data;
+  const char **module_names;
+  em_module **modules;
+  em_kernel *kernels;
+  em_segment *segments;
+  int step_input;  // index of that arena, or -1
+  // Arguments of the launch being built, as many as the kernel with most parameters has.
+  uint64_t *values;
+  void **arguments;
+  em_schedule *schedules;
+  uint32_t schedule_count;
+  unsigned next_entry;
+  em_entry entries[EM_IN_FLIGHT];
+};
+
+// program_file.c: reads and validates; allocates nothing on a device. The data's bytes stay in the file.
+bool em_program_parse(em_program *program, const void *file, size_t bytes, em_error *error);
+
+// program.c
+CUdeviceptr em_program_address(const em_program *program, em_range range, uint32_t slot);
+// Segment and slot exist.
+bool em_program_check(const em_program *program, uint32_t segment, uint32_t slot, em_error *error);
+
+// launch.c
+bool em_step_launch(em_program *program, const em_segment *segment, uint32_t step, uint32_t slot, em_error *error);
+bool em_graph_build(em_program *program, const em_schedule_entry *entries, size_t count, CUgraphExec *graph,
+                    em_error *error);
