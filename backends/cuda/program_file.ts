@@ -2,6 +2,7 @@ import { check } from '../../src/errors.ts'
 import { generateConstant } from '../../src/ops/constants.ts'
 import type { ArenaKind, Program, Range, Step } from '../../src/program/program.ts'
 import { formatOf } from '../../src/tensor/format.ts'
+import { ByteWriter } from './byte_writer.ts'
 import { scalarBits } from './signature.ts'
 import type { CudaTarget } from './target.ts'
 
@@ -30,7 +31,7 @@ export const PROGRAM_FILE_VERSION = 1
 
 /** Encodes a program that `target` compiled. Deterministic: equal programs give equal bytes. */
 export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Array<ArrayBuffer> {
-  const out = new Writer()
+  const out = new ByteWriter()
   const arenaIndex = new Map(program.arenas.map(({ kind }, i) => [kind, i]))
   const range = ({ arena, offset, bytes }: Range): void => {
     out.u32(arenaIndex.get(arena)!)
@@ -109,76 +110,5 @@ export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Ar
         range(port)
       })
   })
-  return out.finish()
-}
-
-class Writer {
-  private buffer = new Uint8Array(4096)
-  private view = new DataView(this.buffer.buffer)
-  private length = 0
-
-  private reserve(bytes: number): number {
-    const at = this.length
-    this.length += bytes
-    if (this.length > this.buffer.length) {
-      const larger = new Uint8Array(Math.max(this.length, 2 * this.buffer.length))
-      larger.set(this.buffer)
-      this.buffer = larger
-      this.view = new DataView(larger.buffer)
-    }
-    return at
-  }
-
-  u32(value: number): void {
-    const at = this.reserve(4)
-    this.view.setUint32(at, value, true)
-  }
-
-  u64(value: number | bigint): void {
-    const at = this.reserve(8)
-    this.view.setBigUint64(at, BigInt(value), true)
-  }
-
-  bytes(value: Uint8Array): void {
-    const at = this.reserve(value.byteLength)
-    this.buffer.set(value, at)
-  }
-
-  text(value: string): void {
-    const bytes = new TextEncoder().encode(value)
-    this.u32(bytes.byteLength)
-    this.bytes(bytes)
-  }
-
-  list<T>(items: readonly T[], write: (item: T) => void): void {
-    this.u32(items.length)
-    for (const item of items) write(item)
-  }
-
-  /** Header and body. */
-  finish(): Uint8Array<ArrayBuffer> {
-    const body = this.buffer.subarray(0, this.length)
-    const file = new Uint8Array(32 + body.length)
-    const view = new DataView(file.buffer)
-    file.set(new TextEncoder().encode('EXACTMAP'))
-    view.setUint32(8, PROGRAM_FILE_VERSION, true)
-    view.setBigUint64(16, BigInt(body.length), true)
-    view.setBigUint64(24, fnv1a(body), true)
-    file.set(body, 32)
-    return file
-  }
-}
-
-/** FNV-1a, 64 bits (Fowler, Noll, Vo): finds damaged files, not forged ones. */
-function fnv1a(bytes: Uint8Array): bigint {
-  // In two halves of 32 bits: a BigInt operation per byte would take a second per ten megabytes.
-  let [high, low] = [0xcbf29ce4, 0x84222325]
-  for (const byte of bytes) {
-    low = (low ^ byte) >>> 0
-    // times 0x100000001b3 = 2^40 + 0x1b3
-    const product = low * 0x1b3
-    high = (Math.imul(high, 0x1b3) + Math.floor(product / 2 ** 32) + (low << 8)) >>> 0
-    low = product >>> 0
-  }
-  return (BigInt(high) << 32n) | BigInt(low)
+  return out.finish('EXACTMAP', PROGRAM_FILE_VERSION)
 }
