@@ -1,5 +1,153 @@
-import type { KernelRule } from './rule.ts'
+import type { OpCall } from '../../../src/ops/contract.ts'
+import { lastDim, rowCount, tensorType } from '../../../src/tensor/type.ts'
+import type { LaunchPlan } from '../../backend.ts'
+import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 
-export const matmul: KernelRule = () => ({ unsupported: 'not written yet' })
-export const matmul_backward_input: KernelRule = () => ({ unsupported: 'not written yet' })
-export const matmul_backward_weight: KernelRule = () => ({ unsupported: 'not written yet' })
+/** Numbers of kernels-cuda/lib/epilogue.h. */
+const biasFormats: Readonly<Record<string, number>> = { f32: 0, f16: 1, bf16: 2 }
+const activations: Readonly<Record<string, number>> = { none: 0, gelu_tanh: 1, silu: 2 }
+
+/** Up to so many rows the weights' way from memory is all that counts. */
+const VECTOR_ROWS = 4
+/** Columns of a block of matmul_vector, and rows and columns of y of the blocks of lib/tile.h and matmul_mma. */
+const VECTOR_COLUMNS = 4
+const TILE = { rows: 64, columns: 128 }
+const MMA_TILE = { rows: 64, columns: 64 }
+
+interface Epilogue {
+  readonly bindings: LaunchPlan['bindings']
+  readonly constants: Readonly<Record<string, number>>
+}
+
+/** What the launch that writes y adds to the sum. */
+function epilogue({ attrs, inputs }: OpCall): Epilogue {
+  const ports = ['bias', 'residual'].filter((port) => inputs[port])
+  return {
+    bindings: [...ports.map((port) => ({ port, access: 'read' }) as const), { port: 'y', access: 'write' }],
+    constants: {
+      bias_format: biasFormats[inputs.bias?.format ?? 'f32']!,
+      activation: activations[attrs.activation]!,
+    },
+  }
+}
+
+/**
+ * Few rows: matmul_vector. More: matmul_mma, on tensor cores, or matmul_tile for f32 weights and for rows that are
+ * not a multiple of four elements.
+ */
+export const matmul: KernelRule = (call, traits) => {
+  const { x, w } = call.inputs
+  const rows = rowCount(x!.shape)
+  const [columns, depth] = w!.shape as readonly [number, number]
+  if (rows > VECTOR_ROWS || depth % 4 !== 0) return tiles(call, traits, rows, columns, depth)
+  const { bindings, constants } = epilogue(call)
+  return {
+    launches: [
+      launch(
+        'matmul_vector',
+        `matmul_vector_${w!.format}`,
+        Math.ceil(columns / VECTOR_COLUMNS),
+        [{ port: 'x', access: 'read' }, { port: 'w', access: 'read' }, ...bindings],
+        { rows, columns, depth, ...constants },
+      ),
+    ],
+  }
+}
+
+function tiles(
+  call: OpCall,
+  { multiprocessors }: CudaTraits,
+  rows: number,
+  columns: number,
+  depth: number,
+): ReturnType<KernelRule> {
+  const { format } = call.inputs.w!
+  const family = format === 'f32' || depth % 4 !== 0 ? 'matmul_tile' : 'matmul_mma'
+  const tile = family === 'matmul_tile' ? TILE : MMA_TILE
+  const count = Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns)
+  const { splits, depthOfSplit } = splitDepth(depth, count, multiprocessors)
+  const { bindings, constants } = epilogue(call)
+  const whole = splits === 1
+  const product = launch(
+    family,
+    `${family}_${format}`,
+    count * splits,
+    [
+      { port: 'x', access: 'read' },
+      { port: 'w', access: 'read' },
+      ...(whole ? bindings : [{ port: 'parts', as: 'y', access: 'write' } as const]),
+    ],
+    {
+      rows,
+      columns,
+      depth,
+      ...(whole ? constants : { bias_format: 0, activation: 0 }),
+      splits,
+      split_depth: depthOfSplit,
+    },
+  )
+  if (whole) return { launches: [product] }
+  const join = launch(
+    'matmul_join',
+    'matmul_join',
+    Math.ceil((rows * columns) / 256),
+    [{ port: 'parts', access: 'read' }, ...bindings],
+    { splits, rows, columns, ...constants },
+  )
+  return { scratch: { parts: tensorType('f32', splits, rows, columns) }, launches: [product, join] }
+}
+
+/**
+ * Ranges of a reduction, each a multiple of 128 long, for about four blocks per multiprocessor. Shorter ranges would
+ * cost more in parts written and read than they gain.
+ */
+function splitDepth(
+  depth: number,
+  count: number,
+  multiprocessors: number,
+): { splits: number; depthOfSplit: number } {
+  const wanted = Math.max(1, Math.floor((4 * multiprocessors) / count))
+  const depthOfSplit = Math.max(1, Math.ceil(depth / wanted / 128)) * 128
+  return { splits: Math.ceil(depth / depthOfSplit), depthOfSplit }
+}
+
+export const matmul_backward_input: KernelRule = ({ inputs }) => {
+  const rows = rowCount(inputs.dy!.shape)
+  const [width, depth] = inputs.w!.shape as readonly [number, number]
+  return {
+    launches: [
+      launch(
+        'matmul_backward',
+        `matmul_backward_input_${inputs.w!.format}`,
+        Math.ceil(rows / TILE.rows) * Math.ceil(depth / TILE.columns),
+        [
+          { port: 'dy', access: 'read' },
+          { port: 'w', access: 'read' },
+          { port: 'dx', access: 'write' },
+        ],
+        { rows, width, depth },
+      ),
+    ],
+  }
+}
+
+export const matmul_backward_weight: KernelRule = ({ inputs }) => {
+  const rows = rowCount(inputs.dy!.shape)
+  const width = lastDim(inputs.dy!.shape)
+  const depth = lastDim(inputs.x!.shape)
+  return {
+    launches: [
+      launch(
+        'matmul_backward',
+        'matmul_backward_weight',
+        Math.ceil(width / TILE.rows) * Math.ceil(depth / TILE.columns),
+        [
+          { port: 'dy', access: 'read' },
+          { port: 'x', access: 'read' },
+          { port: 'accumulator', access: 'read_write' },
+        ],
+        { rows, width, depth },
+      ),
+    ],
+  }
+}

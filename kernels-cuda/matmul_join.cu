@@ -1,0 +1,14 @@
+// Second launch of a matmul whose reduction was split: y = activation(sum of the parts, in order, + bias) + residual.
+//
+// 4 (splits + 1) bytes per element of y, from L2 where the first launch left them; memory limits.
+#include "lib/epilogue.h"
+
+KERNEL(matmul_join, 256, const float* parts, OPTIONAL const void* bias, OPTIONAL const float* residual, float* y,
+       uint32_t splits, uint32_t rows, uint32_t columns, uint32_t bias_format, uint32_t activation) {
+  const uint64_t count = static_cast<uint64_t>(rows) * columns, i = static_cast<uint64_t>(blockIdx.x) * 256 + threadIdx.x;
+  if (i >= count) return;
+  float sum = parts[i];
+  for (uint32_t split = 1; split < splits; split++) sum += parts[split * count + i];
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual};
+  epilogue.store(i / columns, static_cast<uint32_t>(i % columns), sum);
+}
