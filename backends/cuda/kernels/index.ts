@@ -1,6 +1,6 @@
 import type { OpName } from '../../../src/ops/index.ts'
 import { attention, attention_backward } from './attention.ts'
-import { attention_paged, kv_write } from './attention_paged.ts'
+import { attention_paged } from './attention_paged.ts'
 import {
   accumulate,
   add,
@@ -17,6 +17,7 @@ import {
   swiglu_backward,
 } from './elementwise.ts'
 import { embedding, embedding_backward } from './embedding.ts'
+import { kv_write } from './kv_write.ts'
 import { argmax, cross_entropy, cross_entropy_backward, softmax, softmax_backward } from './logits.ts'
 import { matmul, matmul_backward_input, matmul_backward_weight } from './matmul.ts'
 import { broadcast, cast, quantize, reduce, store, transpose } from './movement.ts'
