@@ -1,0 +1,109 @@
+// What a kernel library and the emulated driver know of each other. The driver hands a Runtime to the library when it
+// loads it and gets a KernelLibrary back, so neither needs the other's symbols.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+#include "vector_types.h"
+
+namespace simt {
+
+// Changes with every change of this file: a library built against another one is refused.
+constexpr uint32_t ABI_VERSION = 1;
+
+// Where a thread waits. The line of the source names a barrier: a compiler may copy the call, so no address can.
+using Site = std::source_location;
+
+enum class Collective : uint32_t {
+  none,
+  barrier,
+  barrier_count,
+  barrier_and,
+  barrier_or,
+  syncwarp,
+  shuffle,
+  ballot,
+  any,
+  all,
+  match_any,
+  match_all,
+  reduce_add,
+  reduce_min,
+  reduce_min_signed,
+  reduce_max,
+  reduce_max_signed,
+  reduce_and,
+  reduce_or,
+  reduce_xor,
+  yield,
+};
+
+// The state of a thread that its kernel reads. It lies near the top of the stack the thread runs on.
+struct Thread {
+  uint3 index;
+  uint3 block_index;
+  dim3 block_dim;
+  dim3 grid_dim;
+};
+
+// A SHARED declaration: its address names it within a kernel library.
+struct SharedArray {
+  const char* name;
+  uint32_t bytes;
+};
+
+struct Runtime {
+  uint32_t abi_version;
+  uint32_t (*barrier)(Thread&, Collective, bool predicate, Site);
+  uint64_t (*warp)(Thread&, Collective, uint32_t mask, uint64_t operand, uint32_t source_lane, Site);
+  void* (*shared)(Thread&, const SharedArray&);
+  // Lets other threads run. A wait on memory calls it as long as its condition is false.
+  void (*yield)(Thread&, Site);
+  // Tells the deadlock detection that a wait on memory has ended.
+  void (*resume)(Thread&);
+  [[noreturn]] void (*fail)(Thread&, const char* message, Site);
+};
+
+struct Kernel {
+  const char* name;
+  uint32_t threads;
+  uint32_t parameter_count;
+  const uint32_t* parameter_bytes;
+  void (*run)(void* const* parameters);
+  const Kernel* next;
+};
+
+struct KernelLibrary {
+  uint32_t abi_version;
+  const Kernel* first;
+};
+using OpenLibrary = const KernelLibrary*(const Runtime*);
+#define SIMT_OPEN_LIBRARY exactmap_emulated_library
+
+// Stacks have this size and alignment, so that a thread finds its state from the stack pointer alone. The state's
+// distance from the top differs from stack to stack: at equal distances, all threads would share a cache set.
+constexpr uintptr_t STACK_BYTES = 256 * 1024;
+#ifdef __x86_64__
+constexpr uintptr_t THREAD_BYTES = 192;
+#else
+constexpr uintptr_t THREAD_BYTES = 8192;
+#endif
+constexpr uintptr_t STACK_COLOURS = 64;
+
+inline Thread& thread_at(uintptr_t stack_pointer) {
+  const uintptr_t stack = stack_pointer / STACK_BYTES;
+  const uintptr_t colour = stack % STACK_COLOURS;
+  return *reinterpret_cast<Thread*>((stack + 1) * STACK_BYTES - (colour + 1) * THREAD_BYTES);
+}
+
+inline __attribute__((always_inline)) Thread& this_thread() {
+#ifdef __x86_64__
+  uintptr_t stack_pointer;
+  asm("mov %%rsp, %0" : "=r"(stack_pointer));
+  return thread_at(stack_pointer);
+#else
+  return thread_at(reinterpret_cast<uintptr_t>(__builtin_frame_address(0)));
+#endif
+}
+
+}  // namespace simt

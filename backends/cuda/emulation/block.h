@@ -1,0 +1,93 @@
+// Runs the threads of one block on fibers. A thread starts on the stack of the one before it where that one has ended,
+// so threads that never wait cost a call each; a stack of its own is what a thread gets by waiting.
+#pragma once
+#include <array>
+#include <string>
+#include <vector>
+#include "fiber.h"
+#include "launch.h"
+#include "order.h"
+#include "shared_memory.h"
+
+namespace simt {
+
+constexpr uint32_t MAX_THREADS = 1024, WARP = 32;
+
+class Block {
+ public:
+  enum class State { running, done, waiting, failed };
+
+  explicit Block(StackPool& stacks) : stacks_(stacks) {}
+  void begin(Launch& launch, uint64_t position);
+  // Runs until every thread has ended, only waits on memory, or the launch has failed. Called on the worker's stack.
+  State run();
+  // Gives back the stacks of threads that will not go on.
+  void abandon();
+
+  // What a kernel's threads call; `self` is the caller.
+  uint32_t barrier(Fiber& self, Collective collective, bool predicate, const Site& site);
+  uint64_t warp(Fiber& self, Collective collective, uint32_t mask, uint64_t operand, uint32_t source,
+                const Site& site);
+  void* shared(Fiber& self, const SharedArray& array);
+  void yield(Fiber& self, const Site& site);
+  void resume() { mark_progress(); }
+  [[noreturn]] void fail(Fiber& self, Failure failure, const std::string& what);
+  // Ends the launch from a signal handler, which formats nothing.
+  [[noreturn]] void interrupt(Fiber& self);
+
+  // What every thread of the block waits at.
+  std::string waits() const;
+  std::string place() const;
+
+ private:
+  // Lanes of a warp that have arrived at a warp function.
+  struct Group {
+    uint32_t mask, arrived;
+    Collective collective;
+  };
+  struct Warp {
+    uint32_t exited;
+    uint32_t groups;
+    std::array<Group, WARP> group;
+  };
+
+  static void thread_entry();
+  [[noreturn]] void run_threads(Fiber& self);
+  Fiber& new_fiber();
+  uint32_t started_thread(uint32_t position) const;
+  bool starts_next();
+  void wait(Fiber& self);
+  Context& next();
+  void make_ready(Fiber& fiber);
+  Fiber& take_ready();
+  void mark_progress();
+  void finish(Fiber& self);
+  void complete(Fiber& self, uint32_t first, const Group& group);
+  void release_barrier();
+  Context& diagnose();
+
+  StackPool& stacks_;
+  SharedMemory shared_;
+  const Kernel* kernel_ = nullptr;
+  Launch* launch_ = nullptr;
+  uint64_t launch_serial_ = 0;
+  Context worker_{};
+  State state_ = State::done;
+  dim3 index_;
+  Random random_{0};
+  bool progressing_ = false;
+
+  uint32_t threads_ = 0, started_ = 0, finished_ = 0;
+  std::array<uint16_t, MAX_THREADS> start_order_;
+  std::array<Fiber*, MAX_THREADS> live_{}, ready_;
+  uint32_t ready_first_ = 0, ready_count_ = 0;
+  std::vector<Fiber*> polling_;
+
+  uint32_t arrived_ = 0, true_count_ = 0;
+  bool divergent_ = false;
+  Site barrier_site_;
+  Collective barrier_ = Collective::none;
+  std::array<Warp, MAX_THREADS / WARP> warps_;
+};
+
+}  // namespace simt

@@ -1,0 +1,60 @@
+// A launch of a kernel: what all workers share while they run its blocks.
+#pragma once
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <string>
+#include "abi.h"
+#include "order.h"
+
+namespace simt {
+
+enum class Failure { none, launch_failed, illegal_address };
+
+class Launch {
+ public:
+  Launch(const Kernel& kernel, void* const* parameters, dim3 grid, uint32_t threads);
+
+  // Tells launches apart that are at the same address one after the other.
+  const uint64_t serial;
+  const Kernel& kernel;
+  void* const* parameters;
+  const dim3 grid;
+  const uint32_t threads;
+  const Order order;
+  const uint64_t blocks;
+
+  // Takes the next blocks to run: the first one's position and how many follow; 0 when none are left.
+  uint64_t take(uint64_t workers, uint64_t& position);
+  dim3 block_index(uint64_t position) const;
+  bool exhausted() const { return next_.load(std::memory_order_relaxed) >= blocks; }
+
+  // The first failure stays; every worker stops at its next block.
+  void fail(Failure failure, std::string message);
+  bool failed() const { return failed_.load(std::memory_order_acquire); }
+  Failure failure() const { return failure_; }
+  const std::string& message() const { return message_; }
+
+  // A thread that only waits on memory counts as at work until every thread of the launch has waited for a while.
+  void begin_progress() { progressing_.fetch_add(1, std::memory_order_relaxed); }
+  void end_progress();
+  bool stalled() const;
+
+  // Blocks whose threads all wait on memory stay resident beside others, as many as the device's multiprocessors hold.
+  bool admit();
+  void leave() { resident_.fetch_sub(1, std::memory_order_relaxed); }
+
+ private:
+  const Permutation permutation_;
+  std::atomic<uint64_t> next_ = 0;
+  std::atomic<uint32_t> progressing_ = 0, resident_ = 0;
+  std::atomic<int64_t> last_progress_;
+  std::atomic<bool> failed_ = false;
+  std::mutex mutex_;
+  Failure failure_ = Failure::none;
+  std::string message_;
+};
+
+constexpr int MULTIPROCESSORS = 4;
+
+}  // namespace simt

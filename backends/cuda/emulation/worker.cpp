@@ -1,0 +1,201 @@
+#include "worker.h"
+#include <signal.h>
+#include <algorithm>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+
+namespace simt {
+
+// Longer than it takes to wake a thread.
+constexpr auto LONG = std::chrono::microseconds(30);
+
+std::string (*describe_address)(uintptr_t address) = [](uintptr_t) { return std::string(); };
+
+static uint64_t worker_count() {
+  static const uint64_t count = [] {
+    const char* text = std::getenv("EXACTMAP_EMULATED_THREADS");
+    const long asked = text ? std::strtol(text, nullptr, 10) : 0;
+    return asked > 0 ? static_cast<uint64_t>(asked) : std::max(1u, std::thread::hardware_concurrency());
+  }();
+  return count;
+}
+
+std::unique_ptr<Block> Worker::take_block() {
+  if (idle_.empty()) return std::make_unique<Block>(stacks_);
+  std::unique_ptr<Block> block = std::move(idle_.back());
+  idle_.pop_back();
+  return block;
+}
+
+// Runs a block as far as it goes; false ends the launch.
+bool Worker::run(Launch& launch, std::unique_ptr<Block> block) {
+  in_kernel_ = true;
+  const Block::State state = block->run();
+  in_kernel_ = false;
+  if (state == Block::State::waiting) {
+    waiting_.push_back(std::move(block));
+    return true;
+  }
+  if (fault_.signal) {
+    const bool memory = fault_.signal == SIGSEGV || fault_.signal == SIGBUS;
+    launch.fail(memory ? Failure::illegal_address : Failure::launch_failed,
+                block->place() + ", thread " + std::to_string(fault_.fiber->id) + ": " + describe_signal());
+    fault_ = {};
+  }
+  launch.leave();
+  block->abandon();
+  idle_.push_back(std::move(block));
+  return state == Block::State::done;
+}
+
+// Goes on with every block that waits on memory; false ends the launch.
+bool Worker::run_waiting(Launch& launch) {
+  std::vector<std::unique_ptr<Block>> blocks = std::move(waiting_);
+  waiting_.clear();
+  bool good = true;
+  for (auto& block : blocks)
+    if (good)
+      good = run(launch, std::move(block));
+    else
+      waiting_.push_back(std::move(block));
+  if (good && !waiting_.empty()) {
+    if (launch.stalled())
+      launch.fail(Failure::launch_failed, waiting_.front()->place() + ": deadlock: every thread of the launch waits; " +
+                                            waiting_.front()->waits());
+    std::this_thread::yield();
+  }
+  return good;
+}
+
+void Worker::work(Launch& launch, void (*on_long)(Launch&)) {
+  const auto start = std::chrono::steady_clock::now();
+  uint64_t position = 0, left = 0;
+  bool good = true;
+  while (good && !launch.failed()) {
+    if (left == 0) left = launch.take(worker_count(), position);
+    if (left == 0 && waiting_.empty()) break;
+    if (left > 0 && launch.admit()) {
+      std::unique_ptr<Block> block = take_block();
+      block->begin(launch, position);
+      position++;
+      left--;
+      good = run(launch, std::move(block));
+    } else if (!waiting_.empty()) {
+      good = run_waiting(launch);
+    } else {
+      std::this_thread::yield();
+    }
+    if (on_long && std::chrono::steady_clock::now() - start > LONG) {
+      on_long(launch);
+      on_long = nullptr;
+    }
+  }
+  for (auto& block : waiting_) {
+    launch.leave();
+    block->abandon();
+    idle_.push_back(std::move(block));
+  }
+  waiting_.clear();
+}
+
+// Threads that help with launches of every stream. Never destroyed: they may be at work when the process ends.
+class Helpers {
+ public:
+  static Helpers& get() {
+    static Helpers& helpers = *new Helpers();
+    return helpers;
+  }
+
+  void offer(Launch& launch) {
+    const std::lock_guard lock(mutex_);
+    while (threads_ + 1 < worker_count()) {
+      std::thread(&Helpers::help, this).detach();
+      threads_++;
+    }
+    offers_.push_back({&launch, 0});
+    changed_.notify_all();
+  }
+
+  // Returns once no helper touches the launch.
+  void withdraw(Launch& launch) {
+    std::unique_lock lock(mutex_);
+    const auto found = std::find_if(offers_.begin(), offers_.end(), [&](const Offer& o) { return o.launch == &launch; });
+    if (found == offers_.end()) return;
+    found->closed = true;
+    changed_.wait(lock, [&] { return find(launch)->helping == 0; });
+    offers_.erase(find(launch));
+  }
+
+ private:
+  struct Offer {
+    Launch* launch;
+    uint32_t helping;
+    bool closed = false;
+  };
+
+  std::vector<Offer>::iterator find(const Launch& launch) {
+    return std::find_if(offers_.begin(), offers_.end(), [&](const Offer& o) { return o.launch == &launch; });
+  }
+
+  void help() {
+    Worker worker;
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      const auto open = std::find_if(offers_.begin(), offers_.end(), [](const Offer& o) {
+        return !o.closed && !o.launch->exhausted() && !o.launch->failed();
+      });
+      if (open == offers_.end()) {
+        changed_.wait(lock);
+        continue;
+      }
+      Launch& launch = *open->launch;
+      open->helping++;
+      lock.unlock();
+      worker.work(launch);
+      lock.lock();
+      find(launch)->helping--;
+      changed_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Offer> offers_;
+  uint64_t threads_ = 0;
+};
+
+void run_launch(Launch& launch, Worker& own) {
+  const bool alone = launch.blocks == 1 || worker_count() == 1;
+  const auto ask_for_help = [](Launch& long_launch) {
+    if (!long_launch.exhausted()) Helpers::get().offer(long_launch);
+  };
+  own.work(launch, alone ? nullptr : +ask_for_help);
+  if (!alone) Helpers::get().withdraw(launch);
+}
+
+static Fiber& fiber_of(Thread& thread) { return static_cast<Fiber&>(thread); }
+
+const Runtime emulated_runtime{
+  ABI_VERSION,
+  [](Thread& thread, Collective collective, bool predicate, Site site) {
+    return fiber_of(thread).block->barrier(fiber_of(thread), collective, predicate, site);
+  },
+  [](Thread& thread, Collective collective, uint32_t mask, uint64_t operand, uint32_t source, Site site) {
+    return fiber_of(thread).block->warp(fiber_of(thread), collective, mask, operand, source, site);
+  },
+  [](Thread& thread, const SharedArray& array) {
+    return fiber_of(thread).block->shared(fiber_of(thread), array);
+  },
+  [](Thread& thread, Site site) { fiber_of(thread).block->yield(fiber_of(thread), site); },
+  [](Thread& thread) { fiber_of(thread).block->resume(); },
+  [](Thread& thread, const char* message, Site site) {
+    const std::string file = site.file_name();
+    fiber_of(thread).block->fail(fiber_of(thread), Failure::launch_failed,
+                                 std::string(message) + " (" + file.substr(file.rfind('/') + 1) + ":" +
+                                   std::to_string(site.line()) + ")");
+  },
+};
+
+}  // namespace simt
