@@ -22,7 +22,8 @@ DEVICE void gated(const float* x, float* y, uint64_t width, uint64_t count) {
   const uint64_t i = thread_index();
   if (i >= count) return;
   const uint64_t gate = i + i / width * width, up = gate + width;
-  store_pack(y, i, map<N>([](float g, float u) { return A::value(g) * u; }, load_pack<N>(x, gate), load_pack<N>(x, up)));
+  const Pack<N> g = load_pack<N>(x, gate), u = load_pack<N>(x, up);
+  store_pack(y, i, map<N>([](float g, float u) { return A::value(g) * u; }, g, u));
 }
 
 template <typename A, uint32_t N>

@@ -18,6 +18,7 @@ DEVICE void embedding_backward(const uint32_t* ids, const float* dy, float* accu
   const uint32_t id = ids[position];
   if (id >= vocabulary) return;
   const uint64_t first = warp % tiles * (32 * PACKS) + lane;
+  const auto plus = [](float a, float b) { return a + b; };
 
   Pack<N> sums[PACKS] = {};
   for (uint32_t start = 0; start < rows; start += 32) {
@@ -26,15 +27,13 @@ DEVICE void embedding_backward(const uint32_t* ids, const float* dy, float* accu
       const uint64_t t = start + __ffs(same) - 1;
       if (t < position) return;
       for (uint32_t p = 0; p < PACKS; p++)
-        if (first + 32 * p < width)
-          sums[p] = map<N>([](float a, float b) { return a + b; }, sums[p], load_pack<N>(dy, t * width + first + 32 * p));
+        if (first + 32 * p < width) sums[p] = map<N>(plus, sums[p], load_pack<N>(dy, t * width + first + 32 * p));
     }
   }
   for (uint32_t p = 0; p < PACKS; p++) {
     const uint64_t at = id * width + first + 32 * p;
     if (first + 32 * p < width)
-      store_pack(accumulator, at,
-                 map<N>([](float a, float b) { return a + b; }, load_pack<N>(accumulator, at), sums[p]));
+      store_pack(accumulator, at, map<N>(plus, load_pack<N>(accumulator, at), sums[p]));
   }
 }
 

@@ -15,10 +15,11 @@ DEVICE void kv_write(const float* qkv, void* k_pool, void* v_pool, const uint32_
                      const uint32_t* sequence, const uint32_t* position, uint32_t rows, uint32_t heads,
                      uint32_t kv_heads, uint32_t head_packs, uint32_t pages) {
   const uint64_t index = thread_index(), row = index / (head_packs * kv_heads);
-  if (row >= rows || sequence[row] == PADDING) return;
+  if (row >= rows) return;
+  const uint32_t owner = sequence[row], place = position[row];
+  if (owner == PADDING) return;
   const uint64_t pack = index % head_packs, head = index / head_packs % kv_heads;
-  const uint32_t place = position[row];
-  const uint64_t page = page_table[static_cast<uint64_t>(sequence[row]) * pages + place / PAGE_TOKENS];
+  const uint64_t page = page_table[static_cast<uint64_t>(owner) * pages + place / PAGE_TOKENS];
   const uint64_t to = ((page * kv_heads + head) * PAGE_TOKENS + place % PAGE_TOKENS) * head_packs + pack;
   const uint64_t key = (row * (heads + 2 * kv_heads) + heads + head) * head_packs + pack;
   W::store4(k_pool, 4 * to, F32::load4(qkv, 0, 4 * key));

@@ -153,7 +153,8 @@ KERNEL(sample, 512, const float* logits, const float* options, const uint32_t* k
   __syncthreads();
   if (penalty > 0.0f && penalty != 1.0f) {
     // From logits, not from scores: a token that occurs twice is penalised once, by two equal writes.
-    for (uint32_t h = lane; h < min(length[row], slots); h += THREADS) {
+    const uint32_t valid = min(length[row], slots);
+    for (uint32_t h = lane; h < valid; h += THREADS) {
       const uint32_t seen = history[h];
       if (seen < width) scores[seen] = logits[seen] > 0.0f ? logits[seen] / penalty : logits[seen] * penalty;
     }

@@ -5,7 +5,8 @@
 
 DEVICE uint4 philox(uint4 counter, uint2 key) {
   for (uint32_t round = 0; round < 10; round++) {
-    const uint64_t a = static_cast<uint64_t>(counter.x) * 0xd2511f53u, b = static_cast<uint64_t>(counter.z) * 0xcd9e8d57u;
+    const uint64_t a = static_cast<uint64_t>(counter.x) * 0xd2511f53u;
+    const uint64_t b = static_cast<uint64_t>(counter.z) * 0xcd9e8d57u;
     counter = make_uint4(static_cast<uint32_t>(b >> 32) ^ counter.y ^ key.x, static_cast<uint32_t>(b),
                          static_cast<uint32_t>(a >> 32) ^ counter.w ^ key.y, static_cast<uint32_t>(a));
     key = make_uint2(key.x + 0x9e3779b9u, key.y + 0xbb67ae85u);
