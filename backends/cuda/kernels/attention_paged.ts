@@ -1,4 +1,105 @@
-import type { KernelRule } from './rule.ts'
+import type { ScoreAttributes } from '../../../src/ops/attention_math.ts'
+import { PAGE_TOKENS } from '../../../src/ops/kv_write.ts'
+import { tensorType } from '../../../src/tensor/type.ts'
+import type { KernelChoice, LaunchPlan } from '../../backend.ts'
+import type { CudaTraits, KernelRule } from './rule.ts'
+import { launch } from './rule.ts'
 
-export const attention_paged: KernelRule = () => ({ unsupported: 'not written yet' })
-export const kv_write: KernelRule = () => ({ unsupported: 'not written yet' })
+/** Query heads that share a block of the decode kernel. */
+const HEADS = 4
+/** Blocks of the decode kernel that a multiprocessor holds: what splitting a row's tokens aims at. */
+const RESIDENT = 3
+/** Pairs of row and query head in a tile of the prefill kernel. */
+const ITEMS = 64
+
+const cache = ['qkv', 'k_pool', 'v_pool', 'page_table', 'sequence', 'position'].map(
+  (port) => ({ port, access: 'read' }) as const,
+)
+
+/** Scores in the base-2 domain, as lib/paged.h wants them. */
+const scores = ({ scale, softcap }: ScoreAttributes): { scale: number; cap: number } =>
+  softcap > 0 ? { scale: scale / softcap, cap: softcap * Math.LOG2E } : { scale: scale * Math.LOG2E, cap: 0 }
+
+/**
+ * Splits of each row's tokens: as many as the GPU has room for in one wave, and at most one for each page that the row
+ * may see. How many pages it does see is known at run time only; they are dealt out evenly then.
+ */
+function splitsOf(
+  attrs: ScoreAttributes,
+  blocks: number,
+  pages: number,
+  { multiprocessors }: CudaTraits,
+): number {
+  const seen = attrs.window > 0 ? Math.min(pages, Math.ceil(attrs.window / PAGE_TOKENS) + 1) : pages
+  return Math.max(1, Math.min(seen, Math.floor((RESIDENT * multiprocessors) / blocks)))
+}
+
+function decode(
+  attrs: ScoreAttributes,
+  format: string,
+  rows: number,
+  pages: number,
+  traits: CudaTraits,
+): KernelChoice {
+  const { heads, kv_heads, head_dim: dim, window } = attrs
+  const blocks = rows * kv_heads * Math.ceil(heads / kv_heads / HEADS)
+  const splits = splitsOf(attrs, blocks, pages, traits)
+  const lanes = dim <= 64 ? 8 : dim <= 128 ? 16 : 32
+  const row = (bindings: LaunchPlan['bindings']): LaunchPlan =>
+    launch('attention_paged', `attention_paged_decode_${format}`, blocks * splits, [...cache, ...bindings], {
+      heads,
+      kv_heads,
+      dim,
+      pages,
+      window,
+      lanes,
+      splits,
+      ...scores(attrs),
+    })
+  if (splits === 1) return { launches: [row([{ port: 'y', access: 'write' }])] }
+  const items = rows * heads
+  return {
+    launches: [
+      row([
+        { port: 'sums', access: 'write' },
+        { port: 'statistics', access: 'write' },
+      ]),
+      launch(
+        'attention_paged',
+        'attention_paged_merge',
+        Math.ceil(items / 8),
+        [
+          { port: 'sums', access: 'read' },
+          { port: 'statistics', access: 'read' },
+          { port: 'y', access: 'write' },
+        ],
+        { items, dim, splits },
+      ),
+    ],
+    scratch: {
+      sums: tensorType('f32', items, splits, dim),
+      statistics: tensorType('f32', items, splits, 2),
+    },
+  }
+}
+
+/** One row for each sequence is decoding; anything else is taken for runs of rows that share their sequence's tokens. */
+export const attention_paged: KernelRule = ({ attrs, inputs }, traits) => {
+  const { heads, kv_heads, head_dim: dim, window } = attrs as ScoreAttributes
+  const { format } = inputs.k_pool!
+  const rows = inputs.qkv!.shape[0]!
+  const [batch, pages] = inputs.page_table!.shape as [number, number]
+  if (rows === batch) return decode(attrs, format, rows, pages, traits)
+  const tiles = Math.ceil((rows * (heads / kv_heads)) / ITEMS)
+  return {
+    launches: [
+      launch(
+        'attention_paged_prefill',
+        `attention_paged_prefill_${format}`,
+        tiles * kv_heads,
+        [...cache, { port: 'y', access: 'write' }],
+        { rows, heads, kv_heads, dim, pages, window, ...scores(attrs) },
+      ),
+    ],
+  }
+}
