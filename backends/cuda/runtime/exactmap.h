@@ -34,6 +34,7 @@ typedef struct em_arena em_arena;
 typedef struct em_program em_program;
 typedef struct em_ticket em_ticket;
 typedef struct em_read em_read;
+typedef struct em_plan em_plan;
 
 typedef struct em_device_info {
   char name[128];
@@ -80,12 +81,22 @@ bool em_arena_fill(em_arena *arena, uint8_t byte, em_error *error);
 bool em_read_begin(em_arena *arena, uint64_t offset, uint64_t count, em_read **read, em_error *error);
 bool em_read_finish(em_read *read, void *bytes, em_error *error);
 
+// A program file without a device: what a host must know to load and drive it. Strings live as long as the plan; an
+// index past the last gives NULL.
+bool em_plan_open(const void *file, size_t bytes, em_plan **plan, em_error *error);
+void em_plan_close(em_plan *plan);
+const char *em_plan_arena(const em_plan *plan, uint32_t index, uint64_t *bytes);
+const char *em_plan_module(const em_plan *plan, uint32_t index);
+// Index of a segment, or -1.
+int em_plan_segment(const em_plan *plan, const char *name);
+// Inputs lie at `offset` of the arena step_input; outputs at `offset` of what em_ticket_outputs gives.
+const char *em_plan_input(const em_plan *plan, uint32_t segment, uint32_t index, uint64_t *offset, uint64_t *bytes);
+const char *em_plan_output(const em_plan *plan, uint32_t segment, uint32_t index, uint64_t *offset, uint64_t *bytes);
+
 // Validates and loads a program file over arenas, which come in the program's order. Everything is allocated here.
 bool em_program_load(em_device *device, const void *file, size_t bytes, em_arena *const *arenas, size_t arena_count,
                      em_program **program, em_error *error);
 void em_program_release(em_program *program);
-// Index of a segment, or -1.
-int em_program_segment(const em_program *program, const char *name);
 // Bytes a segment's outputs have together, each padded to a multiple of 8; 0 for an unknown segment.
 uint64_t em_program_output_bytes(const em_program *program, uint32_t segment);
 

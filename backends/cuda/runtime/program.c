@@ -182,12 +182,6 @@ void em_program_release(em_program *program) {
   em_device_release(device);
 }
 
-int em_program_segment(const em_program *program, const char *name) {
-  for (uint32_t i = 0; i < program->segment_count; i++)
-    if (strcmp(program->segments[i].name, name) == 0) return (int)i;
-  return -1;
-}
-
 uint64_t em_program_output_bytes(const em_program *program, uint32_t segment) {
   return segment < program->segment_count ? program->segments[segment].output_bytes : 0;
 }

@@ -1,0 +1,193 @@
+// exactmap-cuda verify: runs stored vectors and compares every element with its budget.
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "case_file.h"
+#include "host.h"
+#include "internal.h"
+
+enum { TIMED_RUNS = 5 };
+
+typedef struct verdict {
+  case_difference difference;
+  const char *output;
+  double worst;
+  float ms;
+} verdict;
+
+static bool prepare(const host_program *loaded, const case_file *stored, em_error *error) {
+  em_arena *activations = host_arena(loaded, "activations");
+  // All ones: NaN as floats, so that what is read before it is written shows.
+  if (activations && !em_arena_fill(activations, 0xff, error)) return false;
+  for (uint32_t i = 0; i < stored->initial_count; i++) {
+    const case_initial *initial = &stored->initial[i];
+    em_arena *arena = host_arena(loaded, initial->arena);
+    if (!arena) return em_fail(error, "invalid_format", "the program has no arena '%s'", initial->arena);
+    if (!em_arena_write(arena, initial->offset, initial->data, initial->bytes, error)) return false;
+  }
+  return true;
+}
+
+static bool compare(const host_program *loaded, const case_file *stored, uint32_t segment, const em_ticket *ticket,
+                    verdict *result, em_error *error) {
+  size_t count;
+  const uint8_t *bytes = em_ticket_outputs(ticket, &count);
+  for (uint32_t i = 0; i < stored->output_count; i++) {
+    const case_output *output = &stored->outputs[i];
+    const char *name;
+    uint64_t offset = 0, size = 0;
+    for (uint32_t p = 0; (name = em_plan_output(loaded->plan, segment, p, &offset, &size)); p++)
+      if (strcmp(name, output->name) == 0) break;
+    const uint64_t needed = output->element_bytes ? output->elements * output->element_bytes : output->bytes;
+    if (!name || size < needed)
+      return em_fail(error, "invalid_format", "the program has no output '%s' of %llu bytes", output->name,
+                     (unsigned long long)needed);
+    const case_difference difference = case_compare(output, bytes + offset);
+    if (difference.worst > result->worst) result->worst = difference.worst;
+    if (difference.wrong && !result->output) {
+      result->difference = difference;
+      result->output = output->name;
+    }
+  }
+  return true;
+}
+
+static bool run_case(em_device *device, const host_options *options, const case_file *stored, verdict *result,
+                     em_error *error) {
+  host_program loaded;
+  if (!host_load(device, options->folder, stored->program, (size_t)stored->program_bytes, &loaded, error)) return false;
+  const int segment = em_plan_segment(loaded.plan, "main");
+  bool good = segment >= 0 || em_fail(error, "invalid_format", "the program has no segment 'main'");
+  em_ticket *ticket = NULL;
+  good = good && prepare(&loaded, stored, error) &&
+         em_program_submit(loaded.program, (uint32_t)segment, 0, stored->inputs, &ticket, error) &&
+         em_ticket_wait(ticket, error) && compare(&loaded, stored, (uint32_t)segment, ticket, result, error);
+  if (ticket) em_ticket_release(ticket);
+  // Timed last: ops that change a tensor in place would change what is compared.
+  good = good && em_program_time(loaded.program, (uint32_t)segment, 0, TIMED_RUNS, &result->ms, error);
+  host_unload(&loaded);
+  return good;
+}
+
+static void print_number(double value) {
+  if (isfinite(value))
+    printf("%.9g", value);
+  else
+    printf(isnan(value) ? "\"NaN\"" : value > 0 ? "\"Infinity\"" : "\"-Infinity\"");
+}
+
+static void report(const host_options *options, const char *id, const case_file *stored, const verdict *result,
+                   const em_error *error) {
+  const bool pass = !error && !result->output;
+  if (options->json) {
+    printf("{\"case\":");
+    host_print_json(id, strlen(id));
+    printf(",\"pass\":%s", pass ? "true" : "false");
+    if (error) {
+      printf(",\"code\":\"%s\",\"error\":", error->code);
+      host_print_json(error->message, strlen(error->message));
+    } else {
+      printf(",\"worst\":");
+      print_number(result->worst);
+      printf(",\"ms\":%.6f,\"bytes\":%.0f,\"flops\":%.0f", (double)result->ms, stored->bytes, stored->flops);
+    }
+    if (!error && result->output) {
+      printf(",\"output\":");
+      host_print_json(result->output, strlen(result->output));
+      printf(",\"index\":%llu,\"expected\":", (unsigned long long)result->difference.index);
+      print_number(result->difference.expected);
+      printf(",\"got\":");
+      print_number(result->difference.got);
+      printf(",\"budget\":");
+      print_number(result->difference.budget);
+    }
+    printf("}\n");
+  } else if (error) {
+    printf("FAIL %s: %s: %s\n", id, error->code, error->message);
+  } else if (result->output) {
+    printf("FAIL %s: %s[%llu] expected %.9g, got %.9g, budget %.3g\n", id, result->output,
+           (unsigned long long)result->difference.index, result->difference.expected, result->difference.got,
+           result->difference.budget);
+  } else {
+    printf("pass %s  worst %.3f of its budget, %.4f ms\n", id, result->worst, (double)result->ms);
+  }
+  fflush(stdout);
+}
+
+typedef struct tally {
+  unsigned passed, failed;
+} tally;
+
+// False where the device can't go on.
+static bool verify_file(em_device *device, const host_options *options, const char *id, const char *path,
+                        tally *counts, em_error *error) {
+  host_file file = {0};
+  case_file stored = {0};
+  verdict result = {0};
+  const bool good = host_read_file(path, &file, error) && case_file_read(&stored, file.bytes, file.count, error) &&
+                    run_case(device, options, &stored, &result, error);
+  report(options, id, &stored, &result, good ? NULL : error);
+  if (good && !result.output)
+    counts->passed++;
+  else
+    counts->failed++;
+  em_pool_free(&stored.pool);
+  free(file.bytes);
+  return good || strcmp(error->code, "device_lost") != 0;
+}
+
+static int is_entry(const struct dirent *entry) { return entry->d_name[0] != '.'; }
+
+static bool verify_op(em_device *device, const host_options *options, const char *op, tally *counts,
+                      em_error *error) {
+  char folder[4096];
+  snprintf(folder, sizeof folder, "%s/cases/%s", options->folder, op);
+  struct dirent **files;
+  const int count = scandir(folder, &files, is_entry, alphasort);
+  bool go_on = true;
+  for (int i = 0; i < count; i++) {
+    const char *name = files[i]->d_name;
+    const size_t length = strlen(name), ending = strlen(".case");
+    if (go_on && length > ending && strcmp(name + length - ending, ".case") == 0) {
+      char id[1024];
+      snprintf(id, sizeof id, "%s/%.*s", op, (int)(length - ending), name);
+      if (!options->only || strncmp(id, options->only, strlen(options->only)) == 0)
+        go_on = verify_file(device, options, id, host_path(folder, name), counts, error);
+    }
+    free(files[i]);
+  }
+  if (count >= 0) free(files);
+  return go_on;
+}
+
+int verify_command(const host_options *options) {
+  em_error error = {0};
+  em_device *device;
+  tally counts = {0};
+  if (!em_device_open(options->driver, options->device, &device, &error)) {
+    host_print_error(&error);
+    return 1;
+  }
+  const char *folder = host_path(options->folder, "cases");
+  struct dirent **ops;
+  const int count = scandir(folder, &ops, is_entry, alphasort);
+  bool go_on = count >= 0 || em_fail(&error, "not_found", "can't list %s: %s", folder, strerror(errno));
+  for (int i = 0; i < count; i++) {
+    if (go_on) go_on = verify_op(device, options, ops[i]->d_name, &counts, &error);
+    free(ops[i]);
+  }
+  if (count >= 0) free(ops);
+  if (go_on && counts.passed + counts.failed == 0)
+    go_on = em_fail(&error, "not_found", "no cases%s%s in %s/cases", options->only ? " that start with " : "",
+                    options->only ? options->only : "", options->folder);
+  fprintf(options->json ? stderr : stdout, "%u passed, %u failed on %s\n", counts.passed, counts.failed,
+          em_device_describe(device)->name);
+  if (!go_on) host_print_error(&error);
+  em_device_close(device);
+  em_device_release(device);
+  return go_on && counts.failed == 0 ? 0 : 1;
+}
