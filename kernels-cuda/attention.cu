@@ -1,50 +1,47 @@
-// attention: y = softmax(mask(scale q k^T)) v inside blocks of `sequence` rows, with lse = log(sum(exp(scores))). A block
-// has 64 query rows of one head and goes through the keys they see, 64 at a time (online softmax, rescaled once per
-// tile). Kernels differ in the head sizes their sums have registers for.
+// attention: y = softmax(mask(scale q k^T)) v inside blocks of `sequence` rows, with lse = log(sum(exp(scores))). A
+// thread block has 64 query rows of one head and goes through the keys they see, 64 at a time (online softmax, rescaled
+// once per tile). Kernels differ in the head sizes their sums have registers for.
 //
-// Per query and key: 4 D flops. 4,096 causal rows of 32 heads of 64 dims: 69 GFLOP, 1.03 ms at 67 TFLOP/s; memory once
-// 100 MB, 21 us at 4.8 TB/s. Arithmetic limits; see lib/attention_tile.h.
+// Per query and key: 4 D flops. 4,096 causal rows of 32 heads and 8 key heads of 128 dims: 137 GFLOP, 2.1 ms at 67
+// TFLOP/s; memory once 168 MB, 35 us at 4.8 TB/s. Arithmetic limits; see lib/attention_tile.h.
 #include "lib/attention_tile.h"
 
 template <uint32_t CHUNKS>
 DEVICE void attention(const Dense& call, float* y, float* lse, float scale, float softcap) {
   SHARED(stage, Stage);
   SHARED(weights, RowStage);
-  const uint32_t tiles = (call.sequence + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
-  // The last queries of a block see the most keys: they start first.
-  const uint32_t tile = tiles - 1 - blockIdx.x % tiles, head = blockIdx.x / tiles % call.heads;
-  const uint32_t start = blockIdx.x / tiles / call.heads * call.sequence, end = start + call.sequence;
-  const uint32_t first = start + tile * ATTENTION_ROWS;
-  const uint32_t last = (end < first + ATTENTION_ROWS ? end : first + ATTENTION_ROWS) - 1;
-  const HeadRows q = call.query(head), k = call.key(head / call.sharing()), v = call.value(head / call.sharing());
+  const BlockRows rows(call.sequence, call.heads, true);  // the last queries see the most keys, if only those before
+  const KeyRange keys(call, rows);
+  const uint32_t kv_head = rows.head / call.sharing();
+  const HeadRows q = call.query(rows.head), k = call.key(kv_head), v = call.value(kv_head);
 
   uint32_t own[4];
-  float top[4], total[4], sum[CHUNKS][4][4] = {};
+  float top[4], total[4];
+  Sums<CHUNKS> sum = {};
 #pragma unroll
   for (uint32_t i = 0; i < 4; i++) {
-    own[i] = call.document(first + tile_row() + i <= last ? first + tile_row() + i : last);
+    own[i] = call.document(rows.clamp(rows.first + tile_row() + i));
     top[i] = MASKED;
     total[i] = 0.0f;
   }
-  const uint32_t key_first = call.window > 0 && first + 1 > start + call.window ? first + 1 - call.window : start;
-  const uint32_t key_end = call.causal ? last + 1 : end;
-  for (uint32_t key = key_first; key < key_end; key += ATTENTION_ROWS) {
-    float p[4][4];
-    tile_dots(p, stage.columns, q, first, last + 1, k, key, key_end, call.dim);
+  for (uint32_t key = keys.begin; key < keys.end; key += TILE_ROWS) {
+    Scores p;
+    tile_dots(p, stage, q, rows.first, rows.last + 1, k, key, keys.end, call.dim);
     uint32_t other[4];
 #pragma unroll
     for (uint32_t j = 0; j < 4; j++) {
       const uint32_t u = key + tile_column() + j;
-      other[j] = call.document(u < key_end ? u : key_end - 1);
+      other[j] = call.document(u < keys.end ? u : keys.end - 1);
     }
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {
-      const uint32_t t = first + tile_row() + i;
+      const uint32_t t = rows.first + tile_row() + i;
       float largest = MASKED;
 #pragma unroll
       for (uint32_t j = 0; j < 4; j++) {
         const uint32_t u = key + tile_column() + j;
-        p[i][j] = u < key_end && call.visible(t, u, own[i], other[j]) ? softcap_value(scale * p[i][j], softcap) : MASKED;
+        const bool seen = u < keys.end && call.visible(t, u, own[i], other[j]);
+        p[i][j] = seen ? softcap_value(scale * p[i][j], softcap) : MASKED;
         largest = fmaxf(largest, p[i][j]);
       }
       const float new_top = fmaxf(top[i], row_max16(largest)), keep = expf(top[i] - new_top);
@@ -61,25 +58,28 @@ DEVICE void attention(const Dense& call, float* y, float* lse, float scale, floa
         for (uint32_t j = 0; j < 4; j++) sum[c][i][j] *= keep;
     }
     put_weights(weights, p);
-    add_weighted(sum, weights, stage.rows, v, key, key_end, call.dim);
+    add_weighted(sum, weights, stage, v, key, keys.end, call.dim);
   }
 
-  float inverse[4];
 #pragma unroll
   for (uint32_t i = 0; i < 4; i++) {
     total[i] = row_sum16(total[i]);
-    inverse[i] = total[i] > 0.0f ? 1.0f / total[i] : 0.0f;
-    const uint32_t t = first + tile_row() + i;
-    if (tile_column() == 0 && t <= last)
-      lse[static_cast<uint64_t>(t) * call.heads + head] = total[i] > 0.0f ? top[i] + logf(total[i]) : MASKED;
+    const float inverse = total[i] > 0.0f ? 1.0f / total[i] : 0.0f;
+#pragma unroll
+    for (uint32_t c = 0; c < CHUNKS; c++)
+#pragma unroll
+      for (uint32_t j = 0; j < 4; j++) sum[c][i][j] *= inverse;
+    const uint32_t t = rows.first + tile_row() + i;
+    if (tile_column() == 0 && t <= rows.last)
+      lse[static_cast<uint64_t>(t) * call.heads + rows.head] = total[i] > 0.0f ? top[i] + logf(total[i]) : MASKED;
   }
-  store_rows(y, call.heads * call.dim, head * call.dim, sum, inverse, first, last + 1, call.dim);
+  store_rows(y, call.heads * call.dim, rows.head * call.dim, sum, rows.first, rows.last + 1, call.dim);
 }
 
-KERNEL(attention_64, 256, const float* qkv, OPTIONAL const uint32_t* documents, float* y, float* lse, uint32_t heads,
+KERNEL(attention_128, 256, const float* qkv, OPTIONAL const uint32_t* documents, float* y, float* lse, uint32_t heads,
        uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
        float softcap) {
-  attention<1>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap);
+  attention<2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap);
 }
 
 KERNEL(attention_256, 256, const float* qkv, OPTIONAL const uint32_t* documents, float* y, float* lse, uint32_t heads,

@@ -33,8 +33,8 @@ KERNEL(matmul_backward_input_bf16, 256, const float* dy, const void* w, float* d
 }
 
 // dw[n,k] = accumulator[n,k] + sum over t of dy[t,n] x[t,k], in place.
-KERNEL(matmul_backward_weight, 256, float* accumulator, const float* dy, const float* x, uint32_t rows, uint32_t width,
-       uint32_t depth) {
+KERNEL(matmul_backward_weight, 256, float* accumulator, const float* dy, const float* x, uint32_t rows,
+       uint32_t width, uint32_t depth) {
   const uint32_t across = (width + TILE_M - 1) / TILE_M;
   const AlongM<F32> a = {{dy, rows, width}};
   const AlongM<F32> b = {{x, rows, depth}};

@@ -5,7 +5,8 @@
 
 KERNEL(matmul_join, 256, const float* parts, OPTIONAL const void* bias, OPTIONAL const float* residual, float* y,
        uint32_t splits, uint32_t rows, uint32_t columns, uint32_t bias_format, uint32_t activation) {
-  const uint64_t count = static_cast<uint64_t>(rows) * columns, i = static_cast<uint64_t>(blockIdx.x) * 256 + threadIdx.x;
+  const uint64_t count = static_cast<uint64_t>(rows) * columns;
+  const uint64_t i = static_cast<uint64_t>(blockIdx.x) * 256 + threadIdx.x;
   if (i >= count) return;
   float sum = parts[i];
   for (uint32_t split = 1; split < splits; split++) sum += parts[split * count + i];

@@ -1,15 +1,16 @@
 // What attention and both launches of its gradient share: who sees whom, and tiles of 64 queries by 64 keys of one
-// head. A block has 256 threads; thread (16 i + j) has rows 4 i to 4 i + 3 and columns 4 j to 4 j + 3 of a product.
+// head.
 //
 // Products run over stages in shared memory: 64 by 64 scores in steps of 32 dims of both operands, weighted sums in
 // steps of 64 dims of one. Each stage is 16 KB from L2 for 131,072 (scores) or 262,144 multiply-adds, 1,024 or 2,048
-// cycles of the 128 f32 lanes of a multiprocessor: at most 16 bytes a cycle of the 25 that L2 gives each of 132. So
-// arithmetic limits: 67 TFLOP/s.
+// cycles of the 128 f32 lanes of a multiprocessor: at most 16 bytes a cycle of the 25 that L2 gives each of 132. For 16
+// multiply-adds a lane, a warp reads 288 different bytes of shared memory: 12 of 16 cycles with four warps at it. So
+// arithmetic limits, 67 TFLOP/s, with little to spare.
 #pragma once
 #include "kernel.h"
 #include "softcap.h"
 
-constexpr uint32_t ATTENTION_THREADS = 256, ATTENTION_ROWS = 64, STAGE_DIMS = 32, CHUNK_DIMS = 64;
+constexpr uint32_t ATTENTION_THREADS = 256, TILE_ROWS = 64, STAGE_DIMS = 32, CHUNK_DIMS = 64;
 
 // Document number of padding, and the log-sum-exp of a row that attends nothing (src/ops/attention_math.ts).
 constexpr uint32_t PADDING = 0xffffffffu;
@@ -17,8 +18,8 @@ constexpr float MASKED = -3.0e38f;
 
 // A tile of 64 rows as [dim][row], and one as [row][dim] or of weights. Rows are 4 floats longer than needed, which
 // puts four rows 16 banks apart (see stage_columns).
-using ColumnStage = float[STAGE_DIMS][ATTENTION_ROWS + 4];
-using RowStage = float[ATTENTION_ROWS][CHUNK_DIMS + 4];
+using ColumnStage = float[STAGE_DIMS][TILE_ROWS + 4];
+using RowStage = float[TILE_ROWS][CHUNK_DIMS + 4];
 
 // Columns [first, first + dim) of the rows of a matrix.
 struct HeadRows {
@@ -59,15 +60,28 @@ DEVICE float row_max16(float x) {
   return x;
 }
 
+// Both uses of the one stage of a block.
+union Stage {
+  ColumnStage columns[2];
+  RowStage rows;
+};
+
+// Scores of a thread, or weights, and its part of 64 rows of heads of up to 64 CHUNKS dims: rows tile_row() to + 3,
+// columns tile_column() to + 3 of each 64.
+using Scores = float[4][4];
+template <uint32_t CHUNKS>
+using Sums = float[CHUNKS][4][4];
+
 DEVICE uint32_t tile_row() { return threadIdx.x / 16 * 4; }
 DEVICE uint32_t tile_column() { return threadIdx.x % 16 * 4; }
 
 // A warp takes 32 bytes each of 16 rows: whole sectors of memory, and stores into 32 different banks.
-DEVICE void stage_columns(ColumnStage& stage, const HeadRows& source, uint32_t first, uint32_t row_end, uint32_t d_first,
-                          uint32_t dim) {
+DEVICE void stage_columns(ColumnStage& stage, const HeadRows& source, uint32_t first, uint32_t row_end,
+                          uint32_t d_first, uint32_t dim) {
 #pragma unroll
-  for (uint32_t i = threadIdx.x; i < ATTENTION_ROWS * STAGE_DIMS / 4; i += ATTENTION_THREADS) {
-    const uint32_t r = i / 2 % ATTENTION_ROWS, d = i / (2 * ATTENTION_ROWS) * 8 + i % 2 * 4;
+  for (uint32_t step = 0; step < TILE_ROWS * STAGE_DIMS / 4 / ATTENTION_THREADS; step++) {
+    const uint32_t i = step * ATTENTION_THREADS + threadIdx.x;
+    const uint32_t r = i / 2 % TILE_ROWS, d = i / (2 * TILE_ROWS) * 8 + i % 2 * 4;
     const float4 v = source.load4(first + r, row_end, d_first + d, dim);
     stage[d][r] = v.x;
     stage[d + 1][r] = v.y;
@@ -76,26 +90,28 @@ DEVICE void stage_columns(ColumnStage& stage, const HeadRows& source, uint32_t f
   }
 }
 
-DEVICE void stage_rows(RowStage& stage, const HeadRows& source, uint32_t first, uint32_t row_end, uint32_t d_first,
-                       uint32_t dim) {
+DEVICE void stage_rows(RowStage& stage, const HeadRows& source, uint32_t first, uint32_t row_end,
+                       uint32_t d_first, uint32_t dim) {
 #pragma unroll
-  for (uint32_t i = threadIdx.x; i < ATTENTION_ROWS * CHUNK_DIMS / 4; i += ATTENTION_THREADS) {
-    const uint32_t r = i / (CHUNK_DIMS / 4), d = i % (CHUNK_DIMS / 4) * 4;
+  for (uint32_t step = 0; step < TILE_ROWS * CHUNK_DIMS / 4 / ATTENTION_THREADS; step++) {
+    const uint32_t i = step * ATTENTION_THREADS + threadIdx.x, r = i / (CHUNK_DIMS / 4), d = i % (CHUNK_DIMS / 4) * 4;
     *reinterpret_cast<float4*>(&stage[r][d]) = source.load4(first + r, row_end, d_first + d, dim);
   }
 }
 
-// sum[i][j] += left[i] right[j].
-DEVICE void outer_product(float (&sum)[4][4], float4 left, float4 right) {
-  const float l[4] = {left.x, left.y, left.z, left.w}, r[4] = {right.x, right.y, right.z, right.w};
+// sum[i][j] += left[row i] right[column j].
+DEVICE void outer_product(Scores& sum, const float* left, const float* right) {
+  const float4 l4 = *reinterpret_cast<const float4*>(left + tile_row());
+  const float4 r4 = *reinterpret_cast<const float4*>(right + tile_column());
+  const float l[4] = {l4.x, l4.y, l4.z, l4.w}, r[4] = {r4.x, r4.y, r4.z, r4.w};
 #pragma unroll
   for (uint32_t i = 0; i < 4; i++)
 #pragma unroll
     for (uint32_t j = 0; j < 4; j++) sum[i][j] += l[i] * r[j];
 }
 
-// dots[i][j] = row (a_first + i) of a times row (b_first + j) of b; rows from their ends on count as zeros.
-DEVICE void tile_dots(float (&dots)[4][4], ColumnStage (&stage)[2], const HeadRows& a, uint32_t a_first, uint32_t a_end,
+// dots[i][j] = row (a_first + row i) of a times row (b_first + column j) of b; rows from their ends on are zeros.
+DEVICE void tile_dots(Scores& dots, Stage& stage, const HeadRows& a, uint32_t a_first, uint32_t a_end,
                       const HeadRows& b, uint32_t b_first, uint32_t b_end, uint32_t dim) {
 #pragma unroll
   for (uint32_t i = 0; i < 4; i++)
@@ -103,18 +119,16 @@ DEVICE void tile_dots(float (&dots)[4][4], ColumnStage (&stage)[2], const HeadRo
     for (uint32_t j = 0; j < 4; j++) dots[i][j] = 0.0f;
   for (uint32_t d = 0; d < dim; d += STAGE_DIMS) {
     __syncthreads();  // until here the stage before may still be read
-    stage_columns(stage[0], a, a_first, a_end, d, dim);
-    stage_columns(stage[1], b, b_first, b_end, d, dim);
+    stage_columns(stage.columns[0], a, a_first, a_end, d, dim);
+    stage_columns(stage.columns[1], b, b_first, b_end, d, dim);
     __syncthreads();
-#pragma unroll 4
-    for (uint32_t dd = 0; dd < STAGE_DIMS; dd++)
-      outer_product(dots, *reinterpret_cast<const float4*>(&stage[0][dd][tile_row()]),
-                    *reinterpret_cast<const float4*>(&stage[1][dd][tile_column()]));
+#pragma unroll 2
+    for (uint32_t dd = 0; dd < STAGE_DIMS; dd++) outer_product(dots, stage.columns[0][dd], stage.columns[1][dd]);
   }
 }
 
-// Leaves w[i][j], of this thread's row i and column j, in shared memory as [column][row].
-DEVICE void put_weights(RowStage& weights, const float (&w)[4][4]) {
+// Leaves w[i][j], of row i and column j, in shared memory as [column][row].
+DEVICE void put_weights(RowStage& weights, const Scores& w) {
 #pragma unroll
   for (uint32_t j = 0; j < 4; j++)
     *reinterpret_cast<float4*>(&weights[tile_column() + j][tile_row()]) =
@@ -123,41 +137,58 @@ DEVICE void put_weights(RowStage& weights, const float (&w)[4][4]) {
 
 // sum[c][i][j] += over the columns u of the weights: weights[u][row i] times dim (64 c + column j) of source row u.
 template <uint32_t CHUNKS>
-DEVICE void add_weighted(float (&sum)[CHUNKS][4][4], const RowStage& weights, RowStage& stage, const HeadRows& source,
+DEVICE void add_weighted(Sums<CHUNKS>& sum, const RowStage& weights, Stage& stage, const HeadRows& source,
                          uint32_t first, uint32_t row_end, uint32_t dim) {
 #pragma unroll
   for (uint32_t c = 0; c < CHUNKS; c++) {
     if (c * CHUNK_DIMS >= dim) break;
     __syncthreads();  // weights are put; until here the stage before may still be read
-    stage_rows(stage, source, first, row_end, c * CHUNK_DIMS, dim);
+    stage_rows(stage.rows, source, first, row_end, c * CHUNK_DIMS, dim);
     __syncthreads();
-#pragma unroll 4
-    for (uint32_t u = 0; u < ATTENTION_ROWS; u++)
-      outer_product(sum[c], *reinterpret_cast<const float4*>(&weights[u][tile_row()]),
-                    *reinterpret_cast<const float4*>(&stage[u][tile_column()]));
+#pragma unroll 2
+    for (uint32_t u = 0; u < TILE_ROWS; u++) outer_product(sum[c], weights[u], stage.rows[u]);
   }
 }
 
-// Both uses of the one stage of a block.
-union Stage {
-  ColumnStage columns[2];
-  RowStage rows;
-};
-
-// Stores factor[i] sum[.][i][.] as rows first + row i of `out`.
+// Stores sum[.][i][.] as rows first + row i of `out`.
 template <uint32_t CHUNKS>
-DEVICE void store_rows(float* out, uint32_t width, uint32_t column, const float (&sum)[CHUNKS][4][4],
-                       const float (&factor)[4], uint32_t first, uint32_t row_end, uint32_t dim) {
+DEVICE void store_rows(float* out, uint32_t width, uint32_t out_column, const Sums<CHUNKS>& sum, uint32_t first,
+                       uint32_t row_end, uint32_t dim) {
 #pragma unroll
-  for (uint32_t c = 0; c < CHUNKS; c++) {
-    const uint32_t d = c * CHUNK_DIMS + tile_column();
+  for (uint32_t i = 0; i < 4; i++) {
+    const uint32_t r = first + tile_row() + i;
+    if (r >= row_end) continue;
+    float* at = out + static_cast<uint64_t>(r) * width + out_column;
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++) {
-      const uint32_t r = first + tile_row() + i;
-      if (r < row_end && d < dim)
-        *reinterpret_cast<float4*>(out + static_cast<uint64_t>(r) * width + column + d) =
-          make_float4(factor[i] * sum[c][i][0], factor[i] * sum[c][i][1], factor[i] * sum[c][i][2],
-                      factor[i] * sum[c][i][3]);
+    for (uint32_t c = 0; c < CHUNKS; c++) {
+      const uint32_t d = c * CHUNK_DIMS + tile_column();
+      if (d < dim)
+        *reinterpret_cast<float4*>(at + d) = make_float4(sum[c][i][0], sum[c][i][1], sum[c][i][2], sum[c][i][3]);
     }
   }
 }
+
+// What a block of a launch has: 64 rows, from `first` to `last`, of a block of the call and one of its heads.
+struct BlockRows {
+  uint32_t start, end;  // of the call's block
+  uint32_t first, last, head;
+
+  // `heads` heads of each block; with `backwards` the last rows come first.
+  DEVICE BlockRows(uint32_t sequence, uint32_t heads, bool backwards) {
+    const uint32_t tiles = (sequence + TILE_ROWS - 1) / TILE_ROWS, tile = blockIdx.x % tiles;
+    head = blockIdx.x / tiles % heads;
+    start = blockIdx.x / tiles / heads * sequence;
+    end = start + sequence;
+    first = start + (backwards ? tiles - 1 - tile : tile) * TILE_ROWS;
+    last = (end < first + TILE_ROWS ? end : first + TILE_ROWS) - 1;
+  }
+  DEVICE uint32_t clamp(uint32_t row) const { return row <= last ? row : last; }
+};
+
+// Keys that the queries of a block may see, from begin to end.
+struct KeyRange {
+  uint32_t begin, end;
+  DEVICE KeyRange(const Dense& call, const BlockRows& rows)
+      : begin(call.window > 0 && rows.first + 1 > rows.start + call.window ? rows.first + 1 - call.window : rows.start),
+        end(call.causal ? rows.last + 1 : rows.end) {}
+};

@@ -19,7 +19,7 @@ function dense(
   const batch = inputs.qkv!.shape[0]! / a.sequence
   return launch(
     module,
-    `${kernel}_${a.head_dim <= 64 ? 64 : 256}`,
+    `${kernel}_${a.head_dim <= 128 ? 128 : 256}`,
     Math.ceil(a.sequence / TILE_ROWS) * heads * batch,
     inputs.documents ? [...bindings, { port: 'documents', access: 'read' }] : bindings,
     {
