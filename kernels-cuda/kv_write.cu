@@ -22,8 +22,9 @@ DEVICE void kv_write(const float* qkv, void* k_pool, void* v_pool, const uint32_
   const uint64_t page = page_table[static_cast<uint64_t>(owner) * pages + place / PAGE_TOKENS];
   const uint64_t to = ((page * kv_heads + head) * PAGE_TOKENS + place % PAGE_TOKENS) * head_packs + pack;
   const uint64_t key = (row * (heads + 2 * kv_heads) + heads + head) * head_packs + pack;
-  W::store4(k_pool, 4 * to, F32::load4(qkv, 0, 4 * key));
-  W::store4(v_pool, 4 * to, F32::load4(qkv, 0, 4 * (key + kv_heads * head_packs)));
+  const float4 k = F32::load4(qkv, 0, 4 * key), v = F32::load4(qkv, 0, 4 * (key + kv_heads * head_packs));
+  W::store4(k_pool, 4 * to, k);
+  W::store4(v_pool, 4 * to, v);
 }
 
 KERNEL(kv_write_f32, 256, const float* qkv, float* k_pool, float* v_pool, const uint32_t* page_table,

@@ -35,19 +35,32 @@ DEVICE Measures warp_sums(Measures x) {
   return x;
 }
 
-// Pack i belongs to thread i % THREADS in all passes up to the draw.
+// use(i, load(i)) for this thread's packs, i % THREADS = threadIdx.x: four loads at a time are under way before the
+// first is used, as no load moves over a store by itself.
+template <typename Load, typename Use>
+DEVICE void for_packs(uint32_t packs, Load load, Use use) {
+  for (uint32_t first = threadIdx.x; first < packs; first += 4 * THREADS) {
+    decltype(load(0)) loaded[4];
+#pragma unroll
+    for (uint32_t b = 0; b < 4; b++)
+      loaded[b] = first + b * THREADS < packs ? load(first + b * THREADS) : decltype(load(0)){};
+#pragma unroll
+    for (uint32_t b = 0; b < 4; b++)
+      if (first + b * THREADS < packs) use(first + b * THREADS, loaded[b]);
+  }
+}
+
 DEVICE Measures measure(const float* scores, uint32_t packs, const float (&bounds)[THRESHOLDS]) {
   Measures own = {};
-#pragma unroll 4
-  for (uint32_t i = threadIdx.x; i < packs; i += THREADS) {
-    const Pack<4> e = load_pack<4>(scores, i);
+  const auto load = [=](uint32_t i) { return load_pack<4>(scores, i); };
+  for_packs(packs, load, [&](uint32_t, const Pack<4>& e) {
     for (uint32_t j = 0; j < 4; j++)
       for (uint32_t k = 0; k < THRESHOLDS; k++)
         if (e.v[j] >= bounds[k]) {
           own.count[k] += 1.0f;
           own.mass[k] += e.v[j];
         }
-  }
+  });
   return warp_sums(exchange_warps<THREADS>(warp_sums(own), Measures{}));
 }
 
@@ -120,7 +133,7 @@ DEVICE uint32_t pick(const float* scores, uint32_t packs, float bound, float dra
     if (place < 0.0f) place = draw * own.total;
     // Roundings may leave the place at or after the end of the last chunk: then it is the last one with mass.
     const bool may_hold = mass > 0.0f && before + own.before <= place;
-    const float picked = block_max<THREADS>(may_hold ? static_cast<float>(threadIdx.x) : -1.0f);
+    const float picked = block_max<THREADS>(may_hold ? static_cast<float>(threadIdx.x) : 0.0f);
     if (static_cast<float>(threadIdx.x) == picked) before_picked = before + own.before;
     __syncthreads();
     before = before_picked;
@@ -148,8 +161,13 @@ KERNEL(sample, 512, const float* logits, const float* options, const uint32_t* k
   const float* option = options + row * 8;
   const float temperature = option[0], top_k = option[1], top_p = option[2], min_p = option[3], penalty = option[4];
 
-#pragma unroll 4
-  for (uint32_t i = lane; i < 4 * packs; i += THREADS) scores[i] = i < width ? logits[i] : -INFINITY;
+  if (width % 4 == 0) {
+    for_packs(packs, [=](uint32_t i) { return load_pack<4>(logits, i); },
+              [=](uint32_t i, const Pack<4>& p) { store_pack(scores, i, p); });
+  } else {
+    for_packs(4 * packs, [=](uint32_t i) { return i < width ? logits[i] : -INFINITY; },
+              [=](uint32_t i, float x) { scores[i] = x; });
+  }
   __syncthreads();
   if (penalty > 0.0f && penalty != 1.0f) {
     // From logits, not from scores: a token that occurs twice is penalised once, by two equal writes.
@@ -162,11 +180,10 @@ KERNEL(sample, 512, const float* logits, const float* options, const uint32_t* k
   }
 
   ValueAt best = {-INFINITY, 0xffffffffu};
-#pragma unroll 4
-  for (uint32_t i = lane; i < packs; i += THREADS) {
-    const Pack<4> score = load_pack<4>(scores, i);
+  const auto load = [=](uint32_t i) { return load_pack<4>(scores, i); };
+  for_packs(packs, load, [&](uint32_t i, const Pack<4>& score) {
     for (uint32_t j = 0; j < 4; j++) best = larger(best, {score.v[j], 4 * i + j});
-  }
+  });
   best = block_argmax<THREADS>(best);
   if (temperature == 0.0f) {
     if (lane == 0) token[row] = best.index;
@@ -176,13 +193,12 @@ KERNEL(sample, 512, const float* logits, const float* options, const uint32_t* k
   // Below exp(-200) nothing is left in f32.
   const float inverse = 1.0f / temperature;
   float sum = 0.0f;
-#pragma unroll 4
-  for (uint32_t i = lane; i < packs; i += THREADS) {
-    const Pack<4> e = map<4>([=](float s) { return expf(fmaxf((s - best.value) * inverse, -200.0f)); },
-                             load_pack<4>(scores, i));
+  for_packs(packs, load, [&](uint32_t i, const Pack<4>& score) {
+    const Pack<4> e =
+        map<4>([=](float s) { return expf(fmaxf((s - best.value) * inverse, -200.0f)); }, score);
     store_pack(scores, i, e);
     for (uint32_t j = 0; j < 4; j++) sum += e.v[j];
-  }
+  });
   Kept kept = {0, static_cast<float>(width), block_sum<THREADS>(sum)};
   if (top_k > 0.0f && top_k < kept.count) kept = search(scores, packs, kept, top_k, 0.0f);
   if (top_p < 1.0f) kept = search(scores, packs, kept, 1.0f, top_p * kept.mass);
