@@ -35,12 +35,11 @@ struct Weights16 {
   uint2 raw[TILE * CHUNK / 4 / THREADS];
 
   DEVICE void fetch(const void* w, uint32_t column, uint32_t columns, uint32_t k, uint32_t end, uint32_t depth) {
+    const uint2* tile = static_cast<const uint2*>(w) + static_cast<uint64_t>(column) * depth / 4;
 #pragma unroll
     for (uint32_t i = 0; i < TILE * CHUNK / 4 / THREADS; i++) {
-      const uint32_t at = i * THREADS + threadIdx.x, n = column + at / (CHUNK / 4), kk = k + at % (CHUNK / 4) * 4;
-      raw[i] = n < columns && kk < end
-                 ? static_cast<const uint2*>(w)[(static_cast<uint64_t>(n) * depth + kk) / 4]
-                 : make_uint2(0, 0);
+      const uint32_t at = i * THREADS + threadIdx.x, n = at / (CHUNK / 4), kk = k + at % (CHUNK / 4) * 4;
+      raw[i] = column + n < columns && kk < end ? tile[(n * depth + kk) / 4] : make_uint2(0, 0);
     }
   }
 };
@@ -143,12 +142,11 @@ struct Activations {
   float4 raw[LOADS];
 
   DEVICE void fetch(const float* x, uint32_t row, uint32_t rows, uint32_t k, uint32_t end, uint32_t depth) {
+    const float4* tile = reinterpret_cast<const float4*>(x) + static_cast<uint64_t>(row) * depth / 4;
 #pragma unroll
     for (uint32_t i = 0; i < LOADS; i++) {
-      const uint32_t at = i * THREADS + threadIdx.x, t = row + at / (CHUNK / 4), kk = k + at % (CHUNK / 4) * 4;
-      raw[i] = t < rows && kk < end
-                 ? reinterpret_cast<const float4*>(x)[(static_cast<uint64_t>(t) * depth + kk) / 4]
-                 : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      const uint32_t at = i * THREADS + threadIdx.x, t = at / (CHUNK / 4), kk = k + at % (CHUNK / 4) * 4;
+      raw[i] = row + t < rows && kk < end ? tile[(t * depth + kk) / 4] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
   }
 
@@ -249,18 +247,23 @@ DEVICE void matmul_mma(const float* x, const void* w, const Epilogue& epilogue, 
         multiply_group<Weights>(sum, w_parts, x_parts, scales, m_first, n_first, group);
   }
 
+  // Through shared memory, so that neighbouring threads store neighbouring columns; rows are 4 floats longer than needed,
+  // which puts the sums of a warp into 32 different banks.
+  float(&sums)[TILE][TILE + 4] = *reinterpret_cast<float(*)[TILE][TILE + 4]>(&x_parts);
   const uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  __syncthreads();  // until here the last chunk may still be read
 #pragma unroll
   for (uint32_t m = 0; m < 2; m++)
 #pragma unroll
     for (uint32_t n = 0; n < 4; n++)
 #pragma unroll
-      for (uint32_t i = 0; i < 4; i++) {
-        const uint32_t at_row = row + n_first + n * 8 + t * 2 + i % 2;
-        const uint32_t at_column = column + m_first + m * 16 + g + i / 2 * 8;
-        if (at_row < rows && at_column < columns)
-          epilogue.store(static_cast<uint64_t>(split) * rows + at_row, at_column, sum[m][n][i]);
-      }
+      for (uint32_t i = 0; i < 4; i++)
+        sums[n_first + n * 8 + t * 2 + i % 2][m_first + m * 16 + g + i / 2 * 8] = sum[m][n][i];
+  __syncthreads();
+  const uint32_t n = threadIdx.x % TILE;
+  if (column + n < columns)
+    for (uint32_t r = threadIdx.x / TILE; r < TILE && row + r < rows; r += THREADS / TILE)
+      epilogue.store(static_cast<uint64_t>(split) * rows + row + r, column + n, sums[r][n]);
 }
 
 KERNEL(matmul_mma_f16, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
