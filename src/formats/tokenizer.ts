@@ -1,5 +1,6 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers'
 import { check, ExactmapError } from '../errors.ts'
+import { bytesOfToken } from './byte_alphabet.ts'
 import { isJsonObject as isObject } from './json.ts'
 
 /** A `tokenizer.json` above this size is refused before it is parsed; the largest public ones are near 35 MB. */
@@ -43,6 +44,13 @@ export interface Tokenizer {
   decode(ids: ArrayLike<number>, options?: { special?: boolean }): string
   /** The id of a token as it is written in the vocabulary (byte-level: in the byte alphabet). */
   idOf(token: string): number | undefined
+  /**
+   * What a token adds inside a text, in UTF-8: for programs that print ids without this library. Nothing for special
+   * tokens and ids without a token; perhaps a part of a character.
+   *
+   * @throws ExactmapError `invalid_argument` for a number that is not an id below `vocabSize`
+   */
+  bytesOf(id: number): Uint8Array
 }
 
 type Json = Record<string, unknown>
@@ -98,6 +106,7 @@ export function loadTokenizer(json: unknown, config?: unknown): Tokenizer {
     eos: find(names.eos, EOS_NAMES, 'eos_token'),
     specialIds: new Set(special.map((token) => token.id)),
     chunkable: isChunkable(file, added),
+    byteLevel: hasByteLevel(file.decoder),
   })
 }
 
@@ -282,11 +291,18 @@ function* chunks(text: string): Generator<string> {
   yield text.slice(start)
 }
 
+/** Whether a decoder, or one of those it is a sequence of, reads the byte alphabet. */
+const hasByteLevel = (decoder: unknown): boolean =>
+  isObject(decoder) &&
+  (decoder.type === 'ByteLevel' || (Array.isArray(decoder.decoders) && decoder.decoders.some(hasByteLevel)))
+
 interface Facts extends Pick<Tokenizer, 'vocabSize' | 'bos' | 'eos' | 'specialIds'> {
   readonly chunkable: boolean
+  /** Whether tokens are written in the byte alphabet. */
+  readonly byteLevel: boolean
 }
 
-function makeTokenizer(library: Library, { chunkable, ...facts }: Facts): Tokenizer {
+function makeTokenizer(library: Library, { chunkable, byteLevel, ...facts }: Facts): Tokenizer {
   const addsNothing = library.encode('').ids.length === 0
   const encodePiece = (text: string, special: boolean): Uint32Array => {
     let ids: (number | null | undefined)[]
@@ -307,6 +323,21 @@ function makeTokenizer(library: Library, { chunkable, ...facts }: Facts): Tokeni
     )
     return Uint32Array.from(ids as number[])
   }
+  const decode: Tokenizer['decode'] = (ids, { special = false } = {}) => {
+    const known: number[] = []
+    for (const id of Array.from(ids)) {
+      check(
+        Number.isInteger(id) && id >= 0 && id < facts.vocabSize,
+        'invalid_argument',
+        () => `token id ${id} is not an integer from 0 to ${facts.vocabSize - 1}`,
+      )
+      if (library.id_to_token(id) !== undefined) known.push(id)
+    }
+    if (known.length === 0) return ''
+    return library.decode(known, { skip_special_tokens: !special, clean_up_tokenization_spaces: false })
+  }
+  // Decoders may strip the first token of a text; after this one a token shows what it adds.
+  let before: number | undefined
   return {
     ...facts,
     encode(text, { special = true } = {}) {
@@ -322,20 +353,21 @@ function makeTokenizer(library: Library, { chunkable, ...facts }: Facts): Tokeni
       }
       return ids
     },
-    decode(ids, { special = false } = {}) {
-      const known: number[] = []
-      for (const id of Array.from(ids)) {
-        check(
-          Number.isInteger(id) && id >= 0 && id < facts.vocabSize,
-          'invalid_argument',
-          () => `token id ${id} is not an integer from 0 to ${facts.vocabSize - 1}`,
-        )
-        if (library.id_to_token(id) !== undefined) known.push(id)
-      }
-      if (known.length === 0) return ''
-      return library.decode(known, { skip_special_tokens: !special, clean_up_tokenization_spaces: false })
-    },
+    decode,
     idOf: (token) => library.token_to_id(token),
+    bytesOf(id) {
+      const text = decode([id])
+      const token = library.id_to_token(id)
+      if (token === undefined || facts.specialIds.has(id)) return new Uint8Array(0)
+      const byte = /^<0x([0-9A-F]{2})>$/.exec(token)?.[1]
+      if (byte !== undefined) return Uint8Array.of(Number.parseInt(byte, 16))
+      const bytes = byteLevel ? bytesOfToken(token) : undefined
+      if (bytes) return bytes
+      for (let word = 0; before === undefined && word < facts.vocabSize; word++)
+        if (/^\w+$/.test(decode([word]))) before = word
+      const after = before === undefined ? text : decode([before, id]).slice(decode([before]).length)
+      return new TextEncoder().encode(after)
+    },
   }
 }
 

@@ -1,17 +1,8 @@
 import { check } from '../errors.ts'
+import { BYTE_CHARACTERS } from '../formats/byte_alphabet.ts'
 
 /** GPT-2's pre-tokenizer: contractions, words, numbers and punctuation with one leading space, runs of spaces. */
 const WORDS = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu
-
-/**
- * GPT-2's byte alphabet: a visible character for each byte. Visible Latin-1 bytes stand for themselves, the others
- * take the characters from U+0100 on, in order.
- */
-const BYTE_CHARACTERS: readonly string[] = (() => {
-  const visible = (b: number): boolean => (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b !== 0xad)
-  let next = 256
-  return Array.from({ length: 256 }, (_, b) => String.fromCharCode(visible(b) ? b : next++))
-})()
 
 export interface BpeOptions {
   /** Tokens wanted in all: special ones, 256 bytes, merges. */

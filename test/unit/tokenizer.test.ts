@@ -341,3 +341,25 @@ describe('chat templates', () => {
     expect(thrown(() => chatTemplateOf({ chat_template: 3 })).code).toBe('invalid_format')
   })
 })
+
+describe('the bytes of a token', () => {
+  const joined = (tokenizer: Tokenizer, text: string): string =>
+    Buffer.concat(
+      Array.from(tokenizer.encode(text, { special: false }), (id) => tokenizer.bytesOf(id)),
+    ).toString()
+
+  it('join to the text of byte-level tokens, half characters included', () => {
+    fc.assert(fc.property(anyText, (text) => joined(byteLevel, text) === wellFormed(text)))
+    expect(joined(byteLevel, 'naïve \u{1f409}')).toBe('naïve \u{1f409}')
+  })
+
+  it('join to the text of SentencePiece tokens, with the space put before it', () => {
+    const tokenizer = loadTokenizer(sentencePiece())
+    expect(joined(tokenizer, 'ab a\u{1f409}b')).toBe(' ab a\u{1f409}b')
+  })
+
+  it('are none for special tokens, and an error for what is no id', () => {
+    expect(byteLevel.bytesOf(byteLevel.eos!)).toHaveLength(0)
+    expect(thrown(() => byteLevel.bytesOf(byteLevel.vocabSize)).code).toBe('invalid_argument')
+  })
+})
