@@ -5,6 +5,7 @@ import { version } from '../version.ts'
 import { buildCommand } from './build.ts'
 import { diffCommand } from './diff.ts'
 import { doctorCommand } from './doctor.ts'
+import { exportCommand } from './export.ts'
 import { inspectCommand } from './inspect.ts'
 import { profileCommand } from './profile.ts'
 import { runCommand } from './run.ts'
@@ -25,6 +26,7 @@ for (const command of [
   profileCommand(),
   doctorCommand(),
   buildCommand(),
+  exportCommand(),
 ])
   program.addCommand(command.exitOverride())
 

@@ -12,7 +12,7 @@ import { backendOption, grouped, numberIn, ProgressLine } from './options.ts'
 /** Folder of the model that comes with the package. */
 export const bundledModel = (): string => join(packageRoot(), 'assets', 'shakespeare')
 
-const examplePrompt = 'ROMEO:\n'
+export const examplePrompt = 'ROMEO:\n'
 
 export function runCommand(): Command {
   return new Command('run')

@@ -1,4 +1,5 @@
 import type { Device, Target } from '../../backends/backend.ts'
+import type { OpCall } from '../ops/contract.ts'
 import { opContract } from '../ops/index.ts'
 import { compile } from '../program/compile.ts'
 import { Graph } from '../program/graph.ts'
@@ -31,6 +32,17 @@ export interface Verdict {
   readonly bytes: number
   readonly flops: number
 }
+
+/** The call a vector is of. */
+export const vectorCall = ({ op, attrs, inputs, outputs }: Vector): OpCall => {
+  const types = (tensors: Vector['inputs']) =>
+    Object.fromEntries(Object.entries(tensors).map(([port, { type }]) => [port, type]))
+  return { op, attrs, inputs: types(inputs), outputs: types(outputs) }
+}
+
+/** Bytes of all its operands. */
+export const vectorBytes = ({ inputs, outputs }: Vector): number =>
+  [...Object.values(inputs), ...Object.values(outputs)].reduce((sum, { type }) => sum + byteSize(type), 0)
 
 /** The one-op program of a vector. */
 export function vectorProgram(vector: Vector, target: Target): Program {
@@ -65,14 +77,6 @@ export async function runVector(device: Device, vector: Vector, repeats = 1): Pr
       got = await executable.step('main', given)
       ms = Math.min(ms, performance.now() - start)
     }
-    const call = opContract(vector.op)
-    const types = {
-      op: vector.op,
-      attrs: vector.attrs,
-      inputs: Object.fromEntries(Object.entries(vector.inputs).map(([p, t]) => [p, t.type])),
-      outputs: Object.fromEntries(Object.entries(vector.outputs).map(([p, t]) => [p, t.type])),
-    }
-    const operands = [...Object.values(types.inputs), ...Object.values(types.outputs)]
     return {
       id: vectorId(vector),
       ...compareOutputs(vector, got),
@@ -84,8 +88,8 @@ export async function runVector(device: Device, vector: Vector, repeats = 1): Pr
         ),
       ],
       ms,
-      bytes: operands.reduce((sum, t) => sum + byteSize(t), 0),
-      flops: call.flops(types),
+      bytes: vectorBytes(vector),
+      flops: opContract(vector.op).flops(vectorCall(vector)),
     }
   } finally {
     executable.destroy()
@@ -106,12 +110,7 @@ export function compareOutputs(
   const contract = opContract(vector.op)
   const inputs = Object.fromEntries(Object.entries(vector.inputs).map(([p, t]) => [p, decodeTensor(t)]))
   const expected = Object.fromEntries(Object.entries(vector.outputs).map(([p, t]) => [p, decodeTensor(t)]))
-  const call = {
-    op: vector.op,
-    attrs: vector.attrs,
-    inputs: Object.fromEntries(Object.entries(vector.inputs).map(([p, t]) => [p, t.type])),
-    outputs: Object.fromEntries(Object.entries(vector.outputs).map(([p, t]) => [p, t.type])),
-  }
+  const call = vectorCall(vector)
   const tolerance = contract.tolerance(call, inputs, expected)
   let wrong: Element | undefined
   let worst: Element | undefined

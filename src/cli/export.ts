@@ -1,0 +1,263 @@
+import { chmod, copyFile, mkdir, open, readFile, rename } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Command, Option } from 'commander'
+import { EmulatedImages } from '../../backends/cuda/build/emulated.ts'
+import { executableFile } from '../../backends/cuda/build/native.ts'
+import { imageFolder } from '../../backends/cuda/build/places.ts'
+import { encodeCaseFile } from '../../backends/cuda/case_file.ts'
+import { CubinImages, type KernelImages } from '../../backends/cuda/images.ts'
+import { readCudaSources } from '../../backends/cuda/library.ts'
+import { encodeModelFile, type ModelTensor, tensorChecksum } from '../../backends/cuda/model_file.ts'
+import { encodeProgramFile } from '../../backends/cuda/program_file.ts'
+import { type CudaTarget, cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import { packageRoot } from '../../backends/package_root.ts'
+import { inferenceSpec } from '../engine/defaults.ts'
+import { inferenceGraph, segmentOfPrefill } from '../engine/inference_graph.ts'
+import { check, ExactmapError } from '../errors.ts'
+import { parseJson } from '../formats/json.ts'
+import { openModelFolder } from '../formats/model_folder.ts'
+import { refuseIo, writeFileAtomic } from '../formats/node_file.ts'
+import { loadTokenizer } from '../formats/tokenizer.ts'
+import { PAGE_TOKENS } from '../kv_cache/layout.ts'
+import { familyOf } from '../models/index.ts'
+import { writeWeights } from '../models/weights.ts'
+import { compile } from '../program/compile.ts'
+import type { Program } from '../program/program.ts'
+import { cudaCase } from '../verify/cuda_cases.ts'
+import { readVectors } from '../verify/suite.ts'
+import { grouped, numberIn, ProgressLine } from './options.ts'
+import { bundledModel, examplePrompt } from './run.ts'
+
+interface ExportReport {
+  readonly folder: string
+  readonly target: string
+  /** Kernel modules, and the kinds of images that were written of each. */
+  readonly modules: number
+  readonly images: readonly string[]
+  readonly model?: { readonly name: string; readonly weightBytes: number; readonly tokens: number }
+  readonly cases?: number
+}
+
+const WEIGHTS = 'weights.bin'
+
+/** `exactmap export`: a folder that `exactmap-cuda` runs without Node. */
+export function exportCommand(): Command {
+  return new Command('export')
+    .description('write a model, or the stored vectors, with kernels, for the executable that needs no Node')
+    .argument('[model]', 'a Hugging Face model folder (default: the model that comes with exactmap)')
+    .requiredOption('--to <folder>', 'where to write; made if it is not there')
+    .option('--vectors [op...]', 'write the stored test vectors (of these ops, or all) instead of a model')
+    .addOption(
+      new Option('--arch <arch>', 'exact architecture to compile for')
+        .choices(Object.values(cudaTraits).map((t) => t.arch))
+        .default('sm_90a'),
+    )
+    .option('--emulated', 'also write kernels for the emulated device')
+    .addOption(
+      new Option('-c, --context <n>', 'longest sequence in tokens').argParser(numberIn(2, 1 << 24, true)),
+    )
+    .addOption(
+      new Option('--weights <format>', 'storage of weight matrices')
+        .choices(['f32', 'f16', 'bf16', 'q8_0', 'q4_0'])
+        .default('f16'),
+    )
+    .addOption(new Option('--kv <format>', 'storage of the KV cache').choices(['f32', 'f16']).default('f16'))
+    .option('-p, --prompt <text>', 'what the executable continues where it is given no tokens')
+    .option('--json', 'print the report as JSON')
+    .addHelpText(
+      'after',
+      '\nThen, where no Node is installed: <folder>/exactmap-cuda run <folder>, or verify <folder>.',
+    )
+    .action(async (path: string | undefined, o) => {
+      check(
+        !(o.vectors && path !== undefined),
+        'invalid_argument',
+        'export takes a model or --vectors, not both',
+      )
+      const progress = new ProgressLine()
+      const traits = Object.values(cudaTraits).find((t) => t.arch === o.arch)!
+      const target = cudaTarget(traits, readCudaSources())
+      await mkdir(o.to, { recursive: true }).catch((cause) => refuseIo(o.to, 'making the folder', cause))
+      const written = o.vectors
+        ? await exportVectors(o.to, o.vectors === true ? [] : o.vectors, target, progress)
+        : await exportModel(o.to, path ?? bundledModel(), target, o, progress)
+      const images = await exportImages(o.to, written.programs, target, o.emulated ?? false)
+      await copyFile(executableFile(), join(o.to, 'exactmap-cuda')).catch(() => {
+        throw new ExactmapError('not_found', 'the executable is not built; run npx exactmap build cuda')
+      })
+      await chmod(join(o.to, 'exactmap-cuda'), 0o755)
+      progress.clear()
+      const report: ExportReport = { folder: o.to, target: target.name, ...images, ...written.report }
+      process.stdout.write(o.json ? `${JSON.stringify(report, null, 2)}\n` : text(report))
+    })
+}
+
+interface Written {
+  readonly programs: readonly Program[]
+  readonly report: Pick<ExportReport, 'model' | 'cases'>
+}
+
+async function exportVectors(
+  folder: string,
+  ops: readonly string[],
+  target: CudaTarget,
+  progress: ProgressLine,
+): Promise<Written> {
+  const vectors = await readVectors(join(packageRoot(), 'test', 'vectors'), ops)
+  const programs: Program[] = []
+  for (const [i, vector] of vectors.entries()) {
+    progress.show(`case ${i + 1} of ${vectors.length}`)
+    const { file, program } = cudaCase(vector, target)
+    programs.push(program)
+    const place = join(folder, 'cases', vector.op)
+    await mkdir(place, { recursive: true })
+    await writeFileAtomic(join(place, `${vector.name}.case`), [encodeCaseFile(file)])
+  }
+  return { programs, report: { cases: vectors.length } }
+}
+
+async function exportModel(
+  folder: string,
+  path: string,
+  target: CudaTarget,
+  options: { context?: number; weights: 'f16'; kv: 'f16'; prompt?: string },
+  progress: ProgressLine,
+): Promise<Written> {
+  const source = await openModelFolder(path)
+  try {
+    const family = familyOf(source.config)
+    const config = family.parse(source.config)
+    const { tokenizer: file, tokenizerConfig } = source.files
+    check(file, 'not_found', 'the model folder has no tokenizer.json')
+    const tokenizer = loadTokenizer(
+      await readFile(file),
+      tokenizerConfig && parseJson(await readFile(tokenizerConfig), tokenizerConfig),
+    )
+    const spec = inferenceSpec(config, {
+      ...(options.context === undefined ? {} : { context: options.context }),
+      weights: options.weights,
+      kv: options.kv,
+    })
+    const name = `${family.name}-inference`
+    const program = compile(inferenceGraph(name, family, config, spec), target)
+    const { tensors, bytes } = await writeWeightFile(
+      folder,
+      source.weights,
+      family.parameters(config),
+      program,
+      progress,
+    )
+    const prompt = options.prompt ?? (path === bundledModel() ? examplePrompt : '')
+    await writeFileAtomic(join(folder, 'model.exm'), [
+      encodeModelFile({
+        name,
+        program: encodeProgramFile(program, target),
+        context: spec.context,
+        batch: spec.batch,
+        pageTokens: PAGE_TOKENS,
+        prefill: spec.prefill.map((rows) => ({ rows, segment: segmentOfPrefill(rows) })),
+        decode: 'decode',
+        token: 'token',
+        files: [WEIGHTS],
+        tensors,
+        tokens: Array.from({ length: tokenizer.vocabSize }, (_, id) => tokenizer.bytesOf(id)),
+        stop: tokenizer.eos === undefined ? [] : [tokenizer.eos],
+        prompt: prompt === '' ? [] : [...tokenizer.encode(prompt)],
+      }),
+    ])
+    return {
+      programs: [program],
+      report: { model: { name, weightBytes: bytes, tokens: tokenizer.vocabSize } },
+    }
+  } finally {
+    await source.close()
+  }
+}
+
+/** The weights as they lie in their arena, one tensor in memory at a time. */
+async function writeWeightFile(
+  folder: string,
+  reader: Parameters<typeof writeWeights>[1],
+  parameters: Parameters<typeof writeWeights>[0],
+  program: Program,
+  progress: ProgressLine,
+): Promise<{ tensors: ModelTensor[]; bytes: number }> {
+  const plan = program.arenas.find((a) => a.kind === 'weights')!
+  const temporary = join(folder, `${WEIGHTS}.part`)
+  const handle = await open(temporary, 'w').catch((cause) => refuseIo(temporary, 'writing', cause))
+  const tensors: ModelTensor[] = []
+  try {
+    let writes = Promise.resolve()
+    await writeWeights(
+      parameters,
+      reader,
+      plan,
+      (offset, bytes) => {
+        const { name } = plan.tensors.find((t) => t.offset === offset)!
+        const checksum = tensorChecksum(bytes)
+        const size = bytes.byteLength
+        tensors.push({ name, arena: 'weights', offset, bytes: size, file: 0, fileOffset: offset, checksum })
+        writes = writes.then(async () => {
+          for (let at = 0; at < size; )
+            at += (await handle.write(bytes, at, Math.min(size - at, 2 ** 30), offset + at)).bytesWritten
+        })
+      },
+      (done, total) => progress.show(`weights ${Math.round((100 * done) / total)} %`),
+    )
+    await writes
+    await handle.truncate(plan.bytes)
+    await handle.sync()
+  } catch (cause) {
+    if (cause instanceof ExactmapError) throw cause
+    refuseIo(temporary, 'writing', cause)
+  } finally {
+    await handle.close()
+  }
+  await rename(temporary, join(folder, WEIGHTS))
+  return { tensors, bytes: plan.bytes }
+}
+
+/** Writes the images of all modules the programs need, of every kind that was built. */
+async function exportImages(
+  folder: string,
+  programs: readonly Program[],
+  target: CudaTarget,
+  emulated: boolean,
+): Promise<{ modules: number; images: string[] }> {
+  const modules = [...new Set(programs.flatMap((p) => p.kernels.flatMap((k) => k.modules)))].sort()
+  const kinds: { name: string; extension: string; source: KernelImages }[] = [
+    { name: target.arch, extension: 'cubin', source: new CubinImages(imageFolder(target.arch), target.arch) },
+    ...(emulated ? [{ name: 'emulated', extension: 'so', source: new EmulatedImages() }] : []),
+  ]
+  const images: string[] = []
+  for (const { name, extension, source } of kinds) {
+    const place = join(folder, 'kernels', name)
+    await mkdir(place, { recursive: true })
+    try {
+      for (const module of modules)
+        await writeFileAtomic(join(place, `${module}.${extension}`), [
+          await source.image(module, target.moduleText(module)),
+        ])
+      images.push(name)
+    } catch (error) {
+      // Without nvcc an export for the emulated device is still of use.
+      const missing = error instanceof ExactmapError && ['not_found', 'conflict'].includes(error.code)
+      if (!missing || !emulated || name === 'emulated') throw error
+      process.stderr.write(`no kernels for ${name}: ${error.message}\n`)
+    }
+  }
+  return { modules: modules.length, images }
+}
+
+function text({ folder, target, modules, images, model, cases }: ExportReport): string {
+  const what = model
+    ? `${model.name}, ${grouped(model.weightBytes)} bytes of weights, ${model.tokens} tokens`
+    : `${cases} stored vectors`
+  return [
+    `wrote     ${folder}: ${what}`,
+    `target    ${target}`,
+    `kernels   ${modules} modules for ${images.join(' and ')}`,
+    `run it    ${folder}/exactmap-cuda ${model ? 'run' : 'verify'} ${folder}`,
+    '',
+  ].join('\n')
+}
