@@ -23,8 +23,7 @@ static bool describe(const em_driver *driver, int index, CUdevice *ordinal, em_d
   info->name[sizeof info->name - 1] = 0;
   info->capability = 10 * major + minor;
   info->memory = memory;
-  // What the emulated driver (../emulation) calls its devices, and no GPU is called.
-  info->emulated = strncmp(info->name, "Emulated ", 9) == 0;
+  info->emulated = driver->emulated;
   return true;
 }
 

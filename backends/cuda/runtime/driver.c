@@ -59,6 +59,10 @@ static bool load(const char *path, em_driver **loaded, em_error *error) {
     dlclose(library);
     return false;
   }
+  // What the emulated driver (../emulation) has beside the functions of CUDA.
+  driver->emulated = dlsym(library, "exactmap_emulated") != NULL;
+  void *explain = dlsym(library, "exactmap_emulated_message");
+  memcpy(&driver->explain, &explain, sizeof explain);
   *loaded = driver;
   return true;
 }

@@ -84,7 +84,11 @@ bool em_check_driver(const em_driver *driver, CUresult result, const char *call,
   const char *name = NULL, *text = NULL;
   if (driver->cuGetErrorName(result, &name) != CUDA_SUCCESS || !name) name = "an unknown CUDA error";
   if (driver->cuGetErrorString(result, &text) != CUDA_SUCCESS || !text) text = "no description";
-  em_fail(error, code_of(result), "%s gave %s (%d): %s", call, name, (int)result, text);
+  // After other errors the driver's words may be those of an older one.
+  const bool explained =
+      em_is_sticky(result) || result == CUDA_ERROR_INVALID_IMAGE || result == CUDA_ERROR_NO_BINARY_FOR_GPU;
+  const char *more = driver->explain && explained ? driver->explain() : "";
+  em_fail(error, code_of(result), "%s gave %s (%d): %s%s%s", call, name, (int)result, text, *more ? "; " : "", more);
   error->call = call;
   error->cuda_error = (int)result;
   em_copy_text(error->cuda_name, sizeof error->cuda_name, name);

@@ -25,7 +25,7 @@ typedef struct em_error {
   const char *call;  // the driver function that failed, or NULL
   int cuda_error;    // its CUresult, or 0
   char cuda_name[64];
-  char message[512];
+  char message[1024];
   char program[128], segment[128], launch[192], kernel[128];
 } em_error;
 

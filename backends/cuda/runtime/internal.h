@@ -11,6 +11,8 @@
 typedef struct em_driver {
   struct em_driver *next;
   char *path;
+  bool emulated;
+  const char *(*explain)(void);  // what a driver knows of the last fault or refusal; NULL where it can't say
 #define EM_MEMBER(name, version, arguments) CUresult(*name) arguments;
   CUDA_API(EM_MEMBER)
 #undef EM_MEMBER
@@ -56,7 +58,7 @@ bool em_check(em_device *device, CUresult result, const char *call, em_error *er
 
 // --- staging.c
 
-#define EM_STAGING_BYTES ((size_t)16 << 20)
+#define EM_STAGING_BYTES ((size_t)8 << 20)
 
 // Two pinned buffers between host memory and the device, filled in turns. A part of a buffer is held while the host
 // copies; a buffer is used again when no part is held and its last transfer is over.

@@ -9,7 +9,6 @@ static void set_arguments(em_program *program, const em_step *step, uint32_t slo
   const em_kernel *kernel = &program->kernels[step->kernel];
   const em_pointer *pointer = step->pointers;
   for (uint32_t i = 0; i < kernel->parameter_count; i++) {
-    program->arguments[i] = &program->values[i];
     if (!kernel->parameters[i].is_pointer) {
       program->values[i] = kernel->parameters[i].value;
       continue;

@@ -95,7 +95,7 @@ struct em_program {
   em_kernel *kernels;
   em_segment *segments;
   int step_input;  // index of that arena, or -1
-  // Arguments of the launch being built, as many as the kernel with most parameters has.
+  // Arguments of the launch being built.
   uint64_t *values;
   void **arguments;
   em_schedule *schedules;

@@ -5,7 +5,7 @@
 
 #include "program.h"
 
-enum { VERSION = 1, MAX_ARENAS = 64, MAX_PARAMETERS = 512, MAX_THREADS = 1024, ALIGNMENT = 256 };
+enum { VERSION = 1, MAX_ARENAS = 64, MAX_PARAMETERS = 1024, MAX_THREADS = 1024, ALIGNMENT = 256 };
 // Graphs of a program: segments times slots.
 enum { MAX_GRAPHS = 65536 };
 // Bytes a list's item has at least.
@@ -92,7 +92,6 @@ static void read_kernels(em_reader *in, em_program *program) {
   in->where[0] = 0;
   program->kernel_count = em_read_count(in, KERNEL_LEAST, "kernels");
   program->kernels = em_reader_take(in, program->kernel_count, sizeof *program->kernels);
-  uint32_t most = 0;
   for (uint32_t i = 0; i < program->kernel_count && !in->failed; i++) {
     em_kernel *kernel = &program->kernels[i];
     WHERE(in, "kernels[%u]", i);
@@ -116,11 +115,12 @@ static void read_kernels(em_reader *in, em_program *program) {
       kernel->parameters[p].is_pointer = kind == 0;
       kernel->pointer_count += kind == 0;
     }
-    if (kernel->parameter_count > most) most = kernel->parameter_count;
   }
   in->kernel = NULL;
-  program->values = em_reader_take(in, most, sizeof *program->values);
-  program->arguments = em_reader_take(in, most, sizeof *program->arguments);
+  // The driver reads as many arguments as the kernel's image says, whatever the file says: there are always enough.
+  program->values = em_reader_take(in, MAX_PARAMETERS, sizeof *program->values);
+  program->arguments = em_reader_take(in, MAX_PARAMETERS, sizeof *program->arguments);
+  for (uint32_t i = 0; i < MAX_PARAMETERS && !in->failed; i++) program->arguments[i] = &program->values[i];
 }
 
 static void read_launch(em_reader *in, em_program *program, em_step *step) {

@@ -1,0 +1,244 @@
+// Drives the C runtime without Node, so that the sanitizers see it.
+//
+//   cc -std=gnu11 -g -O1 -fsanitize=address,undefined -I backends/cuda/runtime backends/cuda/runtime/[!c]*.c
+//      test/cuda/harness.c -ldl -lpthread -o harness
+//
+//   harness fuzz <program file> <rounds> <seed> [<driver> <folder of images>]
+//     Damages the file at random and reads it: whatever the bytes, the runtime must answer with a typed error or a
+//     program. With a driver every other round loads what it read, over arenas of the sizes that the file asks for.
+//   harness session <program file> <driver> <folder of images>
+//     Runs everything the runtime can do with the file, twice. Prints for each time `ok`, or the error's code.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "exactmap.h"
+#include "reader.h"
+
+static uint64_t state;
+
+// xorshift64*: Vigna, An experimental exploration of Marsaglia's xorshift generators, scrambled.
+static uint32_t next_random(uint32_t below) {
+  state ^= state >> 12;
+  state ^= state << 25;
+  state ^= state >> 27;
+  return (uint32_t)((state * 0x2545f4914f6cdd1du) >> 32) % below;
+}
+
+static uint8_t *read_all(const char *path, size_t *bytes) {
+  FILE *file = fopen(path, "rb");
+  if (!file) {
+    perror(path);
+    exit(2);
+  }
+  fseek(file, 0, SEEK_END);
+  *bytes = (size_t)ftell(file);
+  rewind(file);
+  uint8_t *content = malloc(*bytes + 1);
+  if (fread(content, 1, *bytes, file) != *bytes) exit(2);
+  fclose(file);
+  return content;
+}
+
+static void put(uint8_t *at, uint64_t value, int bytes) {
+  for (int i = 0; i < bytes; i++) at[i] = (uint8_t)(value >> (8 * i));
+}
+
+static void damage(uint8_t *file, size_t *bytes) {
+  static const uint64_t strange[] = {0, 1, 2, 0x7f, 0xff, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000, INT64_MAX,
+                                     UINT64_MAX};
+  const uint32_t changes = 1 + next_random(4);
+  for (uint32_t i = 0; i < changes; i++) {
+    const size_t at = next_random((uint32_t)*bytes);
+    switch (next_random(6)) {
+      case 0:
+        file[at] ^= (uint8_t)(1 << next_random(8));
+        break;
+      case 1:
+        file[at] = (uint8_t)next_random(256);
+        break;
+      case 2:
+        if (at + 4 <= *bytes) put(file + at, strange[next_random(11)], 4);
+        break;
+      case 3:
+        if (at + 8 <= *bytes) put(file + at, strange[next_random(11)], 8);
+        break;
+      case 4:
+        if (at > 32) *bytes = at;
+        break;
+      default: {
+        const size_t from = next_random((uint32_t)*bytes), left = *bytes - (at > from ? at : from);
+        memmove(file + at, file + from, left < 16 ? left : 16);
+      }
+    }
+  }
+  // Mostly with a right header, so that the rest is read at all.
+  if (*bytes >= 32 && next_random(8) > 0) {
+    memcpy(file, "EXACTMAP\1\0\0\0\0\0\0\0", 16);
+    put(file + 16, *bytes - 32, 8);
+    put(file + 24, em_checksum(file + 32, *bytes - 32), 8);
+  }
+}
+
+static void check_error(const em_error *error) {
+  static const char *codes[] = {"invalid_format", "invalid_program", "unsupported", "not_found", "out_of_memory",
+                                "validation", "invalid_argument"};
+  for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+    if (strcmp(codes[i], error->code) == 0 && error->message[0]) return;
+  fprintf(stderr, "unexpected error %s: %s\n", error->code, error->message);
+  abort();
+}
+
+static bool load(em_device *device, const em_plan *plan, const uint8_t *file, size_t bytes, em_error *error) {
+  em_arena *arenas[64] = {0};
+  uint32_t count = 0;
+  uint64_t size;
+  bool good = true;
+  for (const char *kind; good && (kind = em_plan_arena(plan, count, &size)); count += good)
+    good = em_arena_create(device, kind, size, false, &arenas[count], error);
+  em_program *program = NULL;
+  good = good && em_program_load(device, file, bytes, arenas, count, &program, error);
+  if (program) em_program_release(program);
+  for (uint32_t i = 0; i < count; i++) em_arena_release(arenas[i]);
+  return good;
+}
+
+static bool load_images(em_device *device, const char *folder, const uint8_t *file, size_t bytes, em_error *error) {
+  em_plan *plan;
+  const char *name;
+  bool good = em_plan_open(file, bytes, &plan, error);
+  for (uint32_t i = 0; good && (name = em_plan_module(plan, i)); i++) {
+    char path[4096];
+    size_t count;
+    snprintf(path, sizeof path, "%s/%s.so", folder, name);
+    uint8_t *image = read_all(path, &count);
+    good = em_module_load(device, name, image, count, error);
+    free(image);
+  }
+  em_plan_close(plan);
+  return good;
+}
+
+static int fuzz(int count, char **arguments) {
+  if (count < 3) return 2;
+  size_t bytes;
+  uint8_t *file = read_all(arguments[0], &bytes);
+  const long rounds = atol(arguments[1]);
+  state = strtoull(arguments[2], NULL, 10) * 2 + 1;
+  em_device *device = NULL;
+  em_error error;
+  if (count > 4) {
+    if (!em_device_open(arguments[3], 0, &device, &error) ||
+        !load_images(device, arguments[4], file, bytes, &error)) {
+      fprintf(stderr, "%s\n", error.message);
+      return 2;
+    }
+  }
+  long read = 0, loaded = 0;
+  for (long i = 0; i < rounds; i++) {
+    size_t size = bytes;
+    // Exactly as many bytes as there are: the sanitizer sees a read past them.
+    uint8_t *damaged = malloc(bytes);
+    memcpy(damaged, file, bytes);
+    damage(damaged, &size);
+    uint8_t *exact = malloc(size);
+    memcpy(exact, damaged, size);
+    em_plan *plan = NULL;
+    if (!em_plan_open(exact, size, &plan, &error)) {
+      check_error(&error);
+    } else {
+      read++;
+      if (device && i % 2 == 0) {
+        if (load(device, plan, exact, size, &error))
+          loaded++;
+        else
+          check_error(&error);
+      }
+      em_plan_close(plan);
+    }
+    free(exact);
+    free(damaged);
+  }
+  if (device) {
+    em_device_close(device);
+    em_device_release(device);
+  }
+  free(file);
+  printf("%ld rounds, %ld read, %ld loaded\n", rounds, read, loaded);
+  return 0;
+}
+
+// Every segment in every way there is to run it.
+static bool run_segments(em_program *program, const em_plan *plan, em_error *error) {
+  uint64_t offset, bytes;
+  bool good = true;
+  for (uint32_t i = 0; good && em_plan_output(plan, i, 0, &offset, &bytes); i++) {
+    em_ticket *ticket = NULL;
+    uint32_t schedule;
+    float ms;
+    const em_schedule_entry entries[] = {{i, 0}, {i, 0}};
+    good = em_program_submit(program, i, 0, (em_inputs){0}, &ticket, error) && em_ticket_wait(ticket, error);
+    if (ticket) em_ticket_release(ticket);
+    good = good && em_program_run_eager(program, i, 0, (em_inputs){0}, error) &&
+           em_program_run_steps(program, i, 0, 1, 2, error) &&
+           em_program_schedule(program, entries, 2, &schedule, error) &&
+           em_program_run_schedule(program, schedule, (em_inputs){0}, error) &&
+           em_program_time(program, i, 0, 2, &ms, error);
+  }
+  return good;
+}
+
+static bool use_arena(em_arena *arena, const char *path, em_error *error) {
+  uint8_t bytes[16] = {0};
+  em_read *read;
+  return em_arena_write(arena, 0, bytes, sizeof bytes, error) && em_read_begin(arena, 0, 16, &read, error) &&
+         em_read_finish(read, bytes, error) && em_arena_write_file(arena, 0, path, 0, 16, error) &&
+         em_arena_fill(arena, 0, error);
+}
+
+static bool session(const char *path, const char *driver, const char *images, const uint8_t *file, size_t bytes,
+                    em_error *error) {
+  em_device *device;
+  em_plan *plan = NULL;
+  em_arena *arenas[64] = {0};
+  em_program *program = NULL;
+  em_ticket *ticket = NULL;
+  uint32_t count = 0;
+  uint64_t size, total;
+  if (!em_device_open(driver, 0, &device, error)) return false;
+  bool good = em_plan_open(file, bytes, &plan, error) && load_images(device, images, file, bytes, error);
+  for (const char *kind; good && (kind = em_plan_arena(plan, count, &size)); count += good)
+    good = em_arena_create(device, kind, size, true, &arenas[count], error);
+  good = good && em_program_load(device, file, bytes, arenas, count, &program, error) &&
+         run_segments(program, plan, error) && use_arena(arenas[0], path, error) &&
+         em_device_memory(device, &size, &total, error) && em_device_mark(device, &ticket, error) &&
+         em_ticket_wait(ticket, error);
+  // Half of the objects outlive the device.
+  if (program) em_program_release(program);
+  em_device_close(device);
+  for (uint32_t i = 0; i < count; i++) em_arena_release(arenas[i]);
+  if (ticket) em_ticket_release(ticket);
+  if (plan) em_plan_close(plan);
+  em_device_release(device);
+  return good;
+}
+
+static int sessions(int count, char **arguments) {
+  if (count < 3) return 2;
+  size_t bytes;
+  uint8_t *file = read_all(arguments[0], &bytes);
+  for (int i = 0; i < 2; i++) {
+    em_error error;
+    const bool good = session(arguments[0], arguments[1], arguments[2], file, bytes, &error);
+    printf("%s\n", good ? "ok" : error.code);
+    if (!good) fprintf(stderr, "%s\n", error.message);
+  }
+  free(file);
+  return 0;
+}
+
+int main(int count, char **arguments) {
+  if (count > 1 && strcmp(arguments[1], "fuzz") == 0) return fuzz(count - 2, arguments + 2);
+  if (count > 1 && strcmp(arguments[1], "session") == 0) return sessions(count - 2, arguments + 2);
+  return 2;
+}
