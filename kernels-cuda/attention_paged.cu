@@ -5,11 +5,12 @@
 // tokens at a time with a softmax of its own; groups share nothing until the end, so there is no barrier on the way.
 // Where rows are few, splits of whole pages occupy the GPU; attention_paged_merge joins them.
 //
-// Per token and key head: 4 dim bytes (f16) or 8 dim (f32), 4 dim flops per query head. With four heads that is 4 or 2
-// flops per byte: memory bandwidth is the limit. A batch of 64 sequences of 4,096 tokens, 8 key heads, dim 128 in f16
-// reads 1.1 GB a layer, 224 us at 4.8 TB/s. Some 12 warps of a multiprocessor have 4 KB of loads in flight each.
+// Per token and key head: 4 dim bytes (f16) or 8 dim (f32), 4 dim flops per query head. With four heads that is 4 or
+// 2 flops per byte: memory bandwidth is the limit. A batch of 64 sequences of 4,096 tokens, 8 key heads, dim 128 in
+// f16 reads 1.1 GB a layer, 224 us at 4.8 TB/s. Some 12 warps of a multiprocessor have 4 KB of loads in flight each.
 #include "lib/paged.h"
 #include "lib/reduce.h"
+#include "lib/strided.h"
 
 constexpr uint32_t THREADS = 128;
 constexpr uint32_t HEADS = 4;   // query heads of a block
@@ -173,7 +174,9 @@ KERNEL(attention_paged_merge, 256, const float* sums, const float* statistics, f
   const float4* own = reinterpret_cast<const float4*>(sums) + item * splits * (dim / 4);
   for (uint32_t chunk = lane; chunk < dim / 4; chunk += 32) {
     float4 sum = {};
-    for (uint32_t s = 0; s < splits; s++) add_scaled(sum, exp2f(of_split[s].x - top), own[s * (dim / 4) + chunk]);
+    strided<uint32_t>(0, splits, 1, [&](uint32_t s) {
+      add_scaled(sum, exp2f(of_split[s].x - top), own[s * (dim / 4) + chunk]);
+    });
     reinterpret_cast<float4*>(y)[item * (dim / 4) + chunk] = times(sum, inverse);
   }
 }

@@ -20,14 +20,13 @@ struct SoftmaxSum {
 template <uint32_t N>
 DEVICE SoftmaxSum softmax_sum(Team team, const float* x, uint32_t width) {
   SoftmaxSum own = {-FLT_MAX, 0};
-  for (uint32_t i = team.lane(); i < width / N; i += team.size) {
+  team.each(width / N, [&](uint32_t i) {
     const Pack<N> v = load_pack<N>(x, i);
     float top = own.top;
     for (uint32_t j = 0; j < N; j++) top = fmaxf(top, v.v[j]);
-    own.sum *= expf(own.top - top);
-    for (uint32_t j = 0; j < N; j++) own.sum += expf(v.v[j] - top);
+    own.sum = own.sum * expf(own.top - top) + sum_of<N>(map<N>([=](float v) { return expf(v - top); }, v));
     own.top = top;
-  }
+  });
   const float top = team.max(own.top);
   return {top, team.sum(own.sum * expf(own.top - top))};
 }
@@ -36,23 +35,28 @@ template <uint32_t N>
 DEVICE void softmax_row(Team team, const float* x, float* y, uint32_t width) {
   const SoftmaxSum row = softmax_sum<N>(team, x, width);
   const float inverse = 1.0f / row.sum;
-  row_map<N>(team, width, y, [=](float v) { return expf(v - row.top) * inverse; }, x);
+  team.map(y, width / N, [=](uint32_t i) {
+    return map<N>([=](float v) { return expf(v - row.top) * inverse; }, load_pack<N>(x, i));
+  });
 }
 
 template <uint32_t N>
 DEVICE void softmax_backward_row(Team team, const float* dy, const float* y, float* dx, uint32_t width) {
-  const float total = row_sum<N>(team, width, [](float d, float p) { return d * p; }, dy, y);
-  row_map<N>(team, width, dx, [=](float d, float p) { return p * (d - total); }, dy, y);
+  const float total = row_sum<N>(team, width / N, [=](uint32_t i) {
+    return map<N>([](float d, float p) { return d * p; }, load_pack<N>(dy, i), load_pack<N>(y, i));
+  });
+  team.map(dx, width / N, [=](uint32_t i) {
+    return map<N>([=](float d, float p) { return p * (d - total); }, load_pack<N>(dy, i), load_pack<N>(y, i));
+  });
 }
 
-// A thread meets its indices in ascending order, so the first of equal values stays.
 template <uint32_t N>
 DEVICE uint32_t argmax_row(Team team, const float* x, uint32_t width) {
   ValueAt best = {-INFINITY, 0xffffffffu};
-  for (uint32_t i = team.lane(); i < width / N; i += team.size) {
+  team.each(width / N, [&](uint32_t i) {
     const Pack<N> v = load_pack<N>(x, i);
     for (uint32_t j = 0; j < N; j++) best = larger(best, {v.v[j], i * N + j});
-  }
+  });
   return team.argmax(best).index;
 }
 

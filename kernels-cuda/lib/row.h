@@ -3,6 +3,7 @@
 #pragma once
 #include "pack.h"
 #include "reduce.h"
+#include "strided.h"
 
 template <uint32_t THREADS>
 struct RowTeam {
@@ -12,26 +13,44 @@ struct RowTeam {
     return static_cast<uint64_t>(blockIdx.x) * (THREADS / size) + threadIdx.x / size;
   }
   DEVICE uint32_t lane() const { return threadIdx.x % size; }
+
+  // Of one value from each thread of the team; the same in all of them.
   DEVICE float sum(float x) const { return size == 32 ? warp_sum(x) : block_sum<THREADS>(x); }
   DEVICE float max(float x) const { return size == 32 ? warp_max(x) : block_max<THREADS>(x); }
   DEVICE ValueAt argmax(ValueAt x) const { return size == 32 ? warp_argmax(x) : block_argmax<THREADS>(x); }
+
+  // f(i) for this thread's of `packs` packs, in ascending order.
+  template <typename F>
+  DEVICE void each(uint32_t packs, F f) const {
+    strided(lane(), packs, size, f);
+  }
+
+  // y[i] = f(i) for this thread's of `packs` packs. Loads of four packs come before their stores, which could be to
+  // the same memory for all the compiler knows.
+  template <typename F>
+  DEVICE void map(float* y, uint32_t packs, F f) const {
+    uint32_t i = lane();
+    for (; i + 3 * size < packs; i += 4 * size) {
+      decltype(f(i)) four[4];
+#pragma unroll
+      for (uint32_t next = 0; next < 4; next++) four[next] = f(i + next * size);
+#pragma unroll
+      for (uint32_t next = 0; next < 4; next++) store_pack(y, i + next * size, four[next]);
+    }
+    for (; i < packs; i += size) store_pack(y, i, f(i));
+  }
 };
 
-// The sum of f over the elements of a row, which this thread gets as packs; the same in every thread of the team.
-template <uint32_t N, uint32_t THREADS, typename F, typename... X>
-DEVICE float row_sum(RowTeam<THREADS> team, uint32_t width, F f, const X*... x) {
-  Pack<N> sum = {};
-  for (uint32_t i = team.lane(); i < width / N; i += team.size) {
-    const Pack<N> v = map<N>(f, load_pack<N>(x, i)...);
-    for (uint32_t j = 0; j < N; j++) sum.v[j] += v.v[j];
-  }
-  float total = sum.v[0];
-  for (uint32_t j = 1; j < N; j++) total += sum.v[j];
-  return team.sum(total);
+template <uint32_t N>
+DEVICE float sum_of(const Pack<N>& p) {
+  if constexpr (N == 1) return p.v[0];
+  else return (p.v[0] + p.v[1]) + (p.v[2] + p.v[3]);
 }
 
-// y = f(x...) for the elements of a row.
-template <uint32_t N, uint32_t THREADS, typename F, typename... X>
-DEVICE void row_map(RowTeam<THREADS> team, uint32_t width, float* y, F f, const X*... x) {
-  for (uint32_t i = team.lane(); i < width / N; i += team.size) store_pack(y, i, map<N>(f, load_pack<N>(x, i)...));
+// The sum over a row of f(i), a pack of values.
+template <uint32_t N, uint32_t THREADS, typename F>
+DEVICE float row_sum(RowTeam<THREADS> team, uint32_t packs, F f) {
+  float sum = 0;
+  team.each(packs, [&](uint32_t i) { sum += sum_of<N>(f(i)); });
+  return team.sum(sum);
 }

@@ -5,13 +5,14 @@ import { type KernelRule, launch } from './rule.ts'
 
 type Norm = 'rms_norm' | 'layer_norm'
 
-/** Numbers of the formats of a weight or bias, as in norm.cu. */
+/** Numbers of the formats of a weight or bias, as in kernels-cuda/lib/norm.h. */
 const vectorFormats: Readonly<Record<string, number>> = { f32: 0, f16: 1, bf16: 2 }
 
 const vectorFormat = ({ format }: TensorType): number => vectorFormats[format]!
 
-/** A kernel of norm.cu over the rows of x. */
+/** A kernel over the rows of x. */
 function perRow(
+  module: 'norm' | 'norm_backward',
   kernel: string,
   x: TensorType,
   eps: number,
@@ -19,12 +20,13 @@ function perRow(
   more: Readonly<Record<string, number>> = {},
 ): LaunchPlan {
   const { blocks, constants } = rowTeams(rowCount(x.shape), lastDim(x.shape), 256)
-  return launch('norm', kernel, blocks, bindings, { ...constants, eps, ...more })
+  return launch(module, kernel, blocks, bindings, { ...constants, eps, ...more })
 }
 
 export const rms_norm: KernelRule = ({ attrs, inputs }) => ({
   launches: [
     perRow(
+      'norm',
       'rms_norm',
       inputs.x!,
       attrs.eps,
@@ -41,6 +43,7 @@ export const rms_norm: KernelRule = ({ attrs, inputs }) => ({
 export const layer_norm: KernelRule = ({ attrs, inputs }) => ({
   launches: [
     perRow(
+      'norm',
       'layer_norm',
       inputs.x!,
       attrs.eps,
@@ -60,6 +63,7 @@ const backwardInput =
   ({ attrs, inputs }) => ({
     launches: [
       perRow(
+        'norm_backward',
         `${norm}_backward_input`,
         inputs.x!,
         attrs.eps,
@@ -123,7 +127,7 @@ const backwardWeight =
       { port: 'x', access: 'read' },
       { port: 'statistics', access: 'read' },
     ])
-    const statistics = perRow(`${norm}_statistics`, inputs.x!, attrs.eps, [
+    const statistics = perRow('norm_backward', `${norm}_statistics`, inputs.x!, attrs.eps, [
       { port: 'x', access: 'read' },
       { port: 'statistics', access: 'write' },
     ])
