@@ -7,8 +7,10 @@ import { build } from 'esbuild'
 
 process.chdir(import.meta.dirname ?? new URL('.', import.meta.url).pathname)
 
-if (process.argv[2] === 'prepack') addSwiftShader()
-else await buildAll()
+if (process.argv[2] === 'prepack') {
+  addSwiftShader()
+  addCuda()
+} else await buildAll()
 
 async function buildAll() {
   // Chunks are named by content: those of earlier builds would stay and be packed.
@@ -70,6 +72,15 @@ function addSwiftShader() {
   copyFileSync(join(source, 'LICENSE'), join(target, 'LICENSE.chromium-package'))
   const { version } = JSON.parse(readFileSync(join(source, 'package.json'), 'utf8'))
   writeFileSync(join(target, 'NOTICE'), notice(version))
+}
+
+/** Prebuilt runtime and cubins: nothing is compiled where the package is installed. */
+function addCuda() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    console.warn('the package is made without the CUDA runtime: publish from linux x64 instead')
+    return
+  }
+  execFileSync(process.execPath, ['dist/cli/main.js', 'build', 'cuda'], { stdio: 'inherit' })
 }
 
 function notice(version) {

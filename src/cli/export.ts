@@ -232,12 +232,12 @@ async function exportImages(
   const images: string[] = []
   for (const { name, extension, source } of kinds) {
     const place = join(folder, 'kernels', name)
-    await mkdir(place, { recursive: true })
     try {
-      for (const module of modules)
-        await writeFileAtomic(join(place, `${module}.${extension}`), [
-          await source.image(module, target.moduleText(module)),
-        ])
+      const built: Uint8Array[] = []
+      for (const module of modules) built.push(await source.image(module, target.moduleText(module)))
+      await mkdir(place, { recursive: true })
+      for (const [i, module] of modules.entries())
+        await writeFileAtomic(join(place, `${module}.${extension}`), [built[i]!])
       images.push(name)
     } catch (error) {
       // Without nvcc an export for the emulated device is still of use.
