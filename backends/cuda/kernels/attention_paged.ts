@@ -2,8 +2,7 @@ import type { ScoreAttributes } from '../../../src/ops/attention_math.ts'
 import { PAGE_TOKENS } from '../../../src/ops/kv_write.ts'
 import { tensorType } from '../../../src/tensor/type.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
-import type { CudaTraits, KernelRule } from './rule.ts'
-import { launch } from './rule.ts'
+import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 
 /** Query heads that share a block of the decode kernel. */
 const HEADS = 4
@@ -45,7 +44,7 @@ function decode(
   const blocks = rows * kv_heads * Math.ceil(heads / kv_heads / HEADS)
   const splits = splitsOf(attrs, blocks, pages, traits)
   const lanes = dim <= 64 ? 8 : dim <= 128 ? 16 : 32
-  const row = (bindings: LaunchPlan['bindings']): LaunchPlan =>
+  const attend = (bindings: LaunchPlan['bindings']): LaunchPlan =>
     launch('attention_paged', `attention_paged_decode_${format}`, blocks * splits, [...cache, ...bindings], {
       heads,
       kv_heads,
@@ -56,11 +55,11 @@ function decode(
       splits,
       ...scores(attrs),
     })
-  if (splits === 1) return { launches: [row([{ port: 'y', access: 'write' }])] }
+  if (splits === 1) return { launches: [attend([{ port: 'y', access: 'write' }])] }
   const items = rows * heads
   return {
     launches: [
-      row([
+      attend([
         { port: 'sums', access: 'write' },
         { port: 'statistics', access: 'write' },
       ]),
