@@ -1,5 +1,6 @@
 // Devices, their primary contexts, errors, and the functions that hosts find by name.
 #include <dlfcn.h>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -17,11 +18,12 @@ struct Device {
   std::shared_ptr<Context> context;
 };
 
-static std::mutex mutex;
-static Device devices[MAX_DEVICES];
+// Never destroyed: streams may be at work when the process ends.
+static std::mutex& mutex = *new std::mutex();
+static auto& devices = *new std::array<Device, MAX_DEVICES>();
+static auto& last_message = *new std::string();
 static thread_local Device* current = nullptr;
 static std::atomic<bool> initialized = false;
-static std::string last_message;
 
 static int environment(const char* name, int otherwise) {
   const char* text = std::getenv(name);
@@ -57,7 +59,7 @@ struct PlannedFailure {
 
 static CUresult planned_failure(const char* function) {
   static std::mutex plan_mutex;
-  static std::vector<PlannedFailure> plan = [] {
+  static auto& plan = *new std::vector<PlannedFailure>([] {
     std::vector<PlannedFailure> read;
     const char* text = std::getenv("EXACTMAP_EMULATED_FAIL");
     for (; text && *text; text = std::strchr(text, ',') ? std::strchr(text, ',') + 1 : nullptr) {
@@ -67,7 +69,7 @@ static CUresult planned_failure(const char* function) {
       if (std::sscanf(text, "%63[A-Za-z0-9_]:%ld:%d", name, &nth, &error) == 3) read.push_back({name, nth, error});
     }
     return read;
-  }();
+  }());
   const std::lock_guard lock(plan_mutex);
   for (PlannedFailure& one : plan)
     if (one.function == function && ++one.calls == one.nth) return one.error;

@@ -1,6 +1,6 @@
 // Words for what the threads of a block wait at.
-#include <map>
-#include <tuple>
+#include <algorithm>
+#include <utility>
 #include "block.h"
 
 namespace simt {
@@ -72,7 +72,7 @@ static std::string hex(uint32_t value) {
 }
 
 std::string Block::waits() const {
-  std::map<std::string, std::vector<uint32_t>> groups;
+  std::vector<std::pair<std::string, std::vector<uint32_t>>> groups;
   for (uint32_t id = 0; id < threads_; id++) {
     const Fiber* fiber = live_[id];
     std::string what;
@@ -85,7 +85,10 @@ std::string Block::waits() const {
         what += " of lanes " + hex(fiber->mask);
       what += " (" + file.substr(file.rfind('/') + 1) + ":" + std::to_string(fiber->site.line()) + ")";
     }
-    groups[what].push_back(id);
+    const auto same = [&](const auto& group) { return group.first == what; };
+    auto group = std::find_if(groups.begin(), groups.end(), same);
+    if (group == groups.end()) group = groups.insert(group, {what, {}});
+    group->second.push_back(id);
   }
   std::string text;
   for (const auto& [what, ids] : groups) text += (text.empty() ? "" : "; ") + threads_text(ids) + " " + what;

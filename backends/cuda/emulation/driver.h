@@ -156,6 +156,7 @@ struct Library {
   int file = -1;
   std::string path;
   const simt::KernelLibrary* kernels = nullptr;
+  simt::CodeRange code;
 };
 
 struct LoadedKernel {

@@ -15,9 +15,10 @@ static uint64_t next_serial() {
   return ++last;
 }
 
-Launch::Launch(const Kernel& kernel, void* const* parameters, dim3 grid, uint32_t threads)
+Launch::Launch(const Kernel& kernel, CodeRange code, void* const* parameters, dim3 grid, uint32_t threads)
     : serial(next_serial()),
       kernel(kernel),
+      code(code),
       parameters(parameters),
       grid(grid),
       threads(threads),

@@ -9,15 +9,22 @@
 
 namespace simt {
 
-enum class Failure { none, launch_failed, illegal_address };
+enum class Failure { none, launch_failed, illegal_address, timeout };
+
+// Where the code of a kernel library lies: a thread can be stopped there at any instruction.
+struct CodeRange {
+  uintptr_t begin = 0, end = 0;
+  bool holds(uintptr_t address) const { return address >= begin && address < end; }
+};
 
 class Launch {
  public:
-  Launch(const Kernel& kernel, void* const* parameters, dim3 grid, uint32_t threads);
+  Launch(const Kernel& kernel, CodeRange code, void* const* parameters, dim3 grid, uint32_t threads);
 
   // Tells launches apart that are at the same address one after the other.
   const uint64_t serial;
   const Kernel& kernel;
+  const CodeRange code;
   void* const* parameters;
   const dim3 grid;
   const uint32_t threads;

@@ -35,8 +35,8 @@ Library::~Library() {
   if (file >= 0 && !dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD)) close(file);
 }
 
-// The bytes of an ELF image, from its headers: the driver is given no length.
-static CUresult image_bytes(const void* image, size_t& bytes) {
+// The bytes of an ELF image and those it takes when loaded, from its headers: the driver is given no length.
+static CUresult image_bytes(const void* image, size_t& bytes, size_t& loaded_bytes) {
   ElfW(Ehdr) header;
   const auto* start = static_cast<const unsigned char*>(image);
   if (std::memcmp(start, ELFMAG, SELFMAG) != 0) return refuse(CUDA_ERROR_INVALID_IMAGE, "the image is no ELF file");
@@ -54,15 +54,17 @@ static CUresult image_bytes(const void* image, size_t& bytes) {
     std::memcpy(&segment, start + header.e_phoff + i * sizeof segment, sizeof segment);
     if (segment.p_offset > IMAGE_LIMIT || segment.p_filesz > IMAGE_LIMIT)
       return refuse(CUDA_ERROR_INVALID_IMAGE, "the image's segments are damaged");
-    if (segment.p_type == PT_LOAD) end = std::max<uint64_t>(end, segment.p_offset + segment.p_filesz);
+    if (segment.p_type != PT_LOAD) continue;
+    end = std::max<uint64_t>(end, segment.p_offset + segment.p_filesz);
+    loaded_bytes = std::max<size_t>(loaded_bytes, segment.p_vaddr + segment.p_memsz);
   }
   bytes = end;
   return CUDA_SUCCESS;
 }
 
 static CUresult load(const void* image, Library& library) {
-  size_t bytes = 0;
-  if (const CUresult damaged = image_bytes(image, bytes)) return damaged;
+  size_t bytes = 0, loaded_bytes = 0;
+  if (const CUresult damaged = image_bytes(image, bytes, loaded_bytes)) return damaged;
   library.file = memfd_create("exactmap-kernels", MFD_CLOEXEC);
   if (library.file < 0) return CUDA_ERROR_OUT_OF_MEMORY;
   for (size_t written = 0; written < bytes;) {
@@ -73,6 +75,9 @@ static CUresult load(const void* image, Library& library) {
   library.path = "/proc/self/fd/" + std::to_string(library.file);
   library.handle = dlopen(library.path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library.handle) return refuse(CUDA_ERROR_INVALID_IMAGE, dlerror());
+  const link_map* loaded = nullptr;
+  if (dlinfo(library.handle, RTLD_DI_LINKMAP, &loaded) != 0) return CUDA_ERROR_INVALID_IMAGE;
+  library.code = {loaded->l_addr, loaded->l_addr + loaded_bytes};
   void* open = dlsym(library.handle, "exactmap_emulated_library");
   if (!open) return refuse(CUDA_ERROR_INVALID_IMAGE, "the image is no kernel library");
   library.kernels = reinterpret_cast<simt::OpenLibrary*>(open)(&simt::emulated_runtime);
@@ -107,16 +112,26 @@ CUresult make_call(CUfunction function, dim3 grid, dim3 block, unsigned shared_b
   return CUDA_SUCCESS;
 }
 
+static CUresult error_of(simt::Failure failure) {
+  switch (failure) {
+    case simt::Failure::illegal_address:
+      return CUDA_ERROR_ILLEGAL_ADDRESS;
+    case simt::Failure::timeout:
+      return CUDA_ERROR_LAUNCH_TIMEOUT;
+    default:
+      return CUDA_ERROR_LAUNCH_FAILED;
+  }
+}
+
 void run_call(const Call& call, Context& context, simt::Worker& worker) {
   std::vector<uint64_t> values = call.values;
   std::vector<void*> parameters;
   for (uint64_t& value : values) parameters.push_back(&value);
   const simt::Kernel& kernel = *call.kernel->kernel;
-  simt::Launch launch(kernel, parameters.data(), call.grid, call.threads);
+  simt::Launch launch(kernel, call.kernel->library->code, parameters.data(), call.grid, call.threads);
   simt::run_launch(launch, worker);
   if (launch.failed()) {
-    const bool memory = launch.failure() == simt::Failure::illegal_address;
-    context.fail(memory ? CUDA_ERROR_ILLEGAL_ADDRESS : CUDA_ERROR_LAUNCH_FAILED, launch.message());
+    context.fail(error_of(launch.failure()), launch.message());
   } else if (const std::string overrun = overrun_allocation(); !overrun.empty()) {
     context.fail(CUDA_ERROR_ILLEGAL_ADDRESS, std::string("kernel '") + kernel.name + "' " + overrun);
   }

@@ -23,10 +23,11 @@ struct Allocation {
   size_t mapped;
 };
 
-static std::mutex mutex;
-static std::map<uintptr_t, Allocation> allocations;
-static std::deque<std::pair<uintptr_t, Allocation>> freed;
-static std::map<uintptr_t, size_t> pinned;
+// Never destroyed: streams may be at work when the process ends.
+static std::mutex& mutex = *new std::mutex();
+static auto& allocations = *new std::map<uintptr_t, Allocation>();
+static auto& freed = *new std::deque<std::pair<uintptr_t, Allocation>>();
+static auto& pinned = *new std::map<uintptr_t, size_t>();
 
 static size_t page() {
   static const size_t bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));

@@ -3,6 +3,9 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
+#include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include <new>
 #include "worker.h"
@@ -14,7 +17,19 @@ static thread_local Worker* current_worker __attribute__((tls_model("initial-exe
 
 constexpr int SIGNALS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 constexpr size_t SIGNAL_STACK_BYTES = 64 * 1024;
-static struct sigaction previous[64];
+// A worker gets a signal so often while it runs a launch, to find kernels that do not end.
+constexpr int TICKS_PER_SECOND = 10;
+static int tick_signal() { return SIGRTMAX - 3; }
+
+static uint32_t seconds_allowed() {
+  static const uint32_t seconds = [] {
+    const char* text = std::getenv("EXACTMAP_EMULATED_TIMEOUT");
+    const long asked = text ? std::strtol(text, nullptr, 10) : 0;
+    return asked > 0 ? static_cast<uint32_t>(asked) : 120;
+  }();
+  return seconds;
+}
+static struct sigaction previous[NSIG];
 
 static void pass_on(int signal, siginfo_t* info, void* context) {
   const struct sigaction& other = previous[signal];
@@ -28,21 +43,22 @@ static void pass_on(int signal, siginfo_t* info, void* context) {
   }
 }
 
-static void handle(int signal, siginfo_t* info, void* context) {
-  if (current_worker) {
-    [[maybe_unused]] const ucontext_t& machine = *static_cast<ucontext_t*>(context);
+static Worker::Interrupted interrupted(const siginfo_t* info, const void* context) {
+  const mcontext_t& machine = static_cast<const ucontext_t*>(context)->uc_mcontext;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(info->si_addr);
 #ifdef __x86_64__
-    const uintptr_t stack_pointer = static_cast<uintptr_t>(machine.uc_mcontext.gregs[REG_RSP]);
-    const bool write = machine.uc_mcontext.gregs[REG_ERR] & 2;
+  const auto value = [&](int name) { return static_cast<uintptr_t>(machine.gregs[name]); };
+  return {value(REG_RIP), value(REG_RSP), address, (value(REG_ERR) & 2) != 0};
 #elif defined(__aarch64__)
-    const uintptr_t stack_pointer = machine.uc_mcontext.sp;
-    const bool write = false;
+  return {machine.pc, machine.sp, address, false};
 #else
-#error "name the stack pointer of this processor in ucontext_t"
+#error "name the registers of this processor in mcontext_t"
 #endif
-    current_worker->on_signal(signal, reinterpret_cast<uintptr_t>(info->si_addr), stack_pointer, write);
-  }
-  pass_on(signal, info, context);
+}
+
+static void handle(int signal, siginfo_t* info, void* context) {
+  if (current_worker) current_worker->on_signal(signal, interrupted(info, context));
+  if (signal != tick_signal()) pass_on(signal, info, context);
 }
 
 static void install_handlers() {
@@ -53,6 +69,8 @@ static void install_handlers() {
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     sigemptyset(&action.sa_mask);
     for (const int signal : SIGNALS) sigaction(signal, &action, &previous[signal]);
+    action.sa_flags |= SA_RESTART;
+    sigaction(tick_signal(), &action, nullptr);
   });
 }
 
@@ -65,18 +83,41 @@ Worker::Worker() {
   stack.ss_size = SIGNAL_STACK_BYTES;
   sigaltstack(&stack, &previous_signal_stack_);
   current_worker = this;
+  sigevent event{};
+  event.sigev_notify = SIGEV_THREAD_ID;
+  event.sigev_signo = tick_signal();
+  event._sigev_un._tid = gettid();
+  if (timer_create(CLOCK_MONOTONIC, &event, &timer_) != 0) throw std::bad_alloc();
 }
 
 Worker::~Worker() {
+  timer_delete(timer_);
   current_worker = nullptr;
   sigaltstack(&previous_signal_stack_, nullptr);
   munmap(signal_stack_, SIGNAL_STACK_BYTES);
 }
 
-void Worker::on_signal(int signal, uintptr_t address, uintptr_t stack_pointer, bool write) {
-  if (!in_kernel_ || !stacks_.holds(stack_pointer)) return;
-  Fiber& fiber = static_cast<Fiber&>(thread_at(stack_pointer));
-  fault_ = {signal, address, write, &fiber};
+void Worker::set_ticking(bool on) {
+  itimerspec every{};
+  if (on) every.it_value.tv_nsec = every.it_interval.tv_nsec = 1000000000 / TICKS_PER_SECOND;
+  timer_settime(timer_, 0, &every, nullptr);
+}
+
+void Worker::on_signal(int signal, const Interrupted& at) {
+  if (!current_ || !stacks_.holds(at.stack_pointer)) return;
+  if (signal == tick_signal()) {
+    ticks_ = ticks_ + 1;
+    // Outside the kernel's own code a lock may be held.
+    if (ticks_ < seconds_allowed() * TICKS_PER_SECOND || !current_->code.holds(at.instruction)) return;
+  }
+  interrupt(signal, at);
+}
+
+void Worker::interrupt(int signal, const Interrupted& at) {
+  Fiber& fiber = static_cast<Fiber&>(thread_at(at.stack_pointer));
+  signal_ = signal;
+  interrupted_ = at;
+  interrupted_fiber_ = &fiber;
   // The handler is left for good, so what its return would do is done here.
   sigset_t set;
   sigemptyset(&set);
@@ -85,14 +126,28 @@ void Worker::on_signal(int signal, uintptr_t address, uintptr_t stack_pointer, b
   fiber.block->interrupt(fiber);
 }
 
-std::string Worker::describe_signal() const {
-  if (fault_.signal == SIGFPE) return "integer division by zero or overflow of a division";
-  if (fault_.signal == SIGILL) return "an instruction that does not exist";
-  if (stacks_.holds(fault_.address)) return "the stack is full";
-  char text[64];
-  snprintf(text, sizeof text, "%s address 0x%llx", fault_.write ? "write to" : "read of",
-           static_cast<unsigned long long>(fault_.address));
-  return text + describe_address(fault_.address);
+void Worker::fail_on_signal(Launch& launch, const Block& block) {
+  Failure failure = Failure::launch_failed;
+  std::string what;
+  if (signal_ == tick_signal()) {
+    failure = Failure::timeout;
+    what = "the launch took longer than " + std::to_string(seconds_allowed()) +
+           " seconds (EXACTMAP_EMULATED_TIMEOUT) without letting others run";
+  } else if (signal_ == SIGFPE) {
+    what = "integer division by zero, or whose quotient overflows";
+  } else if (signal_ == SIGILL) {
+    what = "an instruction that does not exist";
+  } else if (stacks_.holds(interrupted_.address)) {
+    what = "the stack is full";
+  } else {
+    failure = Failure::illegal_address;
+    char text[64];
+    snprintf(text, sizeof text, "%s address 0x%llx", interrupted_.write ? "write to" : "read of",
+             static_cast<unsigned long long>(interrupted_.address));
+    what = text + describe_address(interrupted_.address);
+  }
+  signal_ = 0;
+  launch.fail(failure, block.place() + ", thread " + std::to_string(interrupted_fiber_->id) + ": " + what);
 }
 
 }  // namespace simt

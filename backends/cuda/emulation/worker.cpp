@@ -1,5 +1,4 @@
 #include "worker.h"
-#include <signal.h>
 #include <algorithm>
 #include <condition_variable>
 #include <cstdlib>
@@ -31,19 +30,15 @@ std::unique_ptr<Block> Worker::take_block() {
 
 // Runs a block as far as it goes; false ends the launch.
 bool Worker::run(Launch& launch, std::unique_ptr<Block> block) {
-  in_kernel_ = true;
+  ticks_ = 0;
+  current_ = &launch;
   const Block::State state = block->run();
-  in_kernel_ = false;
+  current_ = nullptr;
   if (state == Block::State::waiting) {
     waiting_.push_back(std::move(block));
     return true;
   }
-  if (fault_.signal) {
-    const bool memory = fault_.signal == SIGSEGV || fault_.signal == SIGBUS;
-    launch.fail(memory ? Failure::illegal_address : Failure::launch_failed,
-                block->place() + ", thread " + std::to_string(fault_.fiber->id) + ": " + describe_signal());
-    fault_ = {};
-  }
+  if (signal_) fail_on_signal(launch, *block);
   launch.leave();
   block->abandon();
   idle_.push_back(std::move(block));
@@ -73,6 +68,7 @@ void Worker::work(Launch& launch, void (*on_long)(Launch&)) {
   const auto start = std::chrono::steady_clock::now();
   uint64_t position = 0, left = 0;
   bool good = true;
+  set_ticking(true);
   while (good && !launch.failed()) {
     if (left == 0) left = launch.take(worker_count(), position);
     if (left == 0 && waiting_.empty()) break;
@@ -92,6 +88,7 @@ void Worker::work(Launch& launch, void (*on_long)(Launch&)) {
       on_long = nullptr;
     }
   }
+  set_ticking(false);
   for (auto& block : waiting_) {
     launch.leave();
     block->abandon();

@@ -2,6 +2,7 @@
 // where a launch takes longer than waking others.
 #pragma once
 #include <signal.h>
+#include <time.h>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,26 +21,32 @@ class Worker {
   // Runs blocks of `launch` until none are left to take. `on_long` is called once if that takes a while.
   void work(Launch& launch, void (*on_long)(Launch&) = nullptr);
 
+  // What a signal interrupted.
+  struct Interrupted {
+    uintptr_t instruction, stack_pointer, address;
+    bool write;
+  };
   // Ends the current block where a signal came from one of its threads; returns otherwise.
-  void on_signal(int signal, uintptr_t address, uintptr_t stack_pointer, bool write);
+  void on_signal(int signal, const Interrupted& at);
 
  private:
   bool run(Launch& launch, std::unique_ptr<Block> block);
   bool run_waiting(Launch& launch);
   std::unique_ptr<Block> take_block();
-  std::string describe_signal() const;
-
-  struct Fault {
-    int signal = 0;
-    uintptr_t address = 0;
-    bool write = false;
-    const Fiber* fiber = nullptr;
-  };
+  void fail_on_signal(Launch& launch, const Block& block);
+  void set_ticking(bool on);
+  [[noreturn]] void interrupt(int signal, const Interrupted& at);
 
   StackPool stacks_;
   std::vector<std::unique_ptr<Block>> idle_, waiting_;
-  bool in_kernel_ = false;
-  Fault fault_;
+  // The launch whose kernel runs, and for how many ticks its block has not come back to the worker.
+  Launch* volatile current_ = nullptr;
+  volatile uint32_t ticks_ = 0;
+  // The signal that ended the block, where one did.
+  int signal_ = 0;
+  Interrupted interrupted_{};
+  const Fiber* interrupted_fiber_ = nullptr;
+  timer_t timer_;
   void* signal_stack_;
   stack_t previous_signal_stack_;
 };

@@ -1,0 +1,153 @@
+import { execFile, execFileSync, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { promisify } from 'node:util'
+
+/** Builds the emulated driver, kernels and the script host with g++, and runs scripts on them. */
+
+export const here = import.meta.dirname
+const root = join(here, '../..')
+const emulation = join(root, 'backends/cuda/emulation')
+
+/** Why no test of the emulation can run here; undefined where they can. */
+export const missing = compilerProblem()
+
+function compilerProblem(): string | undefined {
+  if (process.platform !== 'linux') return 'the emulated device runs on Linux only'
+  const { status } = spawnSync('g++', ['--version'], { stdio: 'ignore' })
+  return status === 0 ? undefined : 'g++ is not installed'
+}
+
+export type Sanitizer = 'none' | 'address' | 'undefined'
+
+const sanitizerFlags: Record<Sanitizer, string[]> = {
+  none: [],
+  address: ['-fsanitize=address'],
+  undefined: ['-fsanitize=undefined', '-fno-sanitize-recover=undefined'],
+}
+
+const files = (folder: string, ...endings: string[]): string[] =>
+  readdirSync(folder)
+    .filter((file) => endings.some((ending) => file.endsWith(ending)))
+    .sort()
+    .map((file) => join(folder, file))
+
+/** Outputs are kept by the hash of their command and of every file they may be built from. */
+const cache = join(tmpdir(), 'exactmap-emulation')
+const headers = [
+  ...(missing ? [] : files(emulation, '.h')),
+  ...(missing ? [] : files(join(root, 'kernels-cuda/lib'), '.h')),
+  join(root, 'backends/cuda/runtime/cuda_api.h'),
+]
+
+const built = new Map<string, Promise<string>>()
+
+function build(name: string, sources: readonly string[], flags: readonly string[]): Promise<string> {
+  const hash = createHash('sha256').update(JSON.stringify([flags, root]))
+  for (const file of [...headers, ...sources]) hash.update(readFileSync(file)).update('\0')
+  const output = join(cache, `${hash.digest('hex').slice(0, 16)}-${name}`)
+  const known = built.get(output)
+  if (known) return known
+  const promise = compile(output, sources, flags)
+  built.set(output, promise)
+  return promise
+}
+
+async function compile(
+  output: string,
+  sources: readonly string[],
+  flags: readonly string[],
+): Promise<string> {
+  if (existsSync(output)) return output
+  mkdirSync(cache, { recursive: true })
+  // Another test process may build the same: whoever is last puts equal bytes in place.
+  const partial = `${output}.${process.pid}`
+  await promisify(execFile)('g++', ['-std=c++20', ...flags, ...sources, '-o', partial, '-ldl', '-lpthread'])
+  renameSync(partial, output)
+  return output
+}
+
+export const driver = (): Promise<string> =>
+  build('libcuda-emulated.so', files(emulation, '.cpp'), ['-O2', '-g1', '-fPIC', '-shared'])
+
+/** A library of the kernels in one `.cu` file. */
+export const kernels = (file: string, sanitizer: Sanitizer = 'none'): Promise<string> =>
+  build(
+    `${basename(file)}-${sanitizer}.so`,
+    [file],
+    [
+      ...['-O2', '-g1', '-fPIC', '-shared', '-ffp-contract=off', ...sanitizerFlags[sanitizer]],
+      ...['-I', emulation, '-I', join(root, 'kernels-cuda'), '-x', 'c++'],
+    ],
+  )
+
+/** A program of this folder: the script host, or checks that call the driver themselves. */
+export const program = (file: string, sanitizer: Sanitizer = 'none'): Promise<string> =>
+  build(`${basename(file)}-${sanitizer}`, [join(here, file)], ['-O1', '-g1', ...sanitizerFlags[sanitizer]])
+
+export interface Outcome {
+  /** What each `read` of the script gave. */
+  readonly reads: Buffer[]
+  readonly errors: { readonly code: number; readonly text: string }[]
+  /** What a sanitizer printed before it ended the process. */
+  readonly report: string
+}
+
+/** Runs a script (see host.cpp) on a fresh emulated device. */
+export async function run(
+  script: readonly string[],
+  { sanitizer = 'none', env = {} }: { sanitizer?: Sanitizer; env?: Record<string, string> } = {},
+): Promise<Outcome> {
+  const { status, signal, stdout, stderr } = spawnSync(
+    await program('host.cpp', sanitizer),
+    [await driver()],
+    {
+      input: script.join('\n'),
+      encoding: 'utf8',
+      maxBuffer: 2 ** 28,
+      timeout: 50_000,
+      env: { ...process.env, EXACTMAP_EMULATED_THREADS: '1', ASAN_OPTIONS: 'detect_leaks=0', ...env },
+    },
+  )
+  const lines = stdout.trimEnd().split('\n')
+  const finished = lines.at(-1) === 'end'
+  if (!finished && !/Sanitizer|runtime error/.test(stderr))
+    throw new Error(`the script host ended with ${signal ?? status}:\n${stdout}\n${stderr}`)
+  return {
+    reads: lines.filter((line) => /^[0-9a-f]+$/.test(line)).map((line) => Buffer.from(line, 'hex')),
+    errors: lines.flatMap((line) => {
+      const found = /^error (\d+) (.*)$/.exec(line)
+      return found ? [{ code: Number(found[1]), text: found[2]! }] : []
+    }),
+    report: finished ? '' : stderr,
+  }
+}
+
+export const floats = (bytes: Buffer): Float32Array =>
+  new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length))
+export const words = (bytes: Buffer): Uint32Array =>
+  new Uint32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length))
+export const hex = (data: Float32Array | Uint32Array | Uint16Array): string =>
+  Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString('hex')
+
+export const ORDERS = ['forward', 'reverse', 'shuffle:1', 'shuffle:2', 'shuffle:3'] as const
+
+/** Says once why the tests of a file are skipped. */
+export function printMissing(): void {
+  if (missing) console.log(`emulation tests skipped: ${missing}`)
+}
+
+/** What a test host needs beside a program: run it with the driver's path. */
+export async function runProgram(
+  file: string,
+  check: string,
+  env: Record<string, string> = {},
+): Promise<string> {
+  return execFileSync(await program(file), [await driver(), check], {
+    encoding: 'utf8',
+    env: { ...process.env, ...env },
+    timeout: 50_000,
+  })
+}

@@ -1,0 +1,427 @@
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import {
+  floats,
+  here,
+  hex,
+  kernels,
+  missing,
+  ORDERS,
+  type Outcome,
+  printMissing,
+  run,
+  type Sanitizer,
+} from './emulated.ts'
+
+printMissing()
+
+/** How a fault shows. Its correct twin must pass the same check. */
+type Detection =
+  /** Results differ between orders of threads and blocks. */
+  | { by: 'order' }
+  /** The launch fails with this code and message. */
+  | { by: 'error'; code: number; message: RegExp }
+  /** A build with this sanitizer ends with this report. */
+  | { by: 'sanitizer'; sanitizer: Sanitizer; report: RegExp }
+  /** Poison reaches the output. */
+  | { by: 'nan' }
+
+const ILLEGAL_ADDRESS = 700
+const LAUNCH_TIMEOUT = 702
+const LAUNCH_FAILED = 719
+const byOrder: Detection = { by: 'order' }
+const byNan: Detection = { by: 'nan' }
+const fails = (message: RegExp, code = LAUNCH_FAILED): Detection => ({ by: 'error', code, message })
+const address = (report: RegExp): Detection => ({ by: 'sanitizer', sanitizer: 'address', report })
+const undefinedBehaviour = (report: RegExp): Detection => ({
+  by: 'sanitizer',
+  sanitizer: 'undefined',
+  report,
+})
+
+interface Fault {
+  readonly file: string
+  readonly kernel: string
+  readonly grid?: number
+  readonly threads: number
+  /** Elements of the input and the output, where not one a thread. */
+  readonly elements?: number
+  readonly env?: Record<string, string>
+  readonly caught: Detection
+}
+
+const inFile = (file: string, faults: Omit<Fault, 'file'>[]): Fault[] => faults.map((f) => ({ file, ...f }))
+
+const faults: Fault[] = [
+  ...inFile('barriers', [
+    { kernel: 'no_barrier_before_read', grid: 2, threads: 64, caught: byOrder },
+    { kernel: 'no_barrier_after_read', threads: 64, elements: 192, caught: byOrder },
+    {
+      kernel: 'barrier_in_branch',
+      threads: 64,
+      caught: fails(
+        /divergent barrier: threads 0-31 at __syncthreads \(barriers\.cu:\d+\); threads 32-63 exited/,
+      ),
+    },
+    {
+      kernel: 'two_barriers',
+      threads: 64,
+      caught: fails(/divergent barrier: threads 0-31 at __syncthreads .*; threads 32-63 at __syncthreads/),
+    },
+    {
+      kernel: 'return_before_barrier',
+      threads: 64,
+      caught: fails(/'return_before_barrier', block 0: divergent barrier: .*threads 40-63 exited/),
+    },
+    {
+      kernel: 'barrier_in_uneven_loop',
+      threads: 64,
+      elements: 96,
+      caught: fails(/divergent barrier: threads 0-31 at .*; threads 32-63 exited/),
+    },
+    { kernel: 'syncwarp_for_syncthreads', threads: 128, caught: byOrder },
+  ]),
+  ...inFile('warps', [
+    {
+      kernel: 'mask_without_caller',
+      threads: 32,
+      caught: fails(/thread 16: the lane mask does not contain the calling lane/),
+    },
+    {
+      kernel: 'mask_of_absent_lanes',
+      threads: 64,
+      caught: fails(
+        /threads 0-15, 32-47 at a shuffle of lanes 0xffffffff \(warps\.cu:\d+\); threads 16-31, 48-63 at __syncthreads/,
+      ),
+    },
+    {
+      kernel: 'shuffle_from_exited',
+      threads: 32,
+      caught: fails(/a shuffle of lanes 0xffffffff .*threads 20-31 exited/),
+    },
+    {
+      kernel: 'shuffle_outside_mask',
+      threads: 32,
+      caught: fails(/lane 0 shuffles from lane 16, which takes no part/),
+    },
+    {
+      kernel: 'partial_warp_reduction',
+      threads: 48,
+      caught: fails(/lane 0 shuffles from lane 16, which takes no part/),
+    },
+    {
+      kernel: 'mixed_functions',
+      threads: 32,
+      caught: fails(/lanes call different warp functions under one mask/),
+    },
+    { kernel: 'warp_in_step', threads: 32, caught: byOrder },
+    {
+      kernel: 'odd_shuffle_width',
+      threads: 32,
+      caught: fails(/width is not a power of two up to 32 \(warps\.cu:\d+\)/),
+    },
+  ]),
+  ...inFile('memory', [
+    {
+      kernel: 'read_past_end',
+      grid: 16,
+      threads: 64,
+      caught: fails(
+        /block 15, thread 63: read of address 0x\w+, 0 bytes past the end of a device allocation of 4096/,
+        ILLEGAL_ADDRESS,
+      ),
+    },
+    {
+      kernel: 'write_past_end',
+      grid: 2,
+      threads: 64,
+      caught: fails(
+        /block 1, thread 63: write to address 0x\w+, 0 bytes past the end of a device allocation of 512/,
+        ILLEGAL_ADDRESS,
+      ),
+    },
+    {
+      kernel: 'write_past_end',
+      threads: 60,
+      elements: 60,
+      caught: fails(/'write_past_end' wrote just past a device allocation of 240 bytes/, ILLEGAL_ADDRESS),
+    },
+    {
+      kernel: 'read_far_before_start',
+      threads: 64,
+      caught: fails(
+        /thread 0: read of address 0x\w+, 4096 bytes before a device allocation/,
+        ILLEGAL_ADDRESS,
+      ),
+    },
+    { kernel: 'read_before_start', grid: 2, threads: 64, caught: byNan },
+    {
+      kernel: 'read_before_start',
+      grid: 2,
+      threads: 64,
+      caught: address(/use-after-poison[\s\S]*READ of size 4[\s\S]*read_before_start/),
+    },
+    {
+      kernel: 'write_before_start',
+      grid: 2,
+      threads: 64,
+      caught: fails(
+        /'write_before_start' wrote just before a device allocation of 512 bytes/,
+        ILLEGAL_ADDRESS,
+      ),
+    },
+    {
+      kernel: 'read_past_end',
+      threads: 60,
+      elements: 60,
+      caught: address(/use-after-poison[\s\S]*READ of size 4[\s\S]*read_past_end/),
+    },
+    { kernel: 'shared_past_end', threads: 64, caught: byNan },
+    {
+      kernel: 'shared_past_end',
+      threads: 64,
+      caught: address(/use-after-poison[\s\S]*READ of size 4[\s\S]*shared_past_end/),
+    },
+    {
+      kernel: 'shared_write_past_end',
+      threads: 64,
+      caught: address(/use-after-poison[\s\S]*WRITE of size 4/),
+    },
+    {
+      kernel: 'shared_write_past_end',
+      threads: 64,
+      caught: fails(/wrote outside the shared array 'tile'/, ILLEGAL_ADDRESS),
+    },
+    {
+      kernel: 'too_much_shared',
+      threads: 64,
+      caught: fails(/with 'more', exceed the 48 KB of static shared memory/),
+    },
+    {
+      kernel: 'misaligned_vector',
+      threads: 16,
+      elements: 64,
+      caught: undefinedBehaviour(/misaligned address .* for type 'const struct float4'/),
+    },
+    { kernel: 'uninitialised_shared', threads: 64, caught: byNan },
+    { kernel: 'uninitialised_global', threads: 64, caught: byNan },
+    {
+      kernel: 'offset_by_a_tensor',
+      grid: 4,
+      threads: 64,
+      caught: fails(/block 0, thread 0: read of address 0x\w+, 0 bytes past the end/, ILLEGAL_ADDRESS),
+    },
+    {
+      kernel: 'signed_overflow',
+      threads: 64,
+      caught: undefinedBehaviour(/signed integer overflow: 22 \* 100000000/),
+    },
+    { kernel: 'shift_too_far', threads: 64, caught: undefinedBehaviour(/shift exponent 32 is too large/) },
+    { kernel: 'division_by_zero', threads: 64, caught: fails(/thread 5: integer division by zero/) },
+  ]),
+  ...inFile('ordering', [
+    { kernel: 'race_between_blocks', grid: 8, threads: 32, caught: byOrder },
+    { kernel: 'read_of_other_block', grid: 8, threads: 32, caught: byOrder },
+    { kernel: 'order_of_atomics', threads: 64, caught: byOrder },
+    {
+      kernel: 'flag_never_raised',
+      threads: 32,
+      caught: fails(
+        /deadlock: .*thread 0 at a change of memory \(ordering\.cu:\d+\); threads 1-31 at __syncthreads/,
+      ),
+    },
+    {
+      kernel: 'waits_beyond_residency',
+      grid: 10,
+      threads: 1024,
+      caught: fails(/deadlock: every thread of the launch waits/),
+    },
+    {
+      kernel: 'endless_loop',
+      threads: 32,
+      env: { EXACTMAP_EMULATED_TIMEOUT: '2' },
+      caught: fails(/thread 0: the launch took longer than 2 seconds/, LAUNCH_TIMEOUT),
+    },
+  ]),
+]
+
+const ramp = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => 1 + ((i * 37) % 101) / 8)
+
+describe.skipIf(missing)('planted faults', () => {
+  /** Runs a kernel of (x, y, n), each tensor in an allocation of its own. */
+  async function launch(fault: Fault, kernel: string, order: string): Promise<Outcome> {
+    const { grid = 1, threads, elements = grid * threads, env, caught } = fault
+    const sanitizer = caught.by === 'sanitizer' ? caught.sanitizer : 'none'
+    const library = await kernels(join(here, 'faults', `${fault.file}.cu`), sanitizer)
+    const script = [
+      `library ${library}`,
+      `order ${order}`,
+      ...[`alloc x ${4 * elements}`, `alloc y ${4 * elements}`, `write x ${hex(ramp(elements))}`],
+      `launch - ${kernel} ${grid} ${threads} x y u32:${elements}`,
+      'sync -',
+      `read y ${4 * elements}`,
+    ]
+    return run(script, env ? { sanitizer, env } : { sanitizer })
+  }
+
+  /** Whether the check of a fault finds one in a kernel. */
+  async function finds(fault: Fault, kernel: string): Promise<boolean> {
+    const { caught } = fault
+    const orders = caught.by === 'order' ? ORDERS : (['forward'] as const)
+    const outcomes: Outcome[] = []
+    for (const order of orders) outcomes.push(await launch(fault, kernel, order))
+    const [{ errors, reads, report }] = outcomes as [Outcome]
+    switch (caught.by) {
+      case 'order':
+        expect(outcomes.flatMap((o) => o.errors)).toEqual([])
+        return new Set(outcomes.map((o) => o.reads[0]!.toString('hex'))).size > 1
+      case 'error':
+        if (errors.length > 0) {
+          expect(errors[0]!.text).toMatch(caught.message)
+          expect(errors.map((e) => e.code)).toEqual(errors.map(() => caught.code))
+        }
+        return errors.length > 0
+      case 'sanitizer':
+        expect(errors).toEqual([])
+        if (report) expect(report).toMatch(caught.report)
+        return report !== ''
+      case 'nan':
+        expect(errors).toEqual([])
+        return floats(reads[0]!).some(Number.isNaN)
+    }
+  }
+
+  const cases = faults.map((fault) => {
+    const { caught } = fault
+    const by = caught.by === 'sanitizer' ? `${caught.sanitizer} sanitizer` : caught.by
+    return { ...fault, title: `${fault.kernel}: caught by ${by}` }
+  })
+  it.each(cases)('$title', { timeout: 120_000 }, async (fault) => {
+    expect(await finds(fault, fault.kernel), 'the faulty kernel').toBe(true)
+    expect(await finds(fault, `${fault.kernel}_fixed`), 'its correct twin').toBe(false)
+  })
+
+  const n = 256
+  const bytes = 4 * n
+  const seeds = ['shuffle:1', 'shuffle:2', 'shuffle:3', 'shuffle:4', 'shuffle:5', 'shuffle:6']
+  const setUp = async (): Promise<string[]> => [
+    `library ${await kernels(join(here, 'faults/ordering.cu'))}`,
+    ...['x', 'a', 'b', 'y'].map((name) => `alloc ${name} ${bytes}`),
+    `write x ${hex(ramp(n))}`,
+  ]
+  const results = async (script: string[], envs: Record<string, string>[]): Promise<Set<string>> => {
+    const found = new Set<string>()
+    for (const env of envs) {
+      const { errors, reads } = await run(script, { env })
+      expect(errors).toEqual([])
+      for (const read of reads) found.add(read.toString('hex'))
+    }
+    return found
+  }
+  const graphEnvs = seeds.map((seed) => ({ EXACTMAP_EMULATED_GRAPH_ORDER: seed }))
+
+  it('graph without an edge: caught by shuffled graph orders', async () => {
+    const script = async (after: string): Promise<string[]> => [
+      ...(await setUp()),
+      'graph',
+      'node first - scale 4 64 x a f32:2',
+      'node second - scale 4 64 x b f32:3',
+      `node sum ${after} add 4 64 a b y`,
+      'instantiate',
+      'launch_graph -',
+      `read y ${bytes}`,
+    ]
+    expect((await results(await script('first'), graphEnvs)).size).toBeGreaterThan(1)
+    expect((await results(await script('first,second'), graphEnvs)).size).toBe(1)
+  })
+
+  it('graph that reuses memory without an edge from its reader: caught by shuffled graph orders', async () => {
+    const script = async (after: string): Promise<string[]> => [
+      ...(await setUp()),
+      'graph',
+      'node write - scale 4 64 x a f32:2',
+      'node read write scale 4 64 a y f32:5',
+      `node reuse ${after} scale 4 64 x a f32:7`,
+      'instantiate',
+      'launch_graph -',
+      `read y ${bytes}`,
+    ]
+    expect((await results(await script('write'), graphEnvs)).size).toBeGreaterThan(1)
+    expect((await results(await script('write,read'), graphEnvs)).size).toBe(1)
+  })
+
+  it('graph whose copy nothing waits for: caught by shuffled graph orders', async () => {
+    const script = async (after: string): Promise<string[]> => [
+      ...(await setUp()),
+      `pinned host ${bytes}`,
+      `set host 63 ${bytes}`,
+      'graph',
+      `copy_node upload - a host ${bytes}`,
+      `node use ${after} scale 4 64 a y f32:2`,
+      'instantiate',
+      'launch_graph -',
+      `read y ${bytes}`,
+    ]
+    expect((await results(await script('-'), graphEnvs)).size).toBeGreaterThan(1)
+    expect((await results(await script('upload'), graphEnvs)).size).toBe(1)
+  })
+
+  it('pinned memory changed before its copy ran: caught by copying when the stream gets there', async () => {
+    const script = async (wait: string[]): Promise<string[]> => [
+      `library ${await kernels(join(here, 'primitives.cu'))}`,
+      ...['alloc out 4', 'alloc y 16', 'pinned host 16', 'set host 1 16', 'stream s'],
+      'launch s slow 1 1 out u32:30000000',
+      'upload s y host 16',
+      ...wait,
+      'set host 2 16',
+      ...['sync s', 'read y 16'],
+    ]
+    expect(await results(await script([]), [{}])).toEqual(new Set(['02'.repeat(16)]))
+    expect(await results(await script(['sync s']), [{}])).toEqual(new Set(['01'.repeat(16)]))
+  })
+
+  it('stream that does not wait for another: caught by streams that run on their own', async () => {
+    const script = async (wait: string[]): Promise<string[]> => [
+      `library ${await kernels(join(here, 'primitives.cu'))}`,
+      ...['alloc out 4', 'alloc list 64', `write list ${'00'.repeat(64)}`, 'sync -'],
+      ...['stream a', 'stream b', 'event done'],
+      'launch a slow 1 1 out u32:30000000',
+      'launch a append 1 1 list u32:1',
+      'record done a',
+      ...wait,
+      'launch b append 1 1 list u32:2',
+      ...['sync a', 'sync b', 'read list 12'],
+    ]
+    const list = (first: number, second: number): Set<string> =>
+      new Set([hex(Uint32Array.of(2, first, second))])
+    expect(await results(await script([]), [{}])).toEqual(list(2, 1))
+    expect(await results(await script(['wait b done']), [{}])).toEqual(list(1, 2))
+  })
+
+  it('use of freed device memory: caught as an illegal address', async () => {
+    const script = async (late: boolean): Promise<string[]> => [
+      ...(await setUp()),
+      // A graph keeps the pointer it was built with.
+      ...['graph', 'node use - scale 4 64 x y f32:2', 'instantiate'],
+      ...(late ? ['free x', `alloc z ${bytes}`] : []),
+      ...['launch_graph -', 'sync -'],
+    ]
+    const { errors } = await run(await script(true))
+    expect(errors.map((e) => e.code)).toEqual([ILLEGAL_ADDRESS])
+    expect(errors[0]!.text).toMatch(/'scale', block 0, thread 0: read of .* in device memory that was freed/)
+    expect((await run(await script(false))).errors).toEqual([])
+  })
+
+  it('wrong offset in an arena: caught by what lies there', async () => {
+    const script = async (offset: number): Promise<string[]> => [
+      `library ${await kernels(join(here, 'faults/ordering.cu'))}`,
+      ...['alloc arena 4096', 'alloc y 256', `write arena ${hex(ramp(64))}`],
+      `launch - scale 1 64 arena+${offset} y f32:2`,
+      'read y 256',
+    ]
+    const output = async (offset: number): Promise<Float32Array> =>
+      floats((await run(await script(offset))).reads[0]!)
+    expect((await output(256)).every(Number.isNaN)).toBe(true)
+    expect(await output(0)).toEqual(ramp(64).map((x) => 2 * x))
+  })
+})
