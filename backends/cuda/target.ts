@@ -40,14 +40,21 @@ export function registerCudaKernel(
 
 export interface CudaTarget extends Target {
   readonly arch: string
+  /** Files that declare kernels, without `.cu`; those of registered ops too. */
+  modules(): string[]
   /** @throws ExactmapError `not_found` */
   signature(kernel: string): KernelSignature
   /** A module's text with everything of the library it includes: all that its image is built from. */
   moduleText(module: string): string
 }
 
-/** The target of a kind of GPU: kernel choice, signatures and texts need no device and no compiler. */
-export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTarget {
+/** Kernel sources with what was read from them. */
+interface SourceIndex {
+  readonly signatures: ReadonlyMap<string, KernelSignature>
+  linked(module: string): LinkedModule
+}
+
+function indexSources(library: CudaSources): SourceIndex {
   const user = [...userKernels.values()].flatMap(({ sources }) => Object.entries(sources))
   const sources: CudaSources = user.length > 0 ? new Map([...library, ...user]) : library
   const signatures = new Map<string, KernelSignature>()
@@ -58,17 +65,34 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
         check(!other, 'kernel_compile', () => `${one.name} is declared in ${other!.module}.cu and ${file}`)
         signatures.set(one.name, one)
       }
+  const modules = new Map<string, LinkedModule>()
+  return {
+    signatures,
+    linked(module) {
+      const known = modules.get(module) ?? withIncludes(sources, `${module}.cu`)
+      modules.set(module, known)
+      return known
+    },
+  }
+}
+
+/** The target of a kind of GPU: kernel choice, signatures and texts need no device and no compiler. */
+export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTarget {
+  let index = indexSources(library)
+  let registered = userKernels.size
+  /** With the kernels that were registered since. */
+  const current = (): SourceIndex => {
+    if (registered !== userKernels.size) {
+      index = indexSources(library)
+      registered = userKernels.size
+    }
+    return index
+  }
   const signature = (kernel: string): KernelSignature => {
-    const found = signatures.get(kernel)
+    const found = current().signatures.get(kernel)
     if (!found)
       throw new ExactmapError('not_found', `kernels-cuda declares no kernel '${kernel}'`, { kernel })
     return found
-  }
-  const linked = new Map<string, LinkedModule>()
-  const moduleOf = (module: string): LinkedModule => {
-    const known = linked.get(module) ?? withIncludes(sources, `${module}.cu`)
-    linked.set(module, known)
-    return known
   }
   return {
     name: traits.name,
@@ -85,9 +109,10 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
     },
     features: [traits.arch],
     subgroupSize: 32,
+    modules: () => [...new Set([...current().signatures.values()].map((s) => s.module))],
     signature,
-    moduleText: (module) => moduleOf(module).text,
-    files: ({ modules }) => modules.flatMap((module) => moduleOf(module).files),
+    moduleText: (module) => current().linked(module).text,
+    files: ({ modules }) => modules.flatMap((module) => current().linked(module).files),
     choose(call: OpCall): KernelChoice {
       const rule = Object.hasOwn(kernelRules, call.op)
         ? (kernelRules as Record<string, KernelRule>)[call.op]
@@ -111,7 +136,7 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
       )
       const scalars = parameters.flatMap((p) => (p.kind === 'scalar' ? [p.name] : []))
       checkNames(`constants of kernel ${name}`, scalars, Object.keys(constants))
-      return moduleOf(module).text
+      return current().linked(module).text
     },
   }
 }

@@ -1,3 +1,5 @@
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { Command } from 'commander'
 import { buildCubin } from '../../backends/cuda/build/cubins.ts'
 import { buildEmulatedDriver, EmulatedImages } from '../../backends/cuda/build/emulated.ts'
@@ -43,17 +45,30 @@ export function buildCommand(): Command {
       'exact architectures to build kernels for (default: sm_90a,sm_103a where nvcc exists)',
     )
     .option('--emulated', 'also build the emulated device and its kernels (needs g++)')
+    .option(
+      '--import <file>',
+      'a JavaScript module that registers ops of your own; their kernels are built too',
+    )
     .option('--json', 'print what was built as JSON')
     .addHelpText(
       'after',
       '\nRuntime and addon need a C++ compiler and CMake, kernels a CUDA 13 toolkit. What has no tools is left out and named.',
     )
-    .action(async (what: string, o: { arch?: string; emulated?: boolean; json?: boolean }) => {
-      if (what !== 'cuda') throw new ExactmapError('invalid_argument', `build knows 'cuda', got '${what}'`)
-      const built = await buildCuda(o.arch ? parseArchs(o.arch) : undefined, o.emulated ?? false)
-      process.stdout.write(o.json ? `${JSON.stringify(built, null, 2)}\n` : text(built))
-      if (o.arch && built.missing.length > 0) process.exitCode = 1
-    })
+    .action(
+      async (what: string, o: { arch?: string; emulated?: boolean; import?: string; json?: boolean }) => {
+        if (what !== 'cuda') throw new ExactmapError('invalid_argument', `build knows 'cuda', got '${what}'`)
+        if (o.import) await importModule(o.import)
+        const built = await buildCuda(o.arch ? parseArchs(o.arch) : undefined, o.emulated ?? false)
+        process.stdout.write(o.json ? `${JSON.stringify(built, null, 2)}\n` : text(built))
+        if (o.arch && built.missing.length > 0) process.exitCode = 1
+      },
+    )
+}
+
+async function importModule(file: string): Promise<void> {
+  await import(pathToFileURL(resolve(file)).href).catch((cause) => {
+    throw new ExactmapError('invalid_argument', `--import failed: ${cause.message}`, { file }, { cause })
+  })
 }
 
 async function buildCuda(archs: readonly string[] | undefined, emulated: boolean): Promise<CudaBuild> {
@@ -61,7 +76,7 @@ async function buildCuda(archs: readonly string[] | undefined, emulated: boolean
   const missing: string[] = []
   const sources = readCudaSources()
   const targets = Object.values(cudaTraits).map((traits) => cudaTarget(traits, sources))
-  const modules = [...sources.keys()].filter((f) => f.endsWith('.cu')).map((f) => f.slice(0, -'.cu'.length))
+  const modules = targets[0]!.modules()
 
   progress.show('runtime and addon', true)
   const native = await buildNative().catch((error) => noted(error, missing))

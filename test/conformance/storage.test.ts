@@ -1,17 +1,25 @@
 import { afterAll, describe, expect, it } from 'vitest'
+import type { Device } from '../../backends/backend.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import { compile } from '../../src/program/compile.ts'
 import { Graph } from '../../src/program/graph.ts'
 import { type FormatName, formatOf } from '../../src/tensor/format.ts'
 import { Philox } from '../../src/tensor/philox.ts'
 import type { TensorType } from '../../src/tensor/type.ts'
+import { emulatedDevice } from '../helpers/cuda.ts'
 
 // What the device stores must be the very bytes that the host's encoders give; stored vectors compare decoded
 // numbers, which can't see a padding byte, the sign of a zero scale, or a rare division off by an ulp.
-const device = await openNodeWebGpu()
-afterAll(() => device.destroy())
+const devices: Record<string, Device | string> = {
+  webgpu: await openNodeWebGpu(),
+  'cuda-emulated': await emulatedDevice(),
+}
+afterAll(() => {
+  for (const device of Object.values(devices)) if (typeof device !== 'string') device.destroy()
+})
 
 async function converted(
+  device: Device,
   op: 'cast' | 'quantize',
   to: FormatName,
   type: TensorType,
@@ -60,30 +68,33 @@ function hardRows(divisor: number): Float64Array {
   return out
 }
 
-describe('quantize', () => {
+describe.each(Object.entries(devices))('quantize on %s', (_name, device) => {
   for (const [to, divisor] of [
     ['q8_0', 127],
     ['q4_0', -8],
   ] as const)
-    it(`gives the encoder's bytes for ${to}`, async () => {
+    it(`gives the encoder's bytes for ${to}`, async (ctx) => {
+      if (typeof device === 'string') return ctx.skip(device)
       const values = hardRows(divisor)
       const type: TensorType = { format: 'f32', shape: [ROWS, WIDTH] }
       expect(
         difference(
-          await converted('quantize', to, type, formatOf('f32').encode(values)),
+          await converted(device, 'quantize', to, type, formatOf('f32').encode(values)),
           formatOf(to).encode(values),
         ),
       ).toBe('')
     })
 })
 
-describe('cast', () => {
+describe.each(Object.entries(devices))('cast on %s', (_name, device) => {
   const random = new Philox(21)
   const bits = Uint32Array.from({ length: 65537 }, () => random.nextU32())
   const floats = new Float32Array(bits.buffer)
   for (const to of ['f16', 'bf16'] as const)
-    it(`gives the encoder's bytes for f32 of any bits to ${to}`, async () => {
+    it(`gives the encoder's bytes for f32 of any bits to ${to}`, async (ctx) => {
+      if (typeof device === 'string') return ctx.skip(device)
       const got = await converted(
+        device,
         'cast',
         to,
         { format: 'f32', shape: [bits.length] },
@@ -92,10 +103,11 @@ describe('cast', () => {
       expect(difference(got, formatOf(to).encode(floats))).toBe('')
     })
   for (const from of ['f16', 'bf16'] as const)
-    it(`gives the f32 of every ${from}`, async () => {
+    it(`gives the f32 of every ${from}`, async (ctx) => {
+      if (typeof device === 'string') return ctx.skip(device)
       const all = new Uint8Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer)
       const got = formatOf('f32').decode(
-        await converted('cast', 'f32', { format: from, shape: [65536] }, all),
+        await converted(device, 'cast', 'f32', { format: from, shape: [65536] }, all),
         65536,
       )
       const expected = formatOf(from).decode(all, 65536)

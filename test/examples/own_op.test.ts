@@ -1,7 +1,9 @@
 import { afterAll, expect, it } from 'vitest'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
-import { allOps, makeVector, registerOp } from '../../src/index.ts'
+import { allOps, makeVector, registerOp, runVector } from '../../src/index.ts'
+import { explain } from '../../src/verify/run.ts'
 import { NewTexts } from '../helpers/check_vector.ts'
+import { emulatedDevice } from '../helpers/cuda.ts'
 import { conformanceSuite, gradientSuite } from '../helpers/suites.ts'
 import { squared_relu, squared_relu_backward } from './own_op.ts'
 
@@ -19,6 +21,16 @@ for (const contract of [squared_relu, squared_relu_backward]) {
   conformanceSuite(contract, Object.fromEntries(vectors), device, bare)
 }
 gradientSuite(squared_relu)
+
+const emulated = await emulatedDevice()
+afterAll(() => {
+  if (typeof emulated !== 'string') emulated.destroy()
+})
+for (const contract of [squared_relu, squared_relu_backward])
+  it.for(contract.cases)(`${contract.name}/$name on the emulated CUDA device`, async (one, ctx) => {
+    if (typeof emulated === 'string') return ctx.skip(emulated)
+    expect(explain(await runVector(emulated, makeVector(contract, one)), emulated)).toBe('')
+  })
 
 it('is listed with the built-in ops, and a name can be taken once only', () => {
   expect(allOps()).toContain(squared_relu)

@@ -1,6 +1,15 @@
-// An op from outside the package: contract, gradient, WGSL kernel and rule. 'exactmap' stands for src/index.ts.
+// An op from outside the package: contract, gradient, and its kernels in WGSL and CUDA with their rules. 'exactmap'
+// stands for src/index.ts.
 import { z } from 'zod'
-import { defineOp, normal, registerOp, registerWebGpuKernel, relative, values } from '../../src/index.ts'
+import {
+  defineOp,
+  normal,
+  registerCudaKernel,
+  registerOp,
+  registerWebGpuKernel,
+  relative,
+  values,
+} from '../../src/index.ts'
 
 const port = { doc: '[...]', formats: ['f32'] } as const
 const shared = {
@@ -57,12 +66,49 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   for (var i = id.x; i < COUNT; i += groups.x * 64u) { ${output}[i] = ${value}; }
 }`
 
-for (const [contract, text] of [
-  [squared_relu, kernel(['x'], 'y', 'max(x[i], 0.0) * max(x[i], 0.0)')],
-  [squared_relu_backward, kernel(['x', 'dy'], 'dx', '2.0 * max(x[i], 0.0) * dy[i]')],
+const cuda = (name: string, inputs: readonly string[], output: string, value: string) => `
+#include "lib/kernel.h"
+KERNEL(${name}, 256, ${inputs.map((input) => `const float* ${input}, `).join('')}float* ${output}, uint32_t count) {
+  const uint32_t i = blockIdx.x * 256 + threadIdx.x;
+  if (i < count) ${output}[i] = ${value};
+}
+`
+
+for (const [contract, text, cudaText] of [
+  [
+    squared_relu,
+    kernel(['x'], 'y', 'max(x[i], 0.0) * max(x[i], 0.0)'),
+    cuda('squared_relu', ['x'], 'y', 'fmaxf(x[i], 0.0f) * fmaxf(x[i], 0.0f)'),
+  ],
+  [
+    squared_relu_backward,
+    kernel(['x', 'dy'], 'dx', '2.0 * max(x[i], 0.0) * dy[i]'),
+    cuda('squared_relu_backward', ['x', 'dy'], 'dx', '2.0f * fmaxf(x[i], 0.0f) * dy[i]'),
+  ],
 ] as const) {
   const { name } = contract
   registerOp(contract)
+  registerCudaKernel(
+    name,
+    ({ inputs, outputs }) => {
+      const count = inputs.x!.shape.reduce((a, b) => a * b)
+      return {
+        launches: [
+          {
+            variant: name,
+            modules: [name],
+            constants: { count },
+            workgroups: [Math.ceil(count / 256), 1, 1],
+            bindings: [
+              ...Object.keys(inputs).map((port) => ({ port, access: 'read' as const })),
+              ...Object.keys(outputs).map((port) => ({ port, access: 'write' as const })),
+            ],
+          },
+        ],
+      }
+    },
+    { [`${name}.cu`]: cudaText },
+  )
   registerWebGpuKernel(
     name,
     ({ inputs, outputs }) => {
