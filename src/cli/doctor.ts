@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { Command } from 'commander'
 import { type AdapterCheck, checkAdapter } from '../../backends/webgpu/node/adapter_check.ts'
 import { type DriverChoice, driverOrder, openAdapter } from '../../backends/webgpu/node/driver.ts'
+import { type CudaReport, cudaLines, examineCuda } from './doctor_cuda.ts'
 
 /** What one driver did in a process of its own. */
 interface DriverReport {
@@ -27,6 +28,7 @@ interface DoctorReport {
   readonly chosen: DriverReport
   /** The other drivers of this platform, each tried alone. */
   readonly others: readonly DriverReport[]
+  readonly cuda: CudaReport
 }
 
 /** Limits and features that decide which kernels run and how large a model may be. */
@@ -76,6 +78,7 @@ async function examine(): Promise<DoctorReport> {
     webgpu: webgpuVersion(),
     chosen,
     others,
+    cuda: await examineCuda(),
   }
 }
 
@@ -159,6 +162,7 @@ function text(report: DoctorReport): string {
   for (const other of report.others) lines.push(`also       ${other.driver}: ${verdict(other)}`)
   const working = report.others.find((other) => other.works)
   if (!report.works && working) lines.push(`fix        set EXACTMAP_DRIVER=${working.driver}`)
+  lines.push(...cudaLines(report.cuda))
   if (chosen.choice?.faster) lines.push(`faster     ${chosen.choice.faster}`)
   return `${lines.join('\n')}\n`
 }

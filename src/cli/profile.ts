@@ -5,7 +5,7 @@ import { writeFileAtomic } from '../formats/node_file.ts'
 import { open } from '../open.ts'
 import { Philox } from '../tensor/philox.ts'
 import { byKernel, chromeTrace, profileSegment, type SegmentTimes } from '../verify/profile.ts'
-import { numberIn, ProgressLine } from './options.ts'
+import { backendOption, numberIn, ProgressLine } from './options.ts'
 import { table } from './table.ts'
 
 /** `exactmap profile <model>`: where the time of prefill and decode goes on this machine's WebGPU. */
@@ -26,12 +26,13 @@ export function profileCommand(): Command {
         .choices(['f32', 'f16', 'bf16', 'q8_0', 'q4_0'])
         .default('f16'),
     )
+    .addOption(backendOption('where it runs', 'webgpu'))
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--trace <file>', 'write a Chrome trace (chrome://tracing or ui.perfetto.dev)')
     .option('--json', 'print the tables as JSON')
     .action(async (path: string, o) => {
       const progress = new ProgressLine()
-      const device = await open('webgpu', o.driver ? { driver: o.driver } : {})
+      const device = await open(o.backend, o.driver ? { driver: o.driver } : {})
       const model = await loadModel(path, {
         device,
         ...(o.context === undefined ? {} : { context: o.context }),
