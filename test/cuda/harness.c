@@ -8,9 +8,13 @@
 //     program. With a driver every other round loads what it read, over arenas of the sizes that the file asks for.
 //   harness session <program file> <driver> <folder of images>
 //     Runs everything the runtime can do with the file, twice. Prints for each time `ok`, or the error's code.
+//   harness threads <program file> <driver> <folder of images>
+//     Uses one program from four threads at a time and closes the device under them. For -fsanitize=thread too.
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "exactmap.h"
 #include "reader.h"
@@ -237,8 +241,95 @@ static int sessions(int count, char **arguments) {
   return 0;
 }
 
+// What the four threads share.
+typedef struct shared {
+  em_program *program;
+  em_arena *arena;
+  em_device *device;
+  uint64_t arena_bytes;
+} shared;
+
+static void *use_program(void *argument) {
+  const shared *all = argument;
+  uint8_t *bytes = calloc(1, (size_t)all->arena_bytes);
+  em_error error = {0};
+  bool good = true;
+  long rounds = 0;
+  for (; good; rounds++) {
+    em_ticket *ticket = NULL;
+    em_read *read = NULL;
+    switch (rounds % 5) {
+      case 0:
+        good = em_program_submit(all->program, 0, 0, (em_inputs){0}, &ticket, &error);
+        break;
+      case 1:
+        good = em_read_begin(all->arena, 0, all->arena_bytes, &read, &error);
+        if (good) good = em_read_finish(read, bytes, &error);
+        break;
+      case 2:
+        good = em_arena_write(all->arena, 0, bytes, all->arena_bytes, &error);
+        break;
+      case 3:
+        good = em_program_submit(all->program, 0, 0, (em_inputs){0}, NULL, &error);
+        break;
+      default:
+        good = em_device_mark(all->device, &ticket, &error);
+    }
+    if (ticket) {
+      good = em_ticket_wait(ticket, &error);
+      em_ticket_release(ticket);
+    }
+  }
+  free(bytes);
+  if (strcmp(error.code, "invalid_argument") != 0) {
+    fprintf(stderr, "unexpected error %s: %s\n", error.code, error.message);
+    abort();
+  }
+  return NULL;
+}
+
+static int threads(int count, char **arguments) {
+  if (count < 3) return 2;
+  // A deadlock ends here.
+  alarm(60);
+  size_t bytes;
+  uint8_t *file = read_all(arguments[0], &bytes);
+  em_error error;
+  shared all = {0};
+  em_plan *plan;
+  em_arena *arenas[64] = {0};
+  uint32_t arena_count = 0;
+  uint64_t size;
+  bool good = em_device_open(arguments[1], 0, &all.device, &error) && em_plan_open(file, bytes, &plan, &error) &&
+              load_images(all.device, arguments[2], file, bytes, &error);
+  for (const char *kind; good && (kind = em_plan_arena(plan, arena_count, &size)); arena_count += good)
+    good = em_arena_create(all.device, kind, size, true, &arenas[arena_count], &error);
+  // Larger than the staging memory: reading it keeps the others out.
+  all.arena_bytes = (40 << 20) + 4;
+  good = good && em_program_load(all.device, file, bytes, arenas, arena_count, &all.program, &error) &&
+         em_arena_create(all.device, "large", all.arena_bytes, true, &all.arena, &error);
+  if (!good) {
+    fprintf(stderr, "%s\n", error.message);
+    return 2;
+  }
+  pthread_t users[4];
+  for (int i = 0; i < 4; i++) pthread_create(&users[i], NULL, use_program, &all);
+  usleep(500 * 1000);
+  em_device_close(all.device);
+  for (int i = 0; i < 4; i++) pthread_join(users[i], NULL);
+  em_program_release(all.program);
+  em_arena_release(all.arena);
+  for (uint32_t i = 0; i < arena_count; i++) em_arena_release(arenas[i]);
+  em_plan_close(plan);
+  em_device_release(all.device);
+  free(file);
+  printf("ok\n");
+  return 0;
+}
+
 int main(int count, char **arguments) {
   if (count > 1 && strcmp(arguments[1], "fuzz") == 0) return fuzz(count - 2, arguments + 2);
   if (count > 1 && strcmp(arguments[1], "session") == 0) return sessions(count - 2, arguments + 2);
+  if (count > 1 && strcmp(arguments[1], "threads") == 0) return threads(count - 2, arguments + 2);
   return 2;
 }

@@ -529,9 +529,16 @@ describe.skipIf(reason)(`CUDA runtime${reason && ` (skipped: ${reason})`}`, () =
       expect(Number(loaded)).toBeGreaterThan(10)
     })
 
-    it('turns the failure of any driver call into an error, leaks nothing, and can start again', () => {
+    it('serves several threads, also while the device is closed', () => {
       const program = tinyProgram()
-      // The others: a fault is what an injected failure stands for here.
+      program.segments.pop()
+      writeFileSync(seed, encodeRaw(program))
+      expect(run(['threads', seed, emulatedDriver(), folder])).toBe('ok\n')
+    })
+
+    it('turns the failure of any driver call into an error, leaks nothing, and can start again', () => {
+      // Without the segment that faults: here a failure is what the driver is told to give.
+      const program = tinyProgram()
       program.segments.pop()
       const file = join(folder, 'session.bin')
       writeFileSync(file, encodeRaw(program))
