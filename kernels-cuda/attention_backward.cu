@@ -3,8 +3,8 @@
 // delta, the second one per 64 keys of a key head and leaves dk and dv: no sum is split between threads of different
 // blocks, so all have a fixed order. Kernels differ in the head sizes their sums have registers for.
 //
-// Per query and key: 6 D flops in the first launch, 8 D in the second. 4,096 causal rows of 32 heads and 8 key heads of
-// 128 dims: 481 GFLOP, 7.2 ms at 67 TFLOP/s; memory once 0.5 GB, 0.1 ms at 4.8 TB/s. Arithmetic limits; see
+// Per query and key: 6 D flops in the first launch, 8 D in the second. 4,096 causal rows of 32 heads and 8 key heads
+// of 128 dims: 481 GFLOP, 7.2 ms at 67 TFLOP/s; memory once 0.5 GB, 0.1 ms at 4.8 TB/s. Arithmetic limits; see
 // lib/attention_tile.h.
 #include "lib/attention_tile.h"
 

@@ -1,45 +1,40 @@
-// Gradients of matmul on the f32 tile of lib/tile.h. The operands are the forward product's with other indices along
-// memory; nothing is transposed in memory, and no element is summed by more than one thread.
+// Gradients of matmul on the tensor core tiles of lib/mma_tile.h. The operands are the forward product's with other
+// indices along memory; nothing is transposed in memory, and no sum is split between blocks.
 //
-// 4,096 rows of 4,096 by 4,096 weights: 137 GFLOP each, 2.1 ms at 67 TFLOP/s; 201 MB (268 MB for the weights, whose
-// accumulator is read and written), 42 to 56 us at 4.8 TB/s. Arithmetic limits.
-#include "lib/tile.h"
+// 4,096 rows of 4,096 by 4,096 weights: 137 GFLOP each; lib/mma_tile.h says why 150 (f32) to 230 TFLOP/s, 0.9 to 0.6
+// ms, are the limit. Memory once: 168 MB (bf16) to 268 MB, 35 to 56 us at 4.8 TB/s.
+#include "lib/mma_tile.h"
 
 // dx[t,k] = sum over n of dy[t,n] w[n,k].
 template <class Format>
 DEVICE void backward_input(const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width, uint32_t depth) {
-  const uint32_t across = (rows + TILE_M - 1) / TILE_M;
-  const AlongK<F32> a = {{dy, rows, width}};
-  const AlongM<Format> b = {{w, width, depth}};
-  tile_product(a, b, blockIdx.x % across * TILE_M, blockIdx.x / across * TILE_N, 0, width,
-               [&](uint32_t t, uint32_t k, float sum) {
-                 if (t < rows && k < depth) dx[static_cast<uint64_t>(t) * depth + k] = sum;
-               });
+  const uint32_t across = (rows + MMA_TILE - 1) / MMA_TILE;
+  const MmaColumns<Format> left = {{w, width, depth}};
+  const MmaRows<PartsF32> right = {{dy, rows, width}};
+  mma_product(left, right, blockIdx.x / across * MMA_TILE, blockIdx.x % across * MMA_TILE, 0, width,
+              [&](uint32_t k, uint32_t t, float sum) { dx[static_cast<uint64_t>(t) * depth + k] = sum; });
 }
 
-KERNEL(matmul_backward_input_f32, 256, const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width,
+KERNEL(matmul_backward_input_f32, 128, const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width,
        uint32_t depth) {
-  backward_input<F32>(dy, w, dx, rows, width, depth);
+  backward_input<PartsF32>(dy, w, dx, rows, width, depth);
 }
 
-KERNEL(matmul_backward_input_f16, 256, const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width,
+KERNEL(matmul_backward_input_f16, 128, const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width,
        uint32_t depth) {
-  backward_input<F16>(dy, w, dx, rows, width, depth);
+  backward_input<PartsF16>(dy, w, dx, rows, width, depth);
 }
 
-KERNEL(matmul_backward_input_bf16, 256, const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width,
+KERNEL(matmul_backward_input_bf16, 128, const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width,
        uint32_t depth) {
-  backward_input<BF16>(dy, w, dx, rows, width, depth);
+  backward_input<PartsBF16>(dy, w, dx, rows, width, depth);
 }
 
 // dw[n,k] = accumulator[n,k] + sum over t of dy[t,n] x[t,k], in place.
-KERNEL(matmul_backward_weight, 256, float* accumulator, const float* dy, const float* x, uint32_t rows,
+KERNEL(matmul_backward_weight, 128, float* accumulator, const float* dy, const float* x, uint32_t rows,
        uint32_t width, uint32_t depth) {
-  const uint32_t across = (width + TILE_M - 1) / TILE_M;
-  const AlongM<F32> a = {{dy, rows, width}};
-  const AlongM<F32> b = {{x, rows, depth}};
-  tile_product(a, b, blockIdx.x % across * TILE_M, blockIdx.x / across * TILE_N, 0, rows,
-               [&](uint32_t n, uint32_t k, float sum) {
-                 if (n < width && k < depth) accumulator[static_cast<uint64_t>(n) * depth + k] += sum;
-               });
+  const uint32_t across = (width + MMA_TILE - 1) / MMA_TILE;
+  const MmaColumns<PartsF32> left = {{x, rows, depth}}, right = {{dy, rows, width}};
+  mma_product(left, right, blockIdx.x / across * MMA_TILE, blockIdx.x % across * MMA_TILE, 0, rows,
+              [&](uint32_t k, uint32_t n, float sum) { accumulator[static_cast<uint64_t>(n) * depth + k] += sum; });
 }

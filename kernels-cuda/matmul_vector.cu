@@ -2,10 +2,10 @@
 // threads split the reduction, each taking 16 bytes of each of the four rows of w at a time, dequantized in registers
 // once for all rows of x, which come from L1.
 //
-// Every weight is read once: 4,096 by 4,096 are 67 MB in f32, 34 MB in f16 and bf16, 17.8 MB in q8_0, 9.4 MB in q4_0:
-// 14, 7, 3.7 and 2 us at 4.8 TB/s, and 2 flops an element and row. Memory bandwidth limits as long as enough bytes are
-// on their way: 4.8 TB/s at 0.8 us of latency are 29 KB for each of 132 multiprocessors, where the registers let 512
-// threads or more have four loads of 16 bytes each on their way: 32 KB.
+// Every weight is read once: 4,096 by 4,096 are 67 MB in f32, 34 MB in f16 and bf16, 17.8 MB in q8_0, 9.4 MB in
+// q4_0: 14, 7, 3.7 and 2 us at 4.8 TB/s, and 2 flops an element and row. Memory bandwidth limits as long as enough
+// bytes are on their way: 4.8 TB/s at 0.8 us of latency are 29 KB for each of 132 multiprocessors, where the
+// registers let 512 threads or more have four loads of 16 bytes each on their way: 32 KB.
 #include "lib/epilogue.h"
 #include "lib/reduce.h"
 
@@ -45,7 +45,9 @@ struct ChunkBF16 {
 
 struct ChunkQ8_0 {
   static constexpr uint32_t elements = 16, words = 4;
-  DEVICE static float scale(const void* w, uint64_t count, uint64_t index) { return Q8_0::scale(w, count, index / 32); }
+  DEVICE static float scale(const void* w, uint64_t count, uint64_t index) {
+    return Q8_0::scale(w, count, index / 32);
+  }
   DEVICE static float4 four(const uint32_t (&word)[words], uint32_t i) {
     const uint32_t q = word[i];
     return make_float4(static_cast<float>(static_cast<int8_t>(q)), static_cast<float>(static_cast<int8_t>(q >> 8)),
@@ -56,7 +58,9 @@ struct ChunkQ8_0 {
 
 struct ChunkQ4_0 {
   static constexpr uint32_t elements = 32, words = 4;
-  DEVICE static float scale(const void* w, uint64_t count, uint64_t index) { return Q4_0::scale(w, count, index / 32); }
+  DEVICE static float scale(const void* w, uint64_t count, uint64_t index) {
+    return Q4_0::scale(w, count, index / 32);
+  }
   DEVICE static float4 four(const uint32_t (&word)[words], uint32_t i) {
     const uint32_t q = word[i / 2] >> (i % 2 * 16);
     return make_float4(Q4_0::quant(q, 0), Q4_0::quant(q, 1), Q4_0::quant(q, 2), Q4_0::quant(q, 3));
@@ -145,13 +149,15 @@ DEVICE void matmul_rows(const float* x, const void* w, const Epilogue& epilogue,
     matmul_vector<Chunk, 4>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_f32, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
-       float* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation) {
+KERNEL(matmul_vector_f32, 128, const float* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation) {
   matmul_rows<ChunkF32>(x, w, {y, columns, bias, bias_format, activation, residual}, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_f16, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
-       float* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation) {
+KERNEL(matmul_vector_f16, 128, const float* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual};
   if (depth % 8 == 0)
     matmul_rows<ChunkF16<4>>(x, w, epilogue, rows, columns, depth);
@@ -160,8 +166,8 @@ KERNEL(matmul_vector_f16, 128, const float* x, const void* w, OPTIONAL const voi
 }
 
 KERNEL(matmul_vector_bf16, 128, const float* x, const void* w, OPTIONAL const void* bias,
-       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
-       uint32_t activation) {
+       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual};
   if (depth % 8 == 0)
     matmul_rows<ChunkBF16<4>>(x, w, epilogue, rows, columns, depth);
@@ -170,13 +176,13 @@ KERNEL(matmul_vector_bf16, 128, const float* x, const void* w, OPTIONAL const vo
 }
 
 KERNEL(matmul_vector_q8_0, 128, const float* x, const void* w, OPTIONAL const void* bias,
-       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
-       uint32_t activation) {
+       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation) {
   matmul_rows<ChunkQ8_0>(x, w, {y, columns, bias, bias_format, activation, residual}, rows, columns, depth);
 }
 
 KERNEL(matmul_vector_q4_0, 128, const float* x, const void* w, OPTIONAL const void* bias,
-       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
-       uint32_t activation) {
+       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation) {
   matmul_rows<ChunkQ4_0>(x, w, {y, columns, bias, bias_format, activation, residual}, rows, columns, depth);
 }

@@ -3,9 +3,9 @@
 //
 // Products run over stages in shared memory: 64 by 64 scores in steps of 32 dims of both operands, weighted sums in
 // steps of 64 dims of one. Each stage is 16 KB from L2 for 131,072 (scores) or 262,144 multiply-adds, 1,024 or 2,048
-// cycles of the 128 f32 lanes of a multiprocessor: at most 16 bytes a cycle of the 25 that L2 gives each of 132. For 16
-// multiply-adds a lane, a warp reads 288 different bytes of shared memory: 12 of 16 cycles with four warps at it. So
-// arithmetic limits, 67 TFLOP/s, with little to spare.
+// cycles of the 128 f32 lanes of a multiprocessor: at most 16 bytes a cycle of the 25 that L2 gives each of 132. For
+// 16 multiply-adds a lane, a warp reads 288 different bytes of shared memory: 12 of 16 cycles with four warps at it.
+// So arithmetic limits, 67 TFLOP/s, with little to spare.
 #pragma once
 #include "kernel.h"
 #include "softcap.h"
@@ -27,7 +27,8 @@ struct HeadRows {
   uint32_t width, first;
   DEVICE const float* row(uint32_t r) const { return data + static_cast<uint64_t>(r) * width + first; }
   DEVICE float4 load4(uint32_t r, uint32_t row_end, uint32_t d, uint32_t dim) const {
-    return r < row_end && d < dim ? *reinterpret_cast<const float4*>(row(r) + d) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (r >= row_end || d >= dim) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    return *reinterpret_cast<const float4*>(row(r) + d);
   }
 };
 
@@ -189,6 +190,7 @@ struct BlockRows {
 struct KeyRange {
   uint32_t begin, end;
   DEVICE KeyRange(const Dense& call, const BlockRows& rows)
-      : begin(call.window > 0 && rows.first + 1 > rows.start + call.window ? rows.first + 1 - call.window : rows.start),
+      : begin(call.window > 0 && rows.first + 1 > rows.start + call.window ? rows.first + 1 - call.window
+                                                                           : rows.start),
         end(call.causal ? rows.last + 1 : rows.end) {}
 };

@@ -9,10 +9,9 @@ const activations: Readonly<Record<string, number>> = { none: 0, gelu_tanh: 1, s
 
 /** Up to so many rows the weights' way from memory is all that counts. */
 const VECTOR_ROWS = 4
-/** Columns of a block of matmul_vector, and rows and columns of y of the blocks of lib/tile.h and matmul_mma. */
+/** Columns of a block of matmul_vector, and rows and columns of a tile of kernels-cuda/lib/mma_tile.h. */
 const VECTOR_COLUMNS = 4
-const TILE = { rows: 64, columns: 128 }
-const MMA_TILE = { rows: 64, columns: 64 }
+const MMA_TILE = 64
 
 interface Epilogue {
   readonly bindings: LaunchPlan['bindings']
@@ -31,52 +30,35 @@ function epilogue({ attrs, inputs }: OpCall): Epilogue {
   }
 }
 
-/**
- * Few rows: matmul_vector. More: matmul_mma, on tensor cores, or matmul_tile for f32 weights and for rows that are
- * not a multiple of four elements.
- */
+/** Few rows: matmul_vector. More, and rows that are not a multiple of four elements: matmul_mma. */
 export const matmul: KernelRule = (call, traits) => {
   const { x, w } = call.inputs
   const rows = rowCount(x!.shape)
   const [columns, depth] = w!.shape as readonly [number, number]
-  if (rows > VECTOR_ROWS || depth % 4 !== 0) return tiles(call, traits, rows, columns, depth)
+  const operands = [
+    { port: 'x', access: 'read' },
+    { port: 'w', access: 'read' },
+  ] as const
   const { bindings, constants } = epilogue(call)
-  return {
-    launches: [
-      launch(
-        'matmul_vector',
-        `matmul_vector_${w!.format}`,
-        Math.ceil(columns / VECTOR_COLUMNS),
-        [{ port: 'x', access: 'read' }, { port: 'w', access: 'read' }, ...bindings],
-        { rows, columns, depth, ...constants },
-      ),
-    ],
-  }
-}
-
-function tiles(
-  call: OpCall,
-  { multiprocessors }: CudaTraits,
-  rows: number,
-  columns: number,
-  depth: number,
-): ReturnType<KernelRule> {
-  const { format } = call.inputs.w!
-  const family = format === 'f32' || depth % 4 !== 0 ? 'matmul_tile' : 'matmul_mma'
-  const tile = family === 'matmul_tile' ? TILE : MMA_TILE
-  const count = Math.ceil(rows / tile.rows) * Math.ceil(columns / tile.columns)
-  const { splits, depthOfSplit } = splitDepth(depth, count, multiprocessors)
-  const { bindings, constants } = epilogue(call)
+  if (rows <= VECTOR_ROWS && depth % 4 === 0)
+    return {
+      launches: [
+        launch(
+          'matmul_vector',
+          `matmul_vector_${w!.format}`,
+          Math.ceil(columns / VECTOR_COLUMNS),
+          [...operands, ...bindings],
+          { rows, columns, depth, ...constants },
+        ),
+      ],
+    }
+  const { splits, depthOfSplit } = splitDepth(depth, tiles(rows, columns), traits)
   const whole = splits === 1
   const product = launch(
-    family,
-    `${family}_${format}`,
-    count * splits,
-    [
-      { port: 'x', access: 'read' },
-      { port: 'w', access: 'read' },
-      ...(whole ? bindings : [{ port: 'parts', as: 'y', access: 'write' } as const]),
-    ],
+    'matmul_mma',
+    `matmul_mma_${w!.format}`,
+    tiles(rows, columns) * splits,
+    [...operands, ...(whole ? bindings : [{ port: 'parts', as: 'y', access: 'write' } as const])],
     {
       rows,
       columns,
@@ -97,6 +79,9 @@ function tiles(
   return { scratch: { parts: tensorType('f32', splits, rows, columns) }, launches: [product, join] }
 }
 
+const tiles = (rows: number, columns: number): number =>
+  Math.ceil(rows / MMA_TILE) * Math.ceil(columns / MMA_TILE)
+
 /**
  * Ranges of a reduction, each a multiple of 128 long, for about four blocks per multiprocessor. Shorter ranges would
  * cost more in parts written and read than they gain.
@@ -104,7 +89,7 @@ function tiles(
 function splitDepth(
   depth: number,
   count: number,
-  multiprocessors: number,
+  { multiprocessors }: CudaTraits,
 ): { splits: number; depthOfSplit: number } {
   const wanted = Math.max(1, Math.floor((4 * multiprocessors) / count))
   const depthOfSplit = Math.max(1, Math.ceil(depth / wanted / 128)) * 128
@@ -119,7 +104,7 @@ export const matmul_backward_input: KernelRule = ({ inputs }) => {
       launch(
         'matmul_backward',
         `matmul_backward_input_${inputs.w!.format}`,
-        Math.ceil(rows / TILE.rows) * Math.ceil(depth / TILE.columns),
+        tiles(rows, depth),
         [
           { port: 'dy', access: 'read' },
           { port: 'w', access: 'read' },
@@ -140,7 +125,7 @@ export const matmul_backward_weight: KernelRule = ({ inputs }) => {
       launch(
         'matmul_backward',
         'matmul_backward_weight',
-        Math.ceil(width / TILE.rows) * Math.ceil(depth / TILE.columns),
+        tiles(width, depth),
         [
           { port: 'dy', access: 'read' },
           { port: 'x', access: 'read' },
