@@ -18,6 +18,15 @@ export interface CaseFile {
     readonly offset: number
     readonly bytes: Uint8Array
   }[]
+  /** Seeded values written into arenas, for sizes that no file should hold. */
+  readonly fills?: readonly {
+    readonly arena: string
+    readonly offset: number
+    readonly format: FormatName
+    readonly elements: number
+    readonly seed: number
+  }[]
+  /** None: the case is only timed. */
   readonly outputs: readonly CaseOutput[]
 }
 
@@ -46,6 +55,13 @@ export function encodeCaseFile(one: CaseFile): Uint8Array<ArrayBuffer> {
     out.text(arena)
     out.u64(offset)
     out.blob(bytes)
+  })
+  out.list(one.fills ?? [], ({ arena, offset, format, elements, seed }) => {
+    out.text(arena)
+    out.u64(offset)
+    out.text(format)
+    out.u64(elements)
+    out.u64(seed)
   })
   out.list(one.outputs, ({ name, format, elements, expected, tolerances }) => {
     out.text(name)

@@ -154,6 +154,16 @@ export const attention_paged = defineOp<ScoreAttributes>({
     one('f16_subnormal', {}, 1, [[0, 12]], 'f16', 1e-5),
     one('d64', { heads: 2, kv_heads: 1, head_dim: 64 }, 1, upTo(0, 0, 34)),
     one('d128_decode', { heads: 4, kv_heads: 1, head_dim: 128 }, 1, [[0, 90]], 'f16'),
+    one(
+      'eight_share_decode',
+      { heads: 8, kv_heads: 1, head_dim: 64 },
+      2,
+      [
+        [0, 70],
+        [1, 3],
+      ],
+      'f16',
+    ),
     one('d256', { heads: 1, head_dim: 256 }, 1, upTo(0, 0, 9), 'f16'),
     one('d20', { heads: 2, head_dim: 20 }, 1, upTo(0, 0, 12)),
     one('large_magnitude', { heads: 2 }, 1, [[0, 40]], 'f32', 10),

@@ -68,6 +68,11 @@ export const layer_norm = defineOp<{ eps: number }>({
       inputs: { x: normal([3, 37]), weight: normal([37]), bias: normal([37]) },
     },
     {
+      name: 'wide',
+      attrs: { eps: 1e-5 },
+      inputs: { x: normal([2, 1028], 1, 'f32', 3), weight: normal([1028]), bias: normal([1028]) },
+    },
+    {
       name: 'vectors',
       attrs: { eps: 1e-6 },
       inputs: {

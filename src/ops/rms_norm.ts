@@ -55,6 +55,11 @@ export const rms_norm = defineOp<{ eps: number }>({
       inputs: { x: normal([5, 64]), weight: normal([64], 0.1, 'f32', 1) },
     },
     {
+      name: 'wide',
+      attrs: { eps: 1e-6 },
+      inputs: { x: normal([2, 1028]), weight: normal([1028], 0.1, 'f32', 1) },
+    },
+    {
       name: 'past_tile',
       attrs: { eps: 1e-6 },
       inputs: { x: normal([2, 257]), weight: normal([257], 0.1, 'f16', 1) },

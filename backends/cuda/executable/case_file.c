@@ -58,6 +58,15 @@ bool case_file_read(case_file *read, const void *file, size_t bytes, em_error *e
     read->initial[i].offset = em_read_u64(in, "initial.offset");
     read->initial[i].data = read_blob(in, &read->initial[i].bytes, "initial");
   }
+  read->fill_count = em_read_count(in, 32, "fills");
+  read->fills = em_reader_take(in, read->fill_count, sizeof *read->fills);
+  for (uint32_t i = 0; i < read->fill_count && !in->failed; i++) {
+    read->fills[i].arena = em_read_text(in, "fills.arena");
+    read->fills[i].offset = em_read_u64(in, "fills.offset");
+    read->fills[i].format = em_read_text(in, "fills.format");
+    read->fills[i].elements = em_read_u64(in, "fills.elements");
+    read->fills[i].seed = em_read_u64(in, "fills.seed");
+  }
   read->output_count = em_read_count(in, 28, "outputs");
   read->outputs = em_reader_take(in, read->output_count, sizeof *read->outputs);
   for (uint32_t i = 0; i < read->output_count && !in->failed; i++) read_output(in, &read->outputs[i]);

@@ -8,6 +8,8 @@
 //              blob program                           a program file; its segment `main` is run
 //              u64 offset, blob inputs                what goes into the arena step_input
 //              u32 initial { str arena, u64 offset, blob }      what other arenas hold before the first run
+//              u32 fills { str arena, u64 offset, str format, u64 elements, u64 seed }     seeded values, for sizes that
+//                                                     no file should hold: magnitudes in [2^-4, 1), any quants
 //              u32 outputs { str name, str format,    f32, f16, bf16, i32 or u32; anything else is compared bytewise
 //                            u64 elements, blob expected,
 //                            u32 tolerances, f32 each }   none: exact; else one per element: the largest allowed
@@ -21,6 +23,11 @@ typedef struct case_initial {
   uint64_t offset, bytes;
   const uint8_t *data;
 } case_initial;
+
+typedef struct case_fill {
+  const char *arena, *format;
+  uint64_t offset, elements, seed;
+} case_fill;
 
 typedef struct case_output {
   const char *name, *format;
@@ -38,13 +45,17 @@ typedef struct case_file {
   const uint8_t *program;
   uint64_t program_bytes;
   em_inputs inputs;
-  uint32_t initial_count, output_count;
+  uint32_t initial_count, fill_count, output_count;
   case_initial *initial;
+  case_fill *fills;
   case_output *outputs;
 } case_file;
 
 // What it gives points into `file`. Free with em_pool_free(&read->pool), also after a failure.
 bool case_file_read(case_file *read, const void *file, size_t bytes, em_error *error);
+
+// Writes a fill's values into its arena.
+bool case_fill_write(const case_fill *fill, em_arena *arena, em_error *error);
 
 // How far an output is from what is expected.
 typedef struct case_difference {

@@ -29,6 +29,11 @@ static bool prepare(const host_program *loaded, const case_file *stored, em_erro
     if (!arena) return em_fail(error, "invalid_format", "the program has no arena '%s'", initial->arena);
     if (!em_arena_write(arena, initial->offset, initial->data, initial->bytes, error)) return false;
   }
+  for (uint32_t i = 0; i < stored->fill_count; i++) {
+    em_arena *arena = host_arena(loaded, stored->fills[i].arena);
+    if (!arena) return em_fail(error, "invalid_format", "the program has no arena '%s'", stored->fills[i].arena);
+    if (!case_fill_write(&stored->fills[i], arena, error)) return false;
+  }
   return true;
 }
 
@@ -113,7 +118,9 @@ static void report(const host_options *options, const char *id, const case_file 
            (unsigned long long)result->difference.index, result->difference.expected, result->difference.got,
            result->difference.budget);
   } else {
-    printf("pass %s  worst %.3f of its budget, %.4f ms\n", id, result->worst, (double)result->ms);
+    const double seconds = (double)result->ms / 1e3;
+    printf("pass %s  worst %.3f of its budget, %.4f ms, %.3g GB/s, %.3g TFLOP/s\n", id, result->worst,
+           (double)result->ms, stored->bytes / seconds / 1e9, stored->flops / seconds / 1e12);
   }
   fflush(stdout);
 }
