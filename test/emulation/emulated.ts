@@ -4,6 +4,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'no
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
+import { buildEmulatedDriver } from '../../backends/cuda/build/emulated.ts'
+import { emulatedDriver } from '../../backends/cuda/build/places.ts'
 
 /** Builds the emulated driver, kernels and the script host with g++, and runs scripts on them. */
 
@@ -69,16 +71,29 @@ async function compile(
   return output
 }
 
-export const driver = (): Promise<string> =>
-  build('libcuda-emulated.so', files(emulation, '.cpp'), ['-O2', '-g1', '-fPIC', '-shared'])
+let driverBuild: Promise<string> | undefined
+
+export const driver = (): Promise<string> => {
+  driverBuild ??= buildEmulatedDriver().then(() => emulatedDriver())
+  return driverBuild
+}
+
+/** The driver and kernels as other processors than x86-64 run them: switching stacks by ucontext. */
+export const portableFlags = ['-O0', '-DSIMT_UCONTEXT']
+export const portableDriver = (): Promise<string> =>
+  build('libcuda-emulated.so', files(emulation, '.cpp'), ['-g1', '-fPIC', '-shared', ...portableFlags])
 
 /** A library of the kernels in one `.cu` file. */
-export const kernels = (file: string, sanitizer: Sanitizer = 'none'): Promise<string> =>
+export const kernels = (
+  file: string,
+  sanitizer: Sanitizer = 'none',
+  flags: readonly string[] = [],
+): Promise<string> =>
   build(
     `${basename(file)}-${sanitizer}.so`,
     [file],
     [
-      ...['-O2', '-g1', '-fPIC', '-shared', '-ffp-contract=off', ...sanitizerFlags[sanitizer]],
+      ...['-O2', '-g1', '-fPIC', '-shared', '-ffp-contract=off', ...sanitizerFlags[sanitizer], ...flags],
       ...['-I', emulation, '-I', join(root, 'kernels-cuda'), '-x', 'c++'],
     ],
   )
@@ -98,11 +113,15 @@ export interface Outcome {
 /** Runs a script (see host.cpp) on a fresh emulated device. */
 export async function run(
   script: readonly string[],
-  { sanitizer = 'none', env = {} }: { sanitizer?: Sanitizer; env?: Record<string, string> } = {},
+  {
+    sanitizer = 'none',
+    env = {},
+    on,
+  }: { sanitizer?: Sanitizer; env?: Record<string, string>; on?: string } = {},
 ): Promise<Outcome> {
   const { status, signal, stdout, stderr } = spawnSync(
     await program('host.cpp', sanitizer),
-    [await driver()],
+    [on ?? (await driver())],
     {
       input: script.join('\n'),
       encoding: 'utf8',

@@ -1,7 +1,19 @@
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { formatOf } from '../../src/tensor/format.ts'
-import { floats, here, hex, kernels, missing, ORDERS, printMissing, run, words } from './emulated.ts'
+import {
+  floats,
+  here,
+  hex,
+  kernels,
+  missing,
+  ORDERS,
+  portableDriver,
+  portableFlags,
+  printMissing,
+  run,
+  words,
+} from './emulated.ts'
 
 printMissing()
 
@@ -242,6 +254,32 @@ describe.skipIf(missing)('primitives of the emulated device', () => {
     ]
     const [one, four] = [await run(script), await run(script, { env: { EXACTMAP_EMULATED_THREADS: '4' } })]
     expect(four.reads).toEqual(one.reads)
+  })
+})
+
+describe.skipIf(missing)('stacks switched by ucontext', () => {
+  it('run barriers, warp functions and faults as the others do', { timeout: 120_000 }, async () => {
+    const on = await portableDriver()
+    const library = await kernels(join(here, 'primitives.cu'), 'none', portableFlags)
+    const faults = await kernels(join(here, 'faults/barriers.cu'), 'none', portableFlags)
+    const script = (order: string): string[] => [
+      `library ${library}`,
+      `library ${faults}`,
+      `order ${order}`,
+      ...['alloc a 1536', 'alloc b 132'],
+      ...['launch - barriers 1 96 a', 'launch - warps_and_barriers 33 128 b'],
+      ...['read a 1536', 'read b 132'],
+      ...['launch - barrier_in_branch 1 64 a a u32:1', 'sync -', 'reset'],
+      ...['launch - barrier_in_branch_fixed 1 64 null null u32:1', 'sync -', 'reset'],
+      ...['alloc a 1536', 'launch - barriers 1 96 a', 'read a 1536'],
+    ]
+    for (const order of ORDERS) {
+      const { reads, errors } = await run(script(order), { on })
+      expect([...words(reads[0]!)]).toEqual(range(96).flatMap((t) => [((t + 5) % 96) + 5, 32, 2, 1]))
+      expect([...words(reads[1]!)]).toEqual(range(33).map((b) => 8128 + b + 33_000_000 + 1_280_000))
+      expect(errors.map((e) => e.code)).toEqual([719, 700])
+      expect(reads[2]).toEqual(reads[0])
+    }
   })
 })
 

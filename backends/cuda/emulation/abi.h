@@ -9,7 +9,7 @@
 namespace simt {
 
 // Changes with every change of this file: a library built against another one is refused.
-constexpr uint32_t ABI_VERSION = 1;
+constexpr uint32_t ABI_VERSION = 2;
 
 // Where a thread waits. The line of the source names a barrier: a compiler may copy the call, so no address can.
 using Site = std::source_location;
@@ -83,12 +83,7 @@ using OpenLibrary = const KernelLibrary*(const Runtime*);
 // Stacks have this size and alignment, so that a thread finds its state from the stack pointer alone. The state's
 // distance from the top differs from stack to stack: at equal distances, all threads would share a cache set.
 constexpr uintptr_t STACK_BYTES = 256 * 1024;
-#ifdef __x86_64__
-constexpr uintptr_t THREAD_BYTES = 192;
-#else
-constexpr uintptr_t THREAD_BYTES = 8192;
-#endif
-constexpr uintptr_t STACK_COLOURS = 64;
+constexpr uintptr_t THREAD_BYTES = 192, STACK_COLOURS = 256;
 
 inline Thread& thread_at(uintptr_t stack_pointer) {
   const uintptr_t stack = stack_pointer / STACK_BYTES;
@@ -96,8 +91,13 @@ inline Thread& thread_at(uintptr_t stack_pointer) {
   return *reinterpret_cast<Thread*>((stack + 1) * STACK_BYTES - (colour + 1) * THREAD_BYTES);
 }
 
+// Other processors switch stacks by ucontext, and so does a build with SIMT_UCONTEXT.
+#if defined(__x86_64__) && !defined(SIMT_UCONTEXT)
+#define SIMT_X86_64
+#endif
+
 inline __attribute__((always_inline)) Thread& this_thread() {
-#ifdef __x86_64__
+#ifdef SIMT_X86_64
   uintptr_t stack_pointer;
   asm("mov %%rsp, %0" : "=r"(stack_pointer));
   return thread_at(stack_pointer);

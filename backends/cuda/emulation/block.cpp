@@ -4,6 +4,8 @@
 #include <numeric>
 #include <utility>
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 void Block::begin(Launch& launch, uint64_t position) {
@@ -54,18 +56,6 @@ void Block::mark_progress() {
   progressing_ = true;
 }
 
-uint32_t Block::started_thread(uint32_t position) const {
-  switch (launch_->order.pattern) {
-    case Order::forward:
-      return position;
-    case Order::reverse:
-      return threads_ - 1 - position;
-    case Order::shuffle:
-      return start_order_[position];
-  }
-  __builtin_unreachable();
-}
-
 // Threads that can go on run before others start, which keeps few stacks in use; a shuffle mixes both.
 bool Block::starts_next() {
   if (started_ == threads_) return false;
@@ -107,12 +97,14 @@ void Block::finish(Fiber& self) {
 }
 
 void Block::wait(Fiber& self) {
-  Context& to = starts_next() ? new_fiber().context : next();
-  if (&to != &self.context) switch_context(self.context, to);
+  if (starts_next()) return switch_context(self.context, new_fiber().context);
+  // The thread itself may be the next.
+  self.context = nullptr;
+  if (const Context to = next()) switch_context(self.context, to);
 }
 
 // Where to go on when no thread is to be started.
-Context& Block::next() {
+Context Block::next() {
   if (ready_count_ > 0) return take_ready().context;
   if (finished_ == threads_)
     state_ = State::done;
@@ -135,7 +127,8 @@ Fiber& Block::take_ready() {
 }
 
 static bool same_place(const Site& a, const Site& b) {
-  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line() == b.line() && a.column() == b.column() &&
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 uint32_t Block::barrier(Fiber& self, Collective collective, bool predicate, const Site& site) {
@@ -152,19 +145,16 @@ uint32_t Block::barrier(Fiber& self, Collective collective, bool predicate, cons
   true_count_ += predicate;
   if (arrived_ == threads_ && !divergent_) release_barrier();
   wait(self);
-  return static_cast<uint32_t>(self.result);
+  // The next barrier's result comes only after every thread has taken this one.
+  return barrier_result_;
 }
 
 void Block::release_barrier() {
   mark_progress();
-  const uint32_t result = barrier_ == Collective::barrier_and  ? true_count_ == threads_
+  barrier_result_ = barrier_ == Collective::barrier_and  ? true_count_ == threads_
                           : barrier_ == Collective::barrier_or ? true_count_ > 0
                                                                : true_count_;
-  for (uint32_t i = 0; i < threads_; i++) {
-    Fiber& fiber = *live_[started_thread(i)];
-    fiber.result = result;
-    make_ready(fiber);
-  }
+  for (uint32_t i = 0; i < threads_; i++) make_ready(*live_[started_thread(i)]);
   arrived_ = 0;
 }
 
@@ -297,7 +287,7 @@ void Block::interrupt(Fiber& self) {
   __builtin_unreachable();
 }
 
-Context& Block::diagnose() {
+Context Block::diagnose() {
   bool at_barrier = false;
   for (uint32_t i = 0; i < threads_; i++)
     at_barrier |= live_[i] && live_[i]->collective >= Collective::barrier && live_[i]->collective <= Collective::barrier_or;

@@ -9,6 +9,8 @@
 #include "order.h"
 #include "shared_memory.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 constexpr uint32_t MAX_THREADS = 1024, WARP = 32;
@@ -54,17 +56,22 @@ class Block {
   static void thread_entry();
   [[noreturn]] void run_threads(Fiber& self);
   Fiber& new_fiber();
-  uint32_t started_thread(uint32_t position) const;
+  // The thread that starts as the position-th.
+  uint32_t started_thread(uint32_t position) const {
+    const Order::Pattern pattern = launch_->order.pattern;
+    if (pattern == Order::forward) return position;
+    return pattern == Order::reverse ? threads_ - 1 - position : start_order_[position];
+  }
   bool starts_next();
   void wait(Fiber& self);
-  Context& next();
+  Context next();
   void make_ready(Fiber& fiber);
   Fiber& take_ready();
   void mark_progress();
   void finish(Fiber& self);
   void complete(Fiber& self, uint32_t first, const Group& group);
   void release_barrier();
-  Context& diagnose();
+  Context diagnose();
 
   StackPool& stacks_;
   SharedMemory shared_;
@@ -83,7 +90,7 @@ class Block {
   uint32_t ready_first_ = 0, ready_count_ = 0;
   std::vector<Fiber*> polling_;
 
-  uint32_t arrived_ = 0, true_count_ = 0;
+  uint32_t arrived_ = 0, true_count_ = 0, barrier_result_ = 0;
   bool divergent_ = false;
   Site barrier_site_;
   Collective barrier_ = Collective::none;
@@ -91,3 +98,5 @@ class Block {
 };
 
 }  // namespace simt
+
+#pragma GCC visibility pop

@@ -7,6 +7,8 @@
 #include <utility>
 #include "driver.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace driver {
 
 constexpr int MAX_DEVICES = 64;

@@ -3,6 +3,8 @@
 #include <utility>
 #include "block.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 static const char* name_of(Collective collective) {

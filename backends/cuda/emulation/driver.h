@@ -17,6 +17,8 @@
 #include "../runtime/cuda_api.h"
 #include "worker.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace driver {
 
 class Stream;
@@ -189,3 +191,5 @@ namespace emulated {
 CUDA_API(DECLARE)
 #undef DECLARE
 }  // namespace emulated
+
+#pragma GCC visibility pop

@@ -3,6 +3,8 @@
 #include <iterator>
 #include "driver.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace {
 
 struct Function {

@@ -4,14 +4,16 @@
 #include <new>
 #include "sanitizer.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
-#ifdef __x86_64__
+#ifdef SIMT_X86_64
 
-// Only what the calling convention keeps for the caller: a switch is a call. `void** from` is in rdi, `void* to` in rsi.
-extern "C" void exactmap_switch_stack(void** from, void* to) __attribute__((visibility("hidden")));
+// Only what the calling convention keeps for the caller: a switch is a call. `from` is in rdi, `to` in rsi.
 asm(R"(
 .text
+.globl exactmap_switch_stack
 .hidden exactmap_switch_stack
 .type exactmap_switch_stack, @function
 exactmap_switch_stack:
@@ -33,11 +35,9 @@ exactmap_switch_stack:
 .size exactmap_switch_stack, . - exactmap_switch_stack
 )");
 
-void switch_context(Context& from, Context& to) { exactmap_switch_stack(&from, to); }
-
 static void start_context(Fiber& fiber, void (*entry)()) {
   // Six registers, the address that the switch returns to, and none for the entry itself to return to.
-  void** top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(&fiber) & ~uintptr_t{63});
+  void** top = reinterpret_cast<void**>(&fiber);
   *--top = nullptr;
   *--top = reinterpret_cast<void*>(entry);
   for (int i = 0; i < 6; i++) *--top = nullptr;
@@ -46,15 +46,16 @@ static void start_context(Fiber& fiber, void (*entry)()) {
 
 #else
 
-void switch_context(Context& from, Context& to) { swapcontext(&from, &to); }
-
+// The first context lies below the fiber's state, and the stack below that.
 static void start_context(Fiber& fiber, void (*entry)()) {
   const uintptr_t top = reinterpret_cast<uintptr_t>(&fiber), base = top / STACK_BYTES * STACK_BYTES;
-  getcontext(&fiber.context);
-  fiber.context.uc_link = nullptr;
-  fiber.context.uc_stack.ss_sp = reinterpret_cast<void*>(base);
-  fiber.context.uc_stack.ss_size = (top - base) & ~uintptr_t{63};
-  makecontext(&fiber.context, entry, 0);
+  const uintptr_t first = (top - sizeof(ucontext_t)) & ~uintptr_t{63};
+  fiber.context = reinterpret_cast<ucontext_t*>(first);
+  getcontext(fiber.context);
+  fiber.context->uc_link = nullptr;
+  fiber.context->uc_stack.ss_sp = reinterpret_cast<void*>(base);
+  fiber.context->uc_stack.ss_size = first - base;
+  makecontext(fiber.context, entry, 0);
 }
 
 #endif

@@ -4,17 +4,19 @@
 #include <cstdint>
 #include <vector>
 #include "abi.h"
-#ifndef __x86_64__
+#ifndef SIMT_X86_64
 #include <ucontext.h>
 #endif
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
-#ifdef __x86_64__
-// Where a fiber goes on: its registers lie on its stack.
+// Where a fiber goes on; its registers lie on its stack.
+#ifdef SIMT_X86_64
 using Context = void*;
 #else
-using Context = ucontext_t;
+using Context = ucontext_t*;
 #endif
 
 class Block;
@@ -34,8 +36,20 @@ struct Fiber : Thread {
 };
 static_assert(sizeof(Fiber) <= THREAD_BYTES);
 
+#ifdef SIMT_X86_64
+extern "C" void exactmap_switch_stack(Context* from, Context to);
+#endif
+
 // Saves where the caller is in `from` and goes on at `to`.
-void switch_context(Context& from, Context& to);
+inline void switch_context(Context& from, Context to) {
+#ifdef SIMT_X86_64
+  exactmap_switch_stack(&from, to);
+#else
+  ucontext_t here;
+  from = &here;
+  swapcontext(&here, to);
+#endif
+}
 
 // Stacks for fibers, each above a page that faults.
 class StackPool {
@@ -57,3 +71,5 @@ class StackPool {
 };
 
 }  // namespace simt
+
+#pragma GCC visibility pop

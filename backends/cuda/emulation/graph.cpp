@@ -7,6 +7,8 @@
 #include <variant>
 #include "driver.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace driver {
 
 using Copy = CUDA_MEMCPY3D;

@@ -1,6 +1,8 @@
 #include "launch.h"
 #include <algorithm>
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 using Clock = std::chrono::steady_clock;

@@ -7,6 +7,8 @@
 #include "abi.h"
 #include "order.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 enum class Failure { none, launch_failed, illegal_address, timeout };
@@ -65,3 +67,5 @@ class Launch {
 constexpr int MULTIPROCESSORS = 4;
 
 }  // namespace simt
+
+#pragma GCC visibility pop

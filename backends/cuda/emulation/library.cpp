@@ -9,6 +9,8 @@
 #include <cstring>
 #include "driver.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace driver {
 
 #ifdef __x86_64__

@@ -8,6 +8,8 @@
 #include "driver.h"
 #include "sanitizer.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace driver {
 
 constexpr unsigned char GARBAGE = 0xff;

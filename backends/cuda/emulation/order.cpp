@@ -4,6 +4,8 @@
 #include <mutex>
 #include <numeric>
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 std::optional<Order> parse_order(std::string_view text) {

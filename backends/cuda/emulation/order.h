@@ -5,6 +5,8 @@
 #include <optional>
 #include <string_view>
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 // A small generator (SplitMix64): equal seeds give equal orders on every machine.
@@ -50,3 +52,5 @@ class Permutation {
 };
 
 }  // namespace simt
+
+#pragma GCC visibility pop

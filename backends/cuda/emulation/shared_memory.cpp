@@ -5,6 +5,8 @@
 #include <new>
 #include "sanitizer.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 // Between two arrays lie bytes that no kernel may touch.

@@ -6,6 +6,8 @@
 #include <vector>
 #include "abi.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 class SharedMemory {
@@ -42,3 +44,5 @@ class SharedMemory {
 };
 
 }  // namespace simt
+
+#pragma GCC visibility pop

@@ -10,6 +10,8 @@
 #include <new>
 #include "worker.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 // In the static TLS block, which a signal handler may read at any time.

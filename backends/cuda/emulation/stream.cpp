@@ -2,6 +2,8 @@
 #include "driver.h"
 #include <cstring>
 
+#pragma GCC visibility push(hidden)
+
 namespace driver {
 
 Table<CUstream, Stream>& streams() {

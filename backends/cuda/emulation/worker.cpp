@@ -5,6 +5,8 @@
 #include <mutex>
 #include <thread>
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 // Longer than it takes to wake a thread.

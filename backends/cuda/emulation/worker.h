@@ -9,6 +9,8 @@
 #include "block.h"
 #include "launch.h"
 
+#pragma GCC visibility push(hidden)
+
 namespace simt {
 
 class Worker {
@@ -61,3 +63,5 @@ extern const Runtime emulated_runtime;
 extern std::string (*describe_address)(uintptr_t address);
 
 }  // namespace simt
+
+#pragma GCC visibility pop
