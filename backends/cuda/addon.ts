@@ -51,6 +51,7 @@ export interface NativeArena {
   write(offset: number, bytes: Uint8Array): void
   /** The bytes as the work submitted so far leaves them. */
   read(offset: number, bytes: number): Promise<Uint8Array>
+  /** Reads the file meanwhile; what it writes is there when the promise resolves, and not before. */
   writeFile(offset: number, path: string, fileOffset: number, bytes: number): Promise<void>
   fill(byte: number): void
   destroy(): void

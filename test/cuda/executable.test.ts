@@ -5,11 +5,11 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { executableFile } from '../../backends/cuda/build/native.ts'
 import { emulatedDriver } from '../../backends/cuda/build/places.ts'
-import { fnv1a } from '../../backends/cuda/byte_writer.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import { loadModel } from '../../src/engine/load.ts'
 import { buildDist } from '../helpers/build_dist.ts'
 import { emulatedDevice } from '../helpers/cuda.ts'
+import { withBody } from './tiny_device.ts'
 
 // exactmap-cuda on the emulated driver, with folders that `exactmap export` writes.
 
@@ -42,14 +42,7 @@ const records = ({ out }: Ran): Record<string, unknown>[] =>
 /** A changed copy of a file whose header fits. */
 function damage(file: string, change: (body: Uint8Array) => Uint8Array): Uint8Array {
   const bytes = readFileSync(file)
-  const body = change(bytes.subarray(32))
-  const out = new Uint8Array(32 + body.length)
-  out.set(bytes.subarray(0, 32))
-  out.set(body, 32)
-  const view = new DataView(out.buffer)
-  view.setBigUint64(16, BigInt(body.length), true)
-  view.setBigUint64(24, fnv1a(body), true)
-  return out
+  return withBody(bytes, change(bytes.subarray(32)))
 }
 
 describe.skipIf(reason)(`exactmap-cuda${reason && ` (skipped: ${reason})`}`, () => {

@@ -41,11 +41,10 @@ Napi::Value probe(const Napi::CallbackInfo& info) {
 
 Napi::Value open_device(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const uint32_t index = small_number(info, 0, "the device's index");
+  const int index = static_cast<int>(whole_number(info, 0, "the device's index", INT32_MAX));
   em_error error = {};
   em_device* device = nullptr;
-  if (!em_device_open(driver_path(info, 1).c_str(), static_cast<int>(index & 0x7fffffffu), &device, &error))
-    throw_error(env, error);
+  if (!em_device_open(driver_path(info, 1).c_str(), index, &device, &error)) throw_error(env, error);
   return Device::wrap(env, device);
 }
 

@@ -127,7 +127,8 @@ bool em_arena_write_file(em_arena *arena, uint64_t offset, const char *path, uin
   const int file = open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0)
     return em_fail(error, errno == ENOENT ? "not_found" : "io", "can't open %s: %s", path, strerror(errno));
-  if (!em_device_enter_submit(device, error)) {
+  // Goes on beside a large read: a host's threads that wait here could be those that would finish it.
+  if (!em_device_enter(device, error)) {
     close(file);
     return false;
   }

@@ -95,21 +95,28 @@ bool em_check_driver(const em_driver *driver, CUresult result, const char *call,
   return false;
 }
 
+// Says which submission an error belongs to that shows after it: the oldest one that is not known to have finished.
+static void blame_oldest(const em_device *device, em_error *error) {
+  const uint64_t open = device->submitted - device->completed;
+  if (open == 0) return;
+  const uint64_t oldest = device->completed + (open > EM_LOG_ENTRIES ? open - EM_LOG_ENTRIES : 0);
+  em_error_place(error, device->log[oldest % EM_LOG_ENTRIES].program, device->log[oldest % EM_LOG_ENTRIES].segment,
+                 NULL, NULL);
+  const size_t end = strlen(error->message);
+  char *rest = error->message + end;
+  if (open > 1)
+    snprintf(rest, sizeof error->message - end,
+             "; named is the oldest of %llu submissions that had not finished. EXACTMAP_CUDA_EAGER=1 names the launch",
+             (unsigned long long)open);
+  else
+    snprintf(rest, sizeof error->message - end, ". EXACTMAP_CUDA_EAGER=1 names the launch");
+}
+
 bool em_check(em_device *device, CUresult result, const char *call, em_error *error) {
   if (result == CUDA_SUCCESS) return true;
   em_check_driver(device->driver, result, call, error);
   if (!em_is_sticky(result)) return false;
-  if (device->completed < device->submitted && !error->segment[0]) {
-    const uint64_t open = device->submitted - device->completed;
-    const uint64_t oldest = device->completed + (open > EM_LOG_ENTRIES ? open - EM_LOG_ENTRIES : 0);
-    em_error_place(error, device->log[oldest % EM_LOG_ENTRIES].program, device->log[oldest % EM_LOG_ENTRIES].segment,
-                   NULL, NULL);
-    if (open > 1) {
-      const size_t end = strlen(error->message);
-      snprintf(error->message + end, sizeof error->message - end,
-               "; named is the oldest of %llu submissions that had not finished", (unsigned long long)open);
-    }
-  }
+  if (!device->stepping) blame_oldest(device, error);
   em_context_lose(device->context, error);
   return false;
 }

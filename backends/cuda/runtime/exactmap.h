@@ -72,7 +72,7 @@ em_device *em_arena_device(const em_arena *arena);
 uint64_t em_arena_bytes(const em_arena *arena);
 // Takes the bytes before it returns.
 bool em_arena_write(em_arena *arena, uint64_t offset, const void *bytes, uint64_t count, em_error *error);
-// Blocks while it reads the file.
+// Blocks while it reads the file; other calls may come between its pieces.
 bool em_arena_write_file(em_arena *arena, uint64_t offset, const char *path, uint64_t file_offset, uint64_t count,
                          em_error *error);
 bool em_arena_fill(em_arena *arena, uint8_t byte, em_error *error);

@@ -28,17 +28,19 @@ static bool take_entry(em_program *program, unsigned *taken, em_error *error) {
 static bool run_eagerly(em_program *program, uint32_t index, uint32_t slot, em_error *error) {
   em_device *device = program->device;
   const em_segment *segment = &program->segments[index];
-  for (uint32_t i = 0; i < segment->step_count; i++) {
-    if (em_step_launch(program, segment, i, slot, error) &&
-        EM_CALL(device, error, cuStreamSynchronize, device->stream))
-      continue;
+  device->stepping = true;
+  bool good = true;
+  for (uint32_t i = 0; good && i < segment->step_count; i++) {
     const em_step *step = &segment->steps[i];
+    good = em_step_launch(program, segment, i, slot, error) &&
+           EM_CALL(device, error, cuStreamSynchronize, device->stream);
+    if (good) continue;
     em_error_place(error, program->name, segment->name, step->name,
                    step->is_copy ? NULL : program->kernels[step->kernel].entry);
     em_context_refine(device->context, error);
-    return false;
   }
-  return true;
+  device->stepping = false;
+  return good;
 }
 
 static bool check_inputs(const em_program *program, em_inputs inputs, em_error *error) {

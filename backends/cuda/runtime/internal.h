@@ -99,6 +99,7 @@ struct em_device {
   pthread_cond_t changed;
   bool closed;
   bool exclusive;    // a large read is going on: no work is submitted
+  bool stepping;     // steps run one by one: who runs them knows the place of an error
   unsigned waiting;  // calls that wait for the device without the mutex
 
   CUstream stream;

@@ -1,0 +1,158 @@
+import { describe, expect, it } from 'vitest'
+import { loadAddon } from '../../backends/cuda/addon.ts'
+import { emulatedDriver } from '../../backends/cuda/build/places.ts'
+import { ExactmapError } from '../../src/errors.ts'
+import { failure, openTiny, whyNoDriver, withBody } from './tiny_device.ts'
+import { encodeRaw, type RawProgram, type RawStep, tinyImage, tinyProgram, WORDS } from './tiny_program.ts'
+
+// What the C runtime refuses to load, by which code and in which words.
+
+const reason = await whyNoDriver()
+
+describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reason})`}`, () => {
+  it('that ends anywhere else', async () => {
+    const { device, arenas } = await openTiny()
+    const file = encodeRaw(tinyProgram())
+    for (let bytes = 0; bytes < file.length; bytes++) {
+      expect(failure(() => device.loadProgram(file.subarray(0, bytes), arenas)).code).toBe('invalid_format')
+      if (bytes < 32) continue
+      const cut = withBody(file, file.subarray(32, bytes))
+      expect(failure(() => device.loadProgram(cut, arenas)).code).toBe('invalid_format')
+    }
+    device.destroy()
+  })
+
+  it('with any byte changed, by its checksum, and survives it with a right checksum', async () => {
+    const { device, arenas } = await openTiny()
+    const file = encodeRaw(tinyProgram())
+    let refused = 0
+    for (let at = 0; at < file.length; at++)
+      for (const change of [0x01, 0x80, 0xff]) {
+        const changed = file.slice()
+        changed[at]! ^= change
+        expect(['invalid_format', 'unsupported']).toContain(
+          failure(() => device.loadProgram(changed, arenas)).code,
+        )
+        if (at < 32) continue
+        try {
+          device.loadProgram(withBody(changed, changed.subarray(32)), arenas).destroy()
+        } catch (error) {
+          expect(error).toBeInstanceOf(ExactmapError)
+          expect([
+            'invalid_format',
+            'invalid_program',
+            'invalid_argument',
+            'not_found',
+            'validation',
+          ]).toContain((error as ExactmapError).code)
+          refused++
+        }
+      }
+    expect(refused).toBeGreaterThan(file.length)
+    device.destroy()
+  })
+
+  const step = (p: RawProgram, i = 2): RawStep => p.segments[0]!.steps[i]!
+  const rules: [what: string, change: (p: RawProgram) => void, code: string, message: RegExp][] = [
+    ['no slots', (p) => (p.slots = 0), 'invalid_program', /slots is 0/],
+    ['slots that do not fill', (p) => (p.slots = 3), 'invalid_program', /arenas\[1\]: slotBytes is 1024/],
+    [
+      'two arenas of a kind',
+      (p) => (p.arenas[3]!.kind = 'constants'),
+      'invalid_program',
+      /arenas\[3\]: kind/,
+    ],
+    ['external of 2', (p) => (p.arenas[0]!.external = 2), 'invalid_format', /arenas\[0\]: external is 2/],
+    ['data past its arena', (p) => (p.data[0]!.range[1] = 1), 'invalid_program', /data\[0\]: range/],
+    ['data in slots', (p) => (p.data[0]!.range[0] = 1), 'invalid_program', /with slots/],
+    ['an unknown module', (p) => (p.kernels[1]!.module = 1), 'invalid_program', /kernels\[1\]: module is 1/],
+    ['a module of no image', (p) => (p.modules[0] = 'other'), 'not_found', /no image of module 'other'/],
+    ['an unknown kernel', (p) => (p.kernels[1]!.entry = 'none'), 'not_found', /no kernel 'none'/],
+    ['0 threads', (p) => (p.kernels[0]!.threads = 0), 'invalid_program', /kernels\[0\]: threads is 0/],
+    ['1025 threads', (p) => (p.kernels[0]!.threads = 1025), 'invalid_program', /threads is 1025/],
+    ['threads past the bounds', (p) => (p.kernels[0]!.threads = 64), 'validation', /OUT_OF_RESOURCES/],
+    [
+      'a parameter kind',
+      (p) => (p.kernels[0]!.parameters[1]!.kind = 2),
+      'invalid_format',
+      /kernels\[0\]\.parameters\[1\]: kind is 2/,
+    ],
+    [
+      'a parameter size',
+      (p) => (p.kernels[1]!.parameters[1]!.bytes = 2),
+      'invalid_format',
+      /parameters\[1\]: bytes is 2/,
+    ],
+    ['a step kind', (p) => (step(p).kind = 2), 'invalid_format', /segments\[0\]\.steps\[2\]: kind is 2/],
+    ['a later dependency', (p) => (step(p).after = [2]), 'invalid_program', /after\[0\] is step 2/],
+    ['a dependency twice', (p) => (step(p).after = [1, 1]), 'invalid_program', /step 1 twice/],
+    ['an unknown kernel index', (p) => (step(p).kernel = 2), 'invalid_program', /kernel is 2/],
+    ['no blocks', (p) => (step(p).grid = [0, 1, 1]), 'invalid_program', /grid is 0 x 1 x 1/],
+    ['too many blocks', (p) => (step(p).grid = [1, 65536, 1]), 'invalid_program', /grid is 1 x 65536 x 1/],
+    ['a missing pointer', (p) => step(p).pointers.pop(), 'invalid_program', /2 pointers, the kernel takes 3/],
+    ['an unaligned pointer', (p) => (step(p).pointers[0] = [1, 4, 8]), 'invalid_program', /multiple of 256/],
+    [
+      'a pointer past its slot',
+      (p) => (step(p).pointers[0] = [1, 1024, 4]),
+      'invalid_program',
+      /leaves a slot of arena 'activations' of 1024 bytes/,
+    ],
+    ['an unknown arena', (p) => (step(p).pointers[0] = [4, 0, 4]), 'invalid_program', /in arena 4/],
+    ['a copy of two sizes', (p) => (step(p, 1).to = [1, 256, 8]), 'invalid_program', /copies 256 bytes to 8/],
+    [
+      'an input elsewhere',
+      (p) => (p.segments[0]!.inputs[0]!.range = [1, 0, 4]),
+      'invalid_program',
+      /input 'x' is not in the arena step_input/,
+    ],
+    [
+      'an output past its arena',
+      (p) => (p.segments[1]!.outputs[0]!.range = [3, 8, 4 * WORDS]),
+      'invalid_program',
+      /segments\[1\]\.outputs\[0\]: range/,
+    ],
+  ]
+  it.each(rules)('with %s', async (_what, change, code, message) => {
+    const { device, arenas } = await openTiny()
+    const program = tinyProgram()
+    change(program)
+    const error = failure(() => device.loadProgram(encodeRaw(program), arenas))
+    expect(error.message).toMatch(message)
+    expect(error.code).toBe(code)
+    expect(error.place.program).toBe('tiny')
+    device.destroy()
+  })
+
+  it('of another version, with a place in the program, and over arenas that are not its own', async () => {
+    const { device, arenas } = await openTiny()
+    const file = encodeRaw(tinyProgram())
+    const newer = file.slice()
+    newer[8] = 2
+    expect(failure(() => device.loadProgram(newer, arenas)).code).toBe('unsupported')
+    const raw = tinyProgram()
+    raw.segments[0]!.steps[2]!.pointers[0] = [1, 8, 8]
+    expect(failure(() => device.loadProgram(encodeRaw(raw), arenas)).place).toEqual({
+      program: 'tiny',
+      segment: 'sum',
+      launch: 'sum/second',
+      kernel: 'test_add',
+    })
+    expect(failure(() => device.loadProgram(file, arenas.slice(1))).message).toContain('3 arenas were given')
+    const swapped = [arenas[1]!, arenas[0]!, ...arenas.slice(2)]
+    expect(failure(() => device.loadProgram(file, swapped)).code).toBe('invalid_argument')
+    const other = await openTiny(1)
+    expect(failure(() => device.loadProgram(file, other.arenas)).message).toContain('another device')
+    other.device.destroy()
+    device.destroy()
+  })
+
+  it('as are damaged images', async () => {
+    const image = await tinyImage()
+    const device = loadAddon().openDevice(0, emulatedDriver())
+    for (const bytes of [0, 10, 64, 1000, image.length - 1])
+      expect(failure(() => device.loadModule('runtime_test', image.subarray(0, bytes))).code).toBe(
+        'invalid_format',
+      )
+    device.destroy()
+  })
+})
