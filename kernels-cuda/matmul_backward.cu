@@ -1,8 +1,8 @@
 // Gradients of matmul on the tensor core tiles of lib/mma_tile.h. The operands are the forward product's with other
 // indices along memory; nothing is transposed in memory, and no sum is split between blocks.
 //
-// 4,096 rows of 4,096 by 4,096 weights: 137 GFLOP each; lib/mma_tile.h says why 150 (f32) to 230 TFLOP/s, 0.9 to 0.6
-// ms, are the limit. Memory once: 168 MB (bf16) to 268 MB, 35 to 56 us at 4.8 TB/s.
+// 4,096 rows of 4,096 by 4,096 weights: 137 GFLOP each; lib/mma_tile.h says why 165 (f32) to 247 TFLOP/s, 0.83 to
+// 0.56 ms, are the limit. Memory once: 168 MB (bf16) to 268 MB, 35 to 56 us at 4.8 TB/s.
 #include "lib/mma_tile.h"
 
 // dx[t,k] = sum over n of dy[t,n] w[n,k].

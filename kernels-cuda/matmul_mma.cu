@@ -3,7 +3,7 @@
 // rows, columns] for matmul_join. Blocks that run together share a tile of the weights, so that L2 serves all but
 // the first read of it.
 //
-// 4,096 rows of 4,096 by 4,096 weights: 137 GFLOP; lib/mma_tile.h says why 150 (f32) to 230 TFLOP/s, 0.9 to 0.6 ms,
+// 4,096 rows of 4,096 by 4,096 weights: 137 GFLOP; lib/mma_tile.h says why 165 (f32) to 247 TFLOP/s, 0.83 to 0.56 ms,
 // are the limit. 64 rows: the weights, 67 MB (f32) to 9.4 MB (q4_0), 14 to 2 us at 4.8 TB/s, as in matmul_vector.
 #include "lib/epilogue.h"
 #include "lib/mma_blocks.h"

@@ -4,17 +4,17 @@
 // product and both gradients share this.
 //
 // Numbers are sums of bf16 parts (lib/mma.h), whose products are exact in f32; those of part i with part j where i +
-// j <= 2 are summed: 3 for f32 with bf16 or quants, 5 with f16, 6 with f32. What is left out is below 2^-24 of
-// |a||b|: one unit of the contract's (K + 3) units of 2^-24 of the norms' product. The smallest products are summed
-// first, 32 k at a time, and these sums are added in f32: tensor cores may cut addends off two bits below an f32 of
-// the largest, so the two steps of 16 k with the largest parts cost at most 2 * (17 / 4 + 2) = 13 units, and all
-// smaller parts together less than one, where the contract allows 35 for 32 k. (One k: 5 of its 4 and the result's
-// own one.)
+// j <= 2 are summed: 3 for f32 with bf16 or quants, 5 with f16, 6 with f32. The contract allows K + 3 units, a unit
+// being 2^-24 of the norms' product |a||b|. What is left out is at most one. Tensor cores may cut addends off two
+// bits below an f32 of the largest, half a unit each, and the result to an f32, two units. So 32 k are summed at a
+// time, the smallest products first, whose errors are 2^-8 of that: K numbers of one step of 16 cost at most K / 2 +
+// 3 units, of two steps K / 2 + 6. These sums are then added in f32, each the better for being shorter than the
+// whole.
 //
-// A chunk is 262,144 products of numbers. Its 96 mma per warp (160, 192) take 200 cycles or more (320, 390); cutting
-// an f32 operand and passing it on 180 instructions a thread, unpacking quants 80; and the reads of shared memory
-// 512 of its cycles (640, 768), which therefore limits: 340 to 512 products a cycle and multiprocessor, 150 to 230
-// TFLOP/s on 132 of them, against 67 of f32 arithmetic.
+// A chunk is 262,144 products of numbers. At the datasheet's rate its mma take 384 cycles (160 mma a warp for f16:
+// 640, 192 for f32: 768), its reads of shared memory 512 (640, 768); cutting an f32 operand and passing it on takes
+// 180 instructions a thread, unpacking quants 80. So shared memory and tensor cores limit about equally: 340 to 512
+// products a cycle, 165 to 247 TFLOP/s on 132 multiprocessors, against 67 of f32 arithmetic.
 #pragma once
 #include "mma.h"
 
