@@ -1,4 +1,4 @@
-// A stored test vector as a file that needs nothing else: <folder>/cases/<op>/<case>.case, written by ../case_file.ts.
+// A stored test vector as a file that needs nothing else: <folder>/cases/<op>/<case>.case; ../case_file.ts writes it.
 //
 // Numbers are little endian and unaligned. `str`: u32 length, then UTF-8. `blob`: u64 length, then bytes.
 //
@@ -8,8 +8,9 @@
 //              blob program                           a program file; its segment `main` is run
 //              u64 offset, blob inputs                what goes into the arena step_input
 //              u32 initial { str arena, u64 offset, blob }      what other arenas hold before the first run
-//              u32 fills { str arena, u64 offset, str format, u64 elements, u64 seed }     seeded values, for sizes that
-//                                                     no file should hold: magnitudes in [2^-4, 1), any quants
+//              u32 fills { str arena, u64 offset, str format, u64 elements, u64 seed }
+//                                                     seeded values, for sizes that no file should hold: magnitudes
+//                                                     in [2^-4, 1), any quants
 //              u32 outputs { str name, str format,    f32, f16, bf16, i32 or u32; anything else is compared bytewise
 //                            u64 elements, blob expected,
 //                            u32 tolerances, f32 each }   none: exact; else one per element: the largest allowed

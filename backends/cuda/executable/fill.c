@@ -16,7 +16,9 @@ static uint64_t next(uint64_t *state) {
 }
 
 // Sign and a magnitude in [2^-4, 1), as the upper bits of the format's encoding.
-static uint32_t f32_bits(uint64_t r) { return (uint32_t)(r >> 63) << 31 | (0x3d800000u + (uint32_t)(r & 0x1ffffffu)); }
+static uint32_t f32_bits(uint64_t r) {
+  return (uint32_t)(r >> 63) << 31 | (0x3d800000u + (uint32_t)(r & 0x1ffffffu));
+}
 static uint32_t f16_bits(uint64_t r) { return (uint32_t)(r >> 63) << 15 | (0x2c00u + (uint32_t)(r & 0xfffu)); }
 static uint32_t bf16_bits(uint64_t r) { return (uint32_t)(r >> 63) << 15 | (0x3d80u + (uint32_t)(r & 0x1ffu)); }
 

@@ -10,7 +10,8 @@
 bool host_read_file(const char *path, host_file *file, em_error *error) {
   *file = (host_file){0};
   FILE *stream = fopen(path, "rb");
-  if (!stream) return em_fail(error, errno == ENOENT ? "not_found" : "io", "can't open %s: %s", path, strerror(errno));
+  if (!stream)
+    return em_fail(error, errno == ENOENT ? "not_found" : "io", "can't open %s: %s", path, strerror(errno));
   bool good = fseeko(stream, 0, SEEK_END) == 0;
   const off_t end = good ? ftello(stream) : -1;
   good = good && end >= 0 && fseeko(stream, 0, SEEK_SET) == 0;

@@ -27,8 +27,8 @@ static void read_tensors(em_reader *in, model_file *read) {
   for (uint32_t i = 0; i < read->file_count && !in->failed; i++) {
     const char *path = read->files[i] = em_read_text(in, "files");
     // Only what lies in the folder, whoever wrote this.
-    em_require(in, path[0] && path[0] != '/' && !strstr(path, ".."), "invalid_format", "file '%s' is not in the folder",
-               path);
+    em_require(in, path[0] && path[0] != '/' && !strstr(path, ".."), "invalid_format",
+               "file '%s' is not in the folder", path);
   }
   read->tensor_count = em_read_count(in, 44, "tensors");
   read->tensors = em_reader_take(in, read->tensor_count, sizeof *read->tensors);

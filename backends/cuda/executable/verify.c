@@ -64,7 +64,8 @@ static bool compare(const host_program *loaded, const case_file *stored, uint32_
 static bool run_case(em_device *device, const host_options *options, const case_file *stored, verdict *result,
                      em_error *error) {
   host_program loaded;
-  if (!host_load(device, options->folder, stored->program, (size_t)stored->program_bytes, &loaded, error)) return false;
+  const size_t bytes = (size_t)stored->program_bytes;
+  if (!host_load(device, options->folder, stored->program, bytes, &loaded, error)) return false;
   const int segment = em_plan_segment(loaded.plan, "main");
   bool good = segment >= 0 || em_fail(error, "invalid_format", "the program has no segment 'main'");
   em_ticket *ticket = NULL;

@@ -40,7 +40,8 @@ static bool load(const char *path, em_driver **loaded, em_error *error) {
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!library) {
     const char *reason = dlerror();
-    return em_fail(error, "no_device", "no CUDA driver: %s; install NVIDIA's driver, or give the path of one", reason ? reason : path);
+    return em_fail(error, "no_device", "no CUDA driver: %s; install NVIDIA's driver, or give the path of one",
+                   reason ? reason : path);
   }
   em_driver *driver = calloc(1, sizeof *driver);
   if (driver) driver->path = strdup(path);

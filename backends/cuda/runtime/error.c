@@ -106,7 +106,8 @@ static void blame_oldest(const em_device *device, em_error *error) {
   char *rest = error->message + end;
   if (open > 1)
     snprintf(rest, sizeof error->message - end,
-             "; named is the oldest of %llu submissions that had not finished. EXACTMAP_CUDA_EAGER=1 names the launch",
+             "; named is the oldest of %llu submissions that had not finished. EXACTMAP_CUDA_EAGER=1 names the "
+             "launch",
              (unsigned long long)open);
   else
     snprintf(rest, sizeof error->message - end, ". EXACTMAP_CUDA_EAGER=1 names the launch");

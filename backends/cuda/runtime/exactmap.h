@@ -44,7 +44,8 @@ typedef struct em_device_info {
   bool emulated;
 } em_device_info;
 
-// `driver` is the path of a driver library; NULL or "" is libcuda.so.1. A library stays loaded until the process ends.
+// `driver` is the path of a driver library; NULL or "" is libcuda.so.1. A library stays loaded as long as the process
+// lives.
 bool em_driver_probe(const char *driver, int *version, int *devices, em_error *error);
 bool em_device_probe(const char *driver, int index, em_device_info *info, em_error *error);
 

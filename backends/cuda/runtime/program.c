@@ -46,7 +46,8 @@ static bool bind_arenas(em_program *program, em_arena *const *arenas, size_t cou
 static bool write_data(em_program *program, em_error *error) {
   for (uint32_t i = 0; i < program->data_count; i++) {
     const em_blob *blob = &program->data[i];
-    if (!em_arena_write(program->arenas[blob->range.arena], blob->range.offset, blob->bytes, blob->range.bytes, error))
+    const em_range range = blob->range;
+    if (!em_arena_write(program->arenas[range.arena], range.offset, blob->bytes, range.bytes, error))
       return false;
   }
   program->data = NULL;
