@@ -248,6 +248,14 @@ static void streams_and_events() {
   EXPECT(cuStreamSynchronize(a), CUDA_ERROR_INVALID_HANDLE);
   OK(cuEventSynchronize(end));
   EXPECT(word(list), 3);
+  // Memory is freed when nothing can use it any more.
+  OK(launch(slow, 1, 1, {out, 2000000}, b));
+  OK(launch(append, 1, 1, {list, 4}, b));
+  OK(cuMemcpyDtoDAsync(list + 128, list, 128, b));
+  OK(cuStreamDestroy(b));
+  OK(cuMemFree(list));
+  OK(cuDevicePrimaryCtxReset(0));
+  OK(cuMemAlloc(&out, 4));
 }
 
 static CUresult add_append(CUgraphNode* node, CUgraph graph, std::vector<CUgraphNode> after, CUfunction function,

@@ -1,3 +1,5 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import {
@@ -299,6 +301,33 @@ describe.skipIf(missing)('planted faults', () => {
   it.each(cases)('$title', { timeout: 120_000 }, async (fault) => {
     expect(await finds(fault, fault.kernel), 'the faulty kernel').toBe(true)
     expect(await finds(fault, `${fault.kernel}_fixed`), 'its correct twin').toBe(false)
+  })
+
+  it.each([
+    ['a float atomic', 'atomicAdd(y, x[0]);', /atomics exist for integers/],
+    [
+      '__activemask',
+      'y[0] = __activemask();',
+      /'__activemask' was not declared|‘__activemask’ was not declared/,
+    ],
+    ['__shared__ without SHARED', '__shared__ float s[4]; y[0] = s[0];', /__shared__/],
+    [
+      'a shuffle of a vector',
+      'y[0] = __shfl_sync(FULL_WARP, make_float4(0, 0, 0, 0), 0).x;',
+      /shuffles move/,
+    ],
+  ])('%s does not compile', async (_, text, message) => {
+    const folder = await mkdtemp(join(tmpdir(), 'exactmap-fault-'))
+    try {
+      const file = join(folder, 'fault.cu')
+      await writeFile(
+        file,
+        `#include "lib/kernel.h"\nKERNEL(fault, 32, const float* x, float* y) { ${text} }\n`,
+      )
+      await expect(kernels(file)).rejects.toThrow(message)
+    } finally {
+      await rm(folder, { recursive: true })
+    }
   })
 
   const n = 256

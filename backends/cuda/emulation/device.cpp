@@ -104,15 +104,19 @@ std::shared_ptr<Stream> Context::default_stream() {
   return default_stream_;
 }
 
+void Context::add_work() {
+  const std::lock_guard lock(work_mutex_);
+  work_++;
+}
+
+void Context::remove_work() {
+  const std::lock_guard lock(work_mutex_);
+  if (--work_ == 0) idle_.notify_all();
+}
+
 void Context::finish() {
-  for (const auto& stream : streams().all())
-    if (stream->context.get() == this) stream->synchronize();
-  std::shared_ptr<Stream> own;
-  {
-    const std::lock_guard lock(mutex_);
-    own = default_stream_;
-  }
-  if (own) own->synchronize();
+  std::unique_lock lock(work_mutex_);
+  idle_.wait(lock, [&] { return work_ == 0; });
 }
 
 void Context::end() {
@@ -233,7 +237,12 @@ CUresult emulated::cuDevicePrimaryCtxRelease(CUdevice device) {
 CUresult emulated::cuDevicePrimaryCtxReset(CUdevice device) {
   ENTER(cuDevicePrimaryCtxReset);
   if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
-  replace_context(devices[device], devices[device].retained > 0 ? std::make_shared<Context>(device) : nullptr);
+  bool retained;
+  {
+    const std::lock_guard lock(mutex);
+    retained = devices[device].retained > 0;
+  }
+  replace_context(devices[device], retained ? std::make_shared<Context>(device) : nullptr);
   return CUDA_SUCCESS;
 }
 

@@ -46,12 +46,6 @@ class Table {
     live_.erase(found);
     return object;
   }
-  std::vector<std::shared_ptr<T>> all() {
-    const std::lock_guard lock(mutex_);
-    std::vector<std::shared_ptr<T>> objects;
-    for (const auto& [handle, object] : live_) objects.push_back(object);
-    return objects;
-  }
   template <class Condition>
   void remove_if(Condition condition) {
     // Objects end outside the lock: ending one may look up others.
@@ -80,14 +74,17 @@ class Context {
   // The error that every later call gives, as after a failed launch on hardware.
   std::atomic<CUresult> sticky{CUDA_SUCCESS};
   void fail(CUresult error, const std::string& message);
-  // Waits for all work of all streams.
+  // Counts operations of its streams, and waits until there are none: a destroyed stream may still have some.
+  void add_work();
+  void remove_work();
   void finish();
   void end();
   std::shared_ptr<Stream> default_stream();
 
  private:
-  friend class Stream;
-  std::mutex mutex_;
+  std::mutex mutex_, work_mutex_;
+  std::condition_variable idle_;
+  uint64_t work_ = 0;
   std::shared_ptr<Stream> default_stream_;
 };
 

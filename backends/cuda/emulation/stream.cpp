@@ -41,6 +41,7 @@ Stream::~Stream() {
 }
 
 void Stream::enqueue(Operation operation, bool always) {
+  context->add_work();
   const std::lock_guard lock(queue_->mutex);
   queue_->entries.push_back({std::move(operation), always});
   queue_->enqueued++;
@@ -65,6 +66,7 @@ void Stream::execute(std::shared_ptr<Queue> queue) {
     if (entry.always || queue->context->sticky == CUDA_SUCCESS) entry.run(worker);
     // Its parameters go before anybody learns that it is done.
     entry.run = nullptr;
+    queue->context->remove_work();
     lock.lock();
     queue->executed++;
     queue->changed.notify_all();
