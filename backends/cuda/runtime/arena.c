@@ -71,7 +71,6 @@ void em_arena_release(em_arena *arena) {
   em_device_release(device);
 }
 
-em_device *em_arena_device(const em_arena *arena) { return arena->device; }
 uint64_t em_arena_bytes(const em_arena *arena) { return arena->bytes; }
 
 static bool check_range(const em_arena *arena, uint64_t offset, uint64_t count, em_error *error) {

@@ -69,7 +69,6 @@ bool em_arena_create(em_device *device, const char *kind, uint64_t bytes, bool z
                      em_error *error);
 void em_arena_retain(em_arena *arena);
 void em_arena_release(em_arena *arena);
-em_device *em_arena_device(const em_arena *arena);
 uint64_t em_arena_bytes(const em_arena *arena);
 // Takes the bytes before it returns.
 bool em_arena_write(em_arena *arena, uint64_t offset, const void *bytes, uint64_t count, em_error *error);
