@@ -4,6 +4,10 @@ import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { packageRoot } from '../backends/package_root.ts'
 
+/** The commit that is checked out. */
+export const commit = (): string =>
+  execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: packageRoot(), encoding: 'utf8' }).trim()
+
 /** Takes `--save <name>` out of the arguments; the rest are the benchmark's own. */
 export function takeSave(args: string[]): string | undefined {
   const at = args.indexOf('--save')
@@ -20,10 +24,7 @@ export function saveResult(name: string, bench: string, figures: object): void {
     // Of the last minute; above the number of cores, trust the ratio to the peer only.
     loadAverage: Number(loadavg()[0]!.toFixed(1)),
     command: `${driver ? `EXACTMAP_DRIVER=${driver} ` : ''}node dist/bench/${bench.split('/').at(-1)}.js ${process.argv.slice(2).join(' ')}`,
-    commit: execFileSync('git', ['rev-parse', '--short', 'HEAD'], {
-      cwd: packageRoot(),
-      encoding: 'utf8',
-    }).trim(),
+    commit: commit(),
     ...figures,
   }
   const folder = join(packageRoot(), 'bench', 'results')

@@ -42,6 +42,8 @@ export interface CudaTarget extends Target {
   readonly arch: string
   /** Files that declare kernels, without `.cu`; those of registered ops too. */
   modules(): string[]
+  /** Names of the kernels a module declares. */
+  kernels(module: string): string[]
   /** @throws ExactmapError `not_found` */
   signature(kernel: string): KernelSignature
   /** A module's text with everything of the library it includes: all that its image is built from. */
@@ -110,6 +112,8 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
     features: [traits.arch],
     subgroupSize: 32,
     modules: () => [...new Set([...current().signatures.values()].map((s) => s.module))],
+    kernels: (module) =>
+      [...current().signatures.values()].filter((s) => s.module === module).map((s) => s.name),
     signature,
     moduleText: (module) => current().linked(module).text,
     files: ({ modules }) => modules.flatMap((module) => current().linked(module).files),

@@ -1,11 +1,9 @@
 import { chmod, copyFile, mkdir, open, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
-import { EmulatedImages } from '../../backends/cuda/build/emulated.ts'
 import { executableFile } from '../../backends/cuda/build/native.ts'
-import { imageFolder } from '../../backends/cuda/build/places.ts'
+import { writeImages } from '../../backends/cuda/build/write_images.ts'
 import { encodeCaseFile } from '../../backends/cuda/case_file.ts'
-import { CubinImages, type KernelImages } from '../../backends/cuda/images.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { encodeModelFile, type ModelTensor, tensorChecksum } from '../../backends/cuda/model_file.ts'
 import { encodeProgramFile } from '../../backends/cuda/program_file.ts'
@@ -81,7 +79,10 @@ export function exportCommand(): Command {
       const written = o.vectors
         ? await exportVectors(o.to, o.vectors === true ? [] : o.vectors, target, progress)
         : await exportModel(o.to, path ?? bundledModel(), target, o, progress)
-      const images = await exportImages(o.to, written.programs, target, o.emulated ?? false)
+      const images = await writeImages(o.to, written.programs, target, {
+        emulated: o.emulated ?? false,
+        note: (text) => process.stderr.write(`${text}\n`),
+      })
       await copyFile(executableFile(), join(o.to, 'exactmap-cuda')).catch(() => {
         throw new ExactmapError('not_found', 'the executable is not built; run npx exactmap build cuda')
       })
@@ -215,38 +216,6 @@ async function writeWeightFile(
   }
   await rename(temporary, join(folder, WEIGHTS))
   return { tensors, bytes: plan.bytes }
-}
-
-/** Writes the images of all modules the programs need, of every kind that was built. */
-async function exportImages(
-  folder: string,
-  programs: readonly Program[],
-  target: CudaTarget,
-  emulated: boolean,
-): Promise<{ modules: number; images: string[] }> {
-  const modules = [...new Set(programs.flatMap((p) => p.kernels.flatMap((k) => k.modules)))].sort()
-  const kinds: { name: string; extension: string; source: KernelImages }[] = [
-    { name: target.arch, extension: 'cubin', source: new CubinImages(imageFolder(target.arch), target.arch) },
-    ...(emulated ? [{ name: 'emulated', extension: 'so', source: new EmulatedImages() }] : []),
-  ]
-  const images: string[] = []
-  for (const { name, extension, source } of kinds) {
-    const place = join(folder, 'kernels', name)
-    try {
-      const built: Uint8Array[] = []
-      for (const module of modules) built.push(await source.image(module, target.moduleText(module)))
-      await mkdir(place, { recursive: true })
-      for (const [i, module] of modules.entries())
-        await writeFileAtomic(join(place, `${module}.${extension}`), [built[i]!])
-      images.push(name)
-    } catch (error) {
-      // Without nvcc an export for the emulated device is still of use.
-      const missing = error instanceof ExactmapError && ['not_found', 'conflict'].includes(error.code)
-      if (!missing || !emulated || name === 'emulated') throw error
-      process.stderr.write(`no kernels for ${name}: ${error.message}\n`)
-    }
-  }
-  return { modules: modules.length, images }
 }
 
 function text({ folder, target, modules, images, model, cases }: ExportReport): string {

@@ -1,10 +1,13 @@
 import type { CaseFile } from '../../backends/cuda/case_file.ts'
 import { encodeProgramFile } from '../../backends/cuda/program_file.ts'
 import type { CudaTarget } from '../../backends/cuda/target.ts'
-import { opContract } from '../ops/index.ts'
+import type { Attributes } from '../ops/contract.ts'
+import { checkCall, opContract } from '../ops/index.ts'
+import { compile } from '../program/compile.ts'
+import { Graph } from '../program/graph.ts'
 import type { Program } from '../program/program.ts'
 import { formatOf } from '../tensor/format.ts'
-import { elementCount } from '../tensor/type.ts'
+import { byteSize, elementCount, type TensorType } from '../tensor/type.ts'
 import { vectorBytes, vectorCall, vectorProgram } from './run.ts'
 import { decodeTensor, type Vector, vectorId } from './vector.ts'
 
@@ -43,6 +46,56 @@ export function cudaCase(vector: Vector, target: CudaTarget): { file: CaseFile; 
       program: encodeProgramFile(program, target),
       inputs: { offset: begin, bytes },
       outputs,
+    },
+  }
+}
+
+/** What is timed: an op at a size of real models, its inputs seeded on the device. */
+export interface SpeedCase {
+  /** What names it in the record, e.g. `4096x4096x4096_f16`. */
+  readonly name: string
+  readonly op: string
+  readonly attrs?: Attributes
+  readonly inputs: Readonly<Record<string, TensorType>>
+  /** Inputs that are indices or options: every element of them. */
+  readonly given?: Readonly<Record<string, Uint32Array | Float32Array>>
+}
+
+/** A case that is only timed. All inputs lie in an external arena, so that ops write in place as in real programs. */
+export function cudaSpeedCase(one: SpeedCase, target: CudaTarget): { file: CaseFile; program: Program } {
+  const graph = new Graph(`${one.op}/${one.name}`)
+  const inputs = Object.fromEntries(
+    Object.entries(one.inputs).map(([port, type]) => [port, graph.external('weights', port, type)]),
+  )
+  graph.op(one.op, one.attrs ?? {}, inputs)
+  const program = compile(graph, target, { portable: true })
+  const call = checkCall(opContract(one.op), one.attrs ?? {}, one.inputs)
+  const operands = [...Object.values(call.inputs), ...Object.values(call.outputs)]
+  const arena = 'weights'
+  const tensors = program.arenas.find((a) => a.kind === arena)!.tensors
+  const given = tensors.filter((t) => one.given?.[t.name])
+  return {
+    program,
+    file: {
+      id: `${one.op}/${one.name}`,
+      bytes: operands.reduce((sum, type) => sum + byteSize(type), 0),
+      flops: opContract(one.op).flops(call),
+      program: encodeProgramFile(program, target),
+      inputs: { offset: 0, bytes: new Uint8Array(0) },
+      initial: given.map(({ name, offset }) => {
+        const { buffer, byteOffset, byteLength } = one.given![name]!
+        return { arena, offset, bytes: new Uint8Array(buffer, byteOffset, byteLength) }
+      }),
+      fills: tensors
+        .filter((t) => !given.includes(t))
+        .map(({ offset, type }, i) => ({
+          arena,
+          offset,
+          format: type.format,
+          elements: elementCount(type.shape),
+          seed: i + 1,
+        })),
+      outputs: [],
     },
   }
 }

@@ -1,0 +1,95 @@
+// Writes dist/gpu: all that bench/gpu/run.sh needs on a machine with a GPU and nothing else of this project.
+import { execFileSync } from 'node:child_process'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { writeImages } from '../../backends/cuda/build/write_images.ts'
+import { encodeCaseFile } from '../../backends/cuda/case_file.ts'
+import { readCudaSources } from '../../backends/cuda/library.ts'
+import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import { packageRoot } from '../../backends/package_root.ts'
+import { loadModel } from '../../src/engine/load.ts'
+import { writeFileAtomic } from '../../src/formats/node_file.ts'
+import { open } from '../../src/open.ts'
+import { hashText } from '../../src/program/hash.ts'
+import type { Program } from '../../src/program/program.ts'
+import { cudaSpeedCase } from '../../src/verify/cuda_cases.ts'
+import { vectorProgram } from '../../src/verify/run.ts'
+import { readVectors } from '../../src/verify/suite.ts'
+import { vectorId } from '../../src/verify/vector.ts'
+import { tinyConfigs, writeModelFolder } from '../../test/models/tiny.ts'
+import { commit } from '../result.ts'
+import { speedCases } from './speed_cases.ts'
+
+const root = packageRoot()
+const to = join(root, 'dist', 'gpu')
+const emulated = process.argv.includes('--emulated')
+const target = cudaTarget(cudaTraits['cuda-sm_90a']!, readCudaSources())
+const say = (text: string): void => void process.stderr.write(`${text}\n`)
+const exactmap = (...args: string[]): void => {
+  const more = emulated ? ['--emulated'] : []
+  execFileSync(process.execPath, [join(root, 'dist/cli/main.js'), ...args, ...more], { stdio: 'inherit' })
+}
+
+await rm(to, { recursive: true, force: true })
+exactmap('build', 'cuda')
+
+say('stored vectors')
+exactmap('export', '--vectors', '--to', join(to, 'vectors'))
+const vectors = await readVectors(join(root, 'test', 'vectors'), [])
+const kernelsOf = (program: Program): string[] => [...new Set(program.kernels.map((k) => k.name))]
+await writeFile(
+  join(to, 'vectors', 'kernels.json'),
+  JSON.stringify({
+    arch: target.arch,
+    commit: commit(),
+    /** Kernels that each case runs, and the text that each was built from. */
+    cases: Object.fromEntries(vectors.map((v) => [vectorId(v), kernelsOf(vectorProgram(v, target))])),
+    texts: Object.fromEntries(
+      target
+        .modules()
+        .flatMap((module) =>
+          target.kernels(module).map((kernel) => [kernel, hashText(target.moduleText(module))]),
+        ),
+    ),
+  }),
+)
+
+say('models')
+const wide = (heads: number) => ({
+  ...tinyConfigs.llama,
+  hidden_size: 256,
+  intermediate_size: 512,
+  num_attention_heads: heads,
+  num_key_value_heads: heads / 2,
+})
+const models = {
+  shakespeare: join(root, 'assets', 'shakespeare'),
+  heads_of_64: await writeModelFolder(join(to, 'source', 'heads_of_64'), wide(4)),
+  heads_of_128: await writeModelFolder(join(to, 'source', 'heads_of_128'), wide(2)),
+}
+const webgpu = await open('webgpu')
+for (const [name, path] of Object.entries(models)) {
+  const prompt = 'To be, or not'
+  exactmap('export', path, '--to', join(to, 'models', name), '--prompt', prompt)
+  const model = await loadModel(path, { device: webgpu })
+  const tokens: number[] = []
+  const options = { maxTokens: 64, temperature: 0, onToken: (id: number) => void tokens.push(id) }
+  for await (const _ of model.generate(prompt, options));
+  await model.destroy()
+  await writeFile(join(to, 'models', name, 'expected.json'), JSON.stringify({ tokens, of: webgpu.info }))
+}
+webgpu.destroy()
+await rm(join(to, 'source'), { recursive: true })
+
+say('cases to time')
+const programs: Program[] = []
+for (const one of speedCases) {
+  const { file, program } = cudaSpeedCase(one, target)
+  programs.push(program)
+  const folder = join(to, 'speed', 'cases', one.op)
+  await mkdir(folder, { recursive: true })
+  await writeFileAtomic(join(folder, `${one.name}.case`), [encodeCaseFile(file)])
+}
+await writeImages(join(to, 'speed'), programs, target, { emulated, note: say })
+say(`wrote ${to}`)
+process.exit(0)

@@ -1,0 +1,80 @@
+// Turns what bench/gpu/run.sh left in a folder into kernels-cuda/verified.json and bench/results/gpu-<device>.json.
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { VerifiedKernel, VerifiedRecord } from '../../backends/cuda/verified.ts'
+import { packageRoot } from '../../backends/package_root.ts'
+import { ExactmapError } from '../../src/errors.ts'
+
+const [folder] = process.argv.slice(2)
+if (!folder) throw new ExactmapError('invalid_argument', 'record needs the folder that run.sh wrote')
+const root = packageRoot()
+const read = (...path: string[]): string => readFileSync(join(...path), 'utf8')
+const lines = (file: string) =>
+  existsSync(join(folder, file))
+    ? read(folder, file)
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line))
+    : []
+
+interface CaseRecord {
+  readonly case: string
+  readonly pass: boolean
+  readonly worst: number
+  readonly ms: number
+  readonly bytes: number
+  readonly flops: number
+}
+
+const info = JSON.parse(read(folder, 'info.json')) as {
+  readonly driver: number
+  readonly emulated: boolean
+  readonly devices: readonly { readonly name: string }[]
+}
+const device = info.devices[0]!.name
+const driver = `CUDA ${Math.floor(info.driver / 1000)}.${(info.driver % 1000) / 10}`
+if (info.emulated)
+  throw new ExactmapError(
+    'invalid_argument',
+    `${folder} is of the emulated device; only hardware is recorded`,
+  )
+const { arch, commit, cases, texts } = JSON.parse(read(root, 'dist/gpu/vectors/kernels.json')) as {
+  readonly arch: string
+  readonly commit: string
+  readonly cases: Readonly<Record<string, readonly string[]>>
+  readonly texts: Readonly<Record<string, string>>
+}
+const date = new Date().toISOString().slice(0, 10)
+
+// A kernel is verified when every case that selects it passed.
+const verdicts = new Map((lines('verify.jsonl') as CaseRecord[]).map((v) => [v.case, v]))
+const verified: Record<string, VerifiedKernel> = {}
+for (const kernel of new Set(Object.values(cases).flat())) {
+  const own = Object.entries(cases).filter(([, kernels]) => kernels.includes(kernel))
+  const results = own.flatMap(([id]) => verdicts.get(id) ?? [])
+  if (results.length !== own.length || !results.every((r) => r.pass)) {
+    const bad = own.filter(([id]) => !verdicts.get(id)?.pass).map(([id]) => id)
+    console.log(`${kernel}: not recorded, ${bad.join(', ')} failed or did not run`)
+    continue
+  }
+  const worst = Math.max(...results.map((r) => Number(r.worst)))
+  verified[kernel] = { textHash: texts[kernel]!, device, driver, commit, date, cases: own.length, worst }
+}
+const file = join(root, 'kernels-cuda', 'verified.json')
+const known = JSON.parse(readFileSync(file, 'utf8')) as VerifiedRecord
+const merged = { ...known, [arch]: { ...known[arch], ...verified } }
+writeFileSync(file, `${JSON.stringify(merged, null, 2)}\n`)
+console.log(
+  `${Object.keys(verified).length} kernels recorded for ${arch}; npx vitest run test/plan/cuda_table.test.ts -u writes the table`,
+)
+
+const speed = (lines('speed.jsonl') as CaseRecord[]).map(({ case: id, ms, bytes, flops }) => ({
+  case: id,
+  ms,
+  gigabytesPerSecond: Number((bytes / ms / 1e6).toPrecision(4)),
+  teraflops: Number((flops / ms / 1e9).toPrecision(4)),
+}))
+const peers = existsSync(join(folder, 'peers.json')) ? JSON.parse(read(folder, 'peers.json')) : undefined
+const slug = device.toLowerCase().replace(/[^a-z0-9]+/g, '-')
+const figures = { bench: 'gpu', device, driver, date, commit, command: 'npm run gpu', speed, peers }
+writeFileSync(join(root, 'bench', 'results', `gpu-${slug}.json`), `${JSON.stringify(figures, null, 2)}\n`)

@@ -1,0 +1,104 @@
+import { adamwHyper } from '../../src/ops/adamw.ts'
+import { type FormatName, weightFormats } from '../../src/tensor/format.ts'
+import { tensorType } from '../../src/tensor/type.ts'
+import type { SpeedCase } from '../../src/verify/cuda_cases.ts'
+
+/**
+ * Sizes of 1B and 8B models. Data is several times a GPU's L2 cache (50 MB) where memory is the limit, but for the
+ * smallest weights, which run from it when they are repeated: compare those with peers, not with bandwidth.
+ */
+const matmul = (rows: number, columns: number, depth: number, format: FormatName): SpeedCase => ({
+  name: `${rows}x${columns}x${depth}_${format}`,
+  op: 'matmul',
+  inputs: { x: tensorType('f32', rows, depth), w: tensorType(format, columns, depth) },
+})
+
+const HEADS = { heads: 32, kv_heads: 8, head_dim: 128 }
+const QKV = (HEADS.heads + 2 * HEADS.kv_heads) * HEADS.head_dim
+const SCALE = 1 / Math.sqrt(HEADS.head_dim)
+const dense = { ...HEADS, sequence: 4096, scale: SCALE, causal: true, window: 0, softcap: 0 }
+
+/** Decoding `batch` sequences that have `context` tokens each. */
+function decode(batch: number, context: number, kv: 'f32' | 'f16'): SpeedCase {
+  const pages = context / 64
+  const pool = tensorType(kv, batch * pages, HEADS.kv_heads, 64, HEADS.head_dim)
+  return {
+    name: `decode_${batch}x${context}_${kv}`,
+    op: 'attention_paged',
+    attrs: { ...HEADS, scale: SCALE, window: 0, softcap: 0 },
+    inputs: {
+      qkv: tensorType('f32', batch, QKV),
+      k_pool: pool,
+      v_pool: pool,
+      page_table: tensorType('u32', batch, pages),
+      sequence: tensorType('u32', batch),
+      position: tensorType('u32', batch),
+    },
+    given: {
+      page_table: Uint32Array.from({ length: batch * pages }, (_, i) => i),
+      sequence: Uint32Array.from({ length: batch }, (_, i) => i),
+      position: new Uint32Array(batch).fill(context - 1),
+    },
+  }
+}
+
+export const speedCases: readonly SpeedCase[] = [
+  // The ceiling of memory: bytes read and written.
+  { name: '1GiB', op: 'copy', inputs: { x: tensorType('f32', 2 ** 27) } },
+  ...weightFormats.map((format) => matmul(1, 14336, 4096, format)),
+  ...weightFormats.map((format) => matmul(4, 14336, 4096, format)),
+  ...weightFormats.map((format) => matmul(512, 4096, 4096, format)),
+  ...weightFormats.map((format) => matmul(4096, 4096, 4096, format)),
+  {
+    name: '4096x4096x4096_bf16',
+    op: 'matmul_backward_input',
+    inputs: { dy: tensorType('f32', 4096, 4096), w: tensorType('bf16', 4096, 4096) },
+  },
+  {
+    name: '4096x4096x4096',
+    op: 'matmul_backward_weight',
+    inputs: {
+      accumulator: tensorType('f32', 4096, 4096),
+      dy: tensorType('f32', 4096, 4096),
+      x: tensorType('f32', 4096, 4096),
+    },
+  },
+  { name: '4096_causal', op: 'attention', attrs: dense, inputs: { qkv: tensorType('f32', 4096, QKV) } },
+  {
+    name: '4096_causal',
+    op: 'attention_backward',
+    attrs: dense,
+    inputs: {
+      dy: tensorType('f32', 4096, HEADS.heads * HEADS.head_dim),
+      qkv: tensorType('f32', 4096, QKV),
+      y: tensorType('f32', 4096, HEADS.heads * HEADS.head_dim),
+      lse: tensorType('f32', 4096, HEADS.heads),
+    },
+  },
+  decode(1, 4096, 'f16'),
+  decode(1, 32768, 'f16'),
+  decode(32, 4096, 'f16'),
+  {
+    name: '8192x4096',
+    op: 'rms_norm',
+    attrs: { eps: 1e-5 },
+    inputs: { x: tensorType('f32', 8192, 4096), weight: tensorType('f32', 4096) },
+  },
+  { name: '2048x32768', op: 'softmax', inputs: { x: tensorType('f32', 2048, 32768) } },
+  { name: '4096x28672', op: 'swiglu', inputs: { x: tensorType('f32', 4096, 28672) } },
+  { name: '128M', op: 'global_norm', inputs: { x: tensorType('f32', 2 ** 27) } },
+  {
+    name: '128M',
+    op: 'adamw',
+    inputs: {
+      param: tensorType('f32', 2 ** 27),
+      moment1: tensorType('f32', 2 ** 27),
+      moment2: tensorType('f32', 2 ** 27),
+      gradient: tensorType('f32', 2 ** 27),
+      hyper: tensorType('f32', 8),
+    },
+    given: {
+      hyper: Float32Array.from(adamwHyper(1e-3, 0.9, 0.95, 1e-8, 0.1, 10)),
+    },
+  },
+]
