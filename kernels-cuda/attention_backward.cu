@@ -72,9 +72,6 @@ DEVICE void backward_key(const Dense& call, const float* dy, const float* lse, c
   const uint32_t row_end = rows.last + 1;
   const HeadRows k = call.key(rows.head), v = call.value(rows.head);
 
-  uint32_t own[4];
-#pragma unroll
-  for (uint32_t i = 0; i < 4; i++) own[i] = call.document(rows.clamp(rows.first + tile_row() + i));
   Sums<CHUNKS> dk = {}, dv = {};
   const uint32_t query_first = call.causal ? rows.first : rows.start;
   const uint32_t query_end =
@@ -82,21 +79,31 @@ DEVICE void backward_key(const Dense& call, const float* dy, const float* lse, c
   for (uint32_t head = rows.head * call.sharing(); head < (rows.head + 1) * call.sharing(); head++) {
     const HeadRows q = call.query(head), g = {dy, call.heads * call.dim, head * call.dim};
     for (uint32_t query = query_first; query < query_end; query += TILE_ROWS) {
+      // Bit 4 i + j: whether row i is seen by column j. One register, where documents would take eight.
+      uint32_t seen = 0;
+#pragma unroll
+      for (uint32_t j = 0; j < 4; j++) {
+        const uint32_t t = query + tile_column() + j;
+        const uint32_t other = call.document(t < query_end ? t : query_end - 1);
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) {
+          const uint32_t u = rows.clamp(rows.first + tile_row() + i);
+          seen |= (t < query_end && call.visible(t, u, other, call.document(u)) ? 1u : 0u) << (4 * i + j);
+        }
+      }
       Scores p, ds;
       tile_dots(p, stage, k, rows.first, row_end, q, query, query_end, call.dim);
       tile_dots(ds, stage, v, rows.first, row_end, g, query, query_end, call.dim);
 #pragma unroll
       for (uint32_t j = 0; j < 4; j++) {
-        const uint32_t t = query + tile_column() + j, row = t < query_end ? t : query_end - 1;
-        const uint64_t at = static_cast<uint64_t>(row) * call.heads + head;
-        const uint32_t other = call.document(row);
+        const uint32_t t = query + tile_column() + j;
+        const uint64_t at = static_cast<uint64_t>(t < query_end ? t : query_end - 1) * call.heads + head;
         const float log_sum = lse[at], shift = delta[at];
 #pragma unroll
         for (uint32_t i = 0; i < 4; i++) {
           const float capped = softcap_value(scale * p[i][j], softcap);
           // Rows past the last key have sums too, which are not stored.
-          const bool seen = t < query_end && call.visible(t, rows.first + tile_row() + i, other, own[i]);
-          p[i][j] = seen ? expf(capped - log_sum) : 0.0f;
+          p[i][j] = seen >> (4 * i + j) & 1 ? expf(capped - log_sum) : 0.0f;
           ds[i][j] = score_gradient(capped, p[i][j], ds[i][j] - shift, scale, softcap);
         }
       }

@@ -46,8 +46,8 @@ struct Dense {
 
   DEVICE uint32_t document(uint32_t row) const { return documents != nullptr ? documents[row] : 0; }
   DEVICE bool visible(uint32_t query, uint32_t key, uint32_t query_document, uint32_t key_document) const {
-    return (!causal || key <= query) && (window == 0 || key + window > query) && query_document == key_document &&
-           query_document != PADDING;
+    return (!causal || key <= query) && (window == 0 || query < window || key > query - window) &&
+           query_document == key_document && query_document != PADDING;
   }
 };
 
@@ -190,7 +190,6 @@ struct BlockRows {
 struct KeyRange {
   uint32_t begin, end;
   DEVICE KeyRange(const Dense& call, const BlockRows& rows)
-      : begin(call.window > 0 && rows.first + 1 > rows.start + call.window ? rows.first + 1 - call.window
-                                                                           : rows.start),
+      : begin(call.window > 0 && rows.first - rows.start >= call.window ? rows.first + 1 - call.window : rows.start),
         end(call.causal ? rows.last + 1 : rows.end) {}
 };
