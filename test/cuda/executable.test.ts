@@ -5,11 +5,13 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { executableFile } from '../../backends/cuda/build/native.ts'
 import { emulatedDriver } from '../../backends/cuda/build/places.ts'
+import { encodeCaseFile } from '../../backends/cuda/case_file.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import { loadModel } from '../../src/engine/load.ts'
 import { buildDist } from '../helpers/build_dist.ts'
 import { emulatedDevice } from '../helpers/cuda.ts'
 import { withBody } from './tiny_device.ts'
+import { encodeRaw, tinyImage, tinyProgram, WORDS } from './tiny_program.ts'
 
 // exactmap-cuda on the emulated driver, with folders that `exactmap export` writes.
 
@@ -110,6 +112,30 @@ describe.skipIf(reason)(`exactmap-cuda${reason && ` (skipped: ${reason})`}`, () 
       output: 'y',
       expected: 1e6,
     })
+  })
+
+  it('names the launch that faults, and goes on with a fresh device', async () => {
+    const broken = join(folder, 'fault')
+    cpSync(vectors, broken, { recursive: true })
+    const raw = tinyProgram()
+    for (const segment of raw.segments) segment.name = segment.name === 'fault' ? 'main' : segment.name
+    const fault = {
+      id: 'add/fault',
+      bytes: 1,
+      flops: 1,
+      program: encodeRaw(raw),
+      inputs: { offset: 0, bytes: new Uint8Array(4 * WORDS) },
+      outputs: [],
+    }
+    writeFileSync(join(broken, 'cases/add/fault.case'), encodeCaseFile(fault))
+    writeFileSync(join(broken, 'kernels/emulated/runtime_test.so'), await tinyImage())
+    const ran = run('verify', broken, '--only', 'add/')
+    expect(ran.out).toMatch(
+      /^FAIL add\/fault: device_lost: .*ILLEGAL_ADDRESS.* \[launch fault\/launch, kernel test_fault\]$/m,
+    )
+    expect(ran.out).toContain('5 passed, 1 failed')
+    const [record] = records(run('verify', broken, '--only', 'add/fault', '--json'))
+    expect(record).toMatchObject({ pass: false, code: 'device_lost', kernel: 'test_fault' })
   })
 
   it('never reads past a case that is cut anywhere', () => {

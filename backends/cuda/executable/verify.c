@@ -12,6 +12,12 @@
 
 enum { TIMED_RUNS = 5 };
 
+typedef struct verification {
+  const host_options *options;
+  em_device *device;  // NULL after it was lost and could not be opened anew
+  unsigned passed, failed;
+} verification;
+
 typedef struct verdict {
   case_difference difference;
   const char *output;
@@ -61,11 +67,10 @@ static bool compare(const host_program *loaded, const case_file *stored, uint32_
   return true;
 }
 
-static bool run_case(em_device *device, const host_options *options, const case_file *stored, verdict *result,
-                     em_error *error) {
+static bool run_case(const verification *all, const case_file *stored, verdict *result, em_error *error) {
   host_program loaded;
   const size_t bytes = (size_t)stored->program_bytes;
-  if (!host_load(device, options->folder, stored->program, bytes, &loaded, error)) return false;
+  if (!host_load(all->device, all->options->folder, stored->program, bytes, &loaded, error)) return false;
   const int segment = em_plan_segment(loaded.plan, "main");
   bool good = segment >= 0 || em_fail(error, "invalid_format", "the program has no segment 'main'");
   em_ticket *ticket = NULL;
@@ -77,6 +82,29 @@ static bool run_case(em_device *device, const host_options *options, const case_
   good = good && em_program_time(loaded.program, (uint32_t)segment, 0, TIMED_RUNS, &result->ms, error);
   host_unload(&loaded);
   return good;
+}
+
+static bool reopen(verification *all, em_error *error) {
+  em_device_close(all->device);
+  em_device_release(all->device);
+  all->device = NULL;
+  return em_device_open(all->options->driver, all->options->device, &all->device, error);
+}
+
+// After a fault: the case once more on a fresh device, step by step, for the launch that fails; then a fresh device
+// for those that follow. Keeps what is known where the fault does not come again.
+static bool find_launch(verification *all, const case_file *stored, em_error *error) {
+  em_error found = {0}, failed = {0};
+  host_program loaded;
+  if (!reopen(all, &failed)) return false;
+  if (!host_load(all->device, all->options->folder, stored->program, (size_t)stored->program_bytes, &loaded, &failed))
+    return true;
+  const int segment = em_plan_segment(loaded.plan, "main");
+  if (prepare(&loaded, stored, &failed) &&
+      !em_program_run_eager(loaded.program, (uint32_t)segment, 0, stored->inputs, &found) && found.launch[0])
+    *error = found;
+  host_unload(&loaded);
+  return reopen(all, &failed);
 }
 
 static void print_number(double value) {
@@ -96,6 +124,10 @@ static void report(const host_options *options, const char *id, const case_file 
     if (error) {
       printf(",\"code\":\"%s\",\"error\":", error->code);
       host_print_json(error->message, strlen(error->message));
+      printf(",\"launch\":");
+      host_print_json(error->launch, strlen(error->launch));
+      printf(",\"kernel\":");
+      host_print_json(error->kernel, strlen(error->kernel));
     } else {
       printf(",\"worst\":");
       print_number(result->worst);
@@ -113,7 +145,9 @@ static void report(const host_options *options, const char *id, const case_file 
     }
     printf("}\n");
   } else if (error) {
-    printf("FAIL %s: %s: %s\n", id, error->code, error->message);
+    const bool known = error->launch[0];
+    printf("FAIL %s: %s: %s%s%s%s%s%s\n", id, error->code, error->message, known ? " [launch " : "", error->launch,
+           known ? ", kernel " : "", known ? error->kernel : "", known ? "]" : "");
   } else if (result->output) {
     printf("FAIL %s: %s[%llu] expected %.9g, got %.9g, budget %.3g\n", id, result->output,
            (unsigned long long)result->difference.index, result->difference.expected, result->difference.got,
@@ -126,32 +160,29 @@ static void report(const host_options *options, const char *id, const case_file 
   fflush(stdout);
 }
 
-typedef struct tally {
-  unsigned passed, failed;
-} tally;
-
-// False where the device can't go on.
-static bool verify_file(em_device *device, const host_options *options, const char *id, const char *path,
-                        tally *counts, em_error *error) {
+// False where there is no device to go on with.
+static bool verify_file(verification *all, const char *id, const char *path, em_error *error) {
   host_file file = {0};
   case_file stored = {0};
   verdict result = {0};
   const bool good = host_read_file(path, &file, error) && case_file_read(&stored, file.bytes, file.count, error) &&
-                    run_case(device, options, &stored, &result, error);
-  report(options, id, &stored, &result, good ? NULL : error);
+                    run_case(all, &stored, &result, error);
+  const bool lost = !good && strcmp(error->code, "device_lost") == 0;
+  const bool go_on = !lost || find_launch(all, &stored, error);
+  report(all->options, id, &stored, &result, good ? NULL : error);
   if (good && !result.output)
-    counts->passed++;
+    all->passed++;
   else
-    counts->failed++;
+    all->failed++;
   em_pool_free(&stored.pool);
   free(file.bytes);
-  return good || strcmp(error->code, "device_lost") != 0;
+  return go_on;
 }
 
 static int is_entry(const struct dirent *entry) { return entry->d_name[0] != '.'; }
 
-static bool verify_op(em_device *device, const host_options *options, const char *op, tally *counts,
-                      em_error *error) {
+static bool verify_op(verification *all, const char *op, em_error *error) {
+  const host_options *options = all->options;
   char folder[4096];
   snprintf(folder, sizeof folder, "%s/cases/%s", options->folder, op);
   struct dirent **files;
@@ -164,7 +195,7 @@ static bool verify_op(em_device *device, const host_options *options, const char
       char id[1024];
       snprintf(id, sizeof id, "%s/%.*s", op, (int)(length - ending), name);
       if (!options->only || strncmp(id, options->only, strlen(options->only)) == 0)
-        go_on = verify_file(device, options, id, host_path(folder, name), counts, error);
+        go_on = verify_file(all, id, host_path(folder, name), error);
     }
     free(files[i]);
   }
@@ -174,28 +205,29 @@ static bool verify_op(em_device *device, const host_options *options, const char
 
 int verify_command(const host_options *options) {
   em_error error = {0};
-  em_device *device;
-  tally counts = {0};
-  if (!em_device_open(options->driver, options->device, &device, &error)) {
+  verification all = {.options = options};
+  if (!em_device_open(options->driver, options->device, &all.device, &error)) {
     host_print_error(&error);
     return 1;
   }
+  const em_device_info info = *em_device_describe(all.device);
   const char *folder = host_path(options->folder, "cases");
   struct dirent **ops;
   const int count = scandir(folder, &ops, is_entry, alphasort);
   bool go_on = count >= 0 || em_fail(&error, "not_found", "can't list %s: %s", folder, strerror(errno));
   for (int i = 0; i < count; i++) {
-    if (go_on) go_on = verify_op(device, options, ops[i]->d_name, &counts, &error);
+    if (go_on) go_on = verify_op(&all, ops[i]->d_name, &error);
     free(ops[i]);
   }
   if (count >= 0) free(ops);
-  if (go_on && counts.passed + counts.failed == 0)
+  if (go_on && all.passed + all.failed == 0)
     go_on = em_fail(&error, "not_found", "no cases%s%s in %s/cases", options->only ? " that start with " : "",
                     options->only ? options->only : "", options->folder);
-  fprintf(options->json ? stderr : stdout, "%u passed, %u failed on %s\n", counts.passed, counts.failed,
-          em_device_describe(device)->name);
+  fprintf(options->json ? stderr : stdout, "%u passed, %u failed on %s\n", all.passed, all.failed, info.name);
   if (!go_on) host_print_error(&error);
-  em_device_close(device);
-  em_device_release(device);
-  return go_on && counts.failed == 0 ? 0 : 1;
+  if (all.device) {
+    em_device_close(all.device);
+    em_device_release(all.device);
+  }
+  return go_on && all.failed == 0 ? 0 : 1;
 }
