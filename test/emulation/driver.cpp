@@ -1,69 +1,6 @@
-// Checks of the emulated driver's answers to wrong and right calls: <program> <driver> <check> prints nothing where the
-// check holds.
-#include <dlfcn.h>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
-#include <iterator>
-#include <map>
-#include <string>
+// Checks of devices, contexts, memory, libraries and errors.
 #include <thread>
-#include <vector>
-#include "../../backends/cuda/runtime/cuda_api.h"
-
-#define DECLARE(name, version, arguments) static CUresult(*name) arguments;
-CUDA_API(DECLARE)
-
-static CUresult (*resolve)(const char*, void**, int, cuuint64_t, int*);
-static const char* (*message)();
-
-#define EXPECT(call, want)                                                                                    \
-  do {                                                                                                        \
-    const long long got_ = static_cast<long long>(call), want_ = static_cast<long long>(want);               \
-    if (got_ != want_) std::printf("line %d: %s is %lld, not %lld (%s)\n", __LINE__, #call, got_, want_, message()); \
-  } while (false)
-#define OK(call) EXPECT(call, CUDA_SUCCESS)
-
-static CUcontext context;
-static const CUstream no_stream = reinterpret_cast<CUstream>(12345);
-
-static void begin() {
-  OK(cuInit(0));
-  OK(cuDevicePrimaryCtxRetain(&context, 0));
-  OK(cuCtxSetCurrent(context));
-}
-
-static std::vector<char> image() {
-  std::ifstream file(std::getenv("KERNELS"), std::ios::binary);
-  return std::vector<char>((std::istreambuf_iterator<char>(file)), {});
-}
-
-static CUlibrary load(const std::vector<char>& bytes) {
-  CUlibrary library;
-  OK(cuLibraryLoadData(&library, bytes.data(), nullptr, nullptr, 0, nullptr, nullptr, 0));
-  return library;
-}
-
-static CUfunction kernel(CUlibrary library, const char* name) {
-  CUkernel found = nullptr;
-  OK(cuLibraryGetKernel(&found, library, name));
-  return reinterpret_cast<CUfunction>(found);
-}
-
-static CUresult launch(CUfunction function, unsigned grid, unsigned threads, std::vector<uint64_t> values,
-                       CUstream stream = nullptr) {
-  std::vector<void*> pointers;
-  for (uint64_t& value : values) pointers.push_back(&value);
-  return cuLaunchKernel(function, grid, 1, 1, threads, 1, 1, 0, stream, pointers.data(), nullptr);
-}
-
-static uint32_t word(CUdeviceptr address) {
-  uint32_t value = 0;
-  OK(cuMemcpyDtoHAsync(&value, address, sizeof value, nullptr));
-  return value;
-}
+#include "checks.h"
 
 static void entry_points() {
   void* address;
@@ -192,142 +129,6 @@ static void memory() {
   EXPECT(cuMemFreeHost(host), CUDA_ERROR_INVALID_VALUE);
 }
 
-static void streams_and_events() {
-  begin();
-  const auto bytes = image();
-  const CUlibrary library = load(bytes);
-  const CUfunction slow = kernel(library, "slow"), append = kernel(library, "append");
-  CUdeviceptr out, list;
-  OK(cuMemAlloc(&out, 4));
-  OK(cuMemAlloc(&list, 256));
-  OK(cuMemsetD8Async(list, 0, 256, nullptr));
-  OK(cuStreamSynchronize(nullptr));
-  CUstream a, b;
-  OK(cuStreamCreate(&a, CU_STREAM_NON_BLOCKING));
-  OK(cuStreamCreate(&b, 0));
-  EXPECT(cuStreamCreate(&b, 2), CUDA_ERROR_INVALID_VALUE);
-  CUevent start, end, untimed;
-  OK(cuEventCreate(&start, 0));
-  OK(cuEventCreate(&end, 0));
-  OK(cuEventCreate(&untimed, CU_EVENT_DISABLE_TIMING));
-  EXPECT(cuEventCreate(&end, 8), CUDA_ERROR_INVALID_VALUE);
-  float milliseconds = -1;
-  OK(cuEventQuery(start));
-  OK(cuEventSynchronize(start));
-  OK(cuStreamWaitEvent(b, end, 0));
-  EXPECT(cuEventElapsedTime(&milliseconds, start, end), CUDA_ERROR_INVALID_HANDLE);
-  OK(cuEventRecord(start, a));
-  OK(launch(slow, 1, 1, {out, 20000000}, a));
-  OK(launch(append, 1, 1, {list, 1}, a));
-  OK(cuEventRecord(end, a));
-  EXPECT(cuEventQuery(end), CUDA_ERROR_NOT_READY);
-  EXPECT(cuEventElapsedTime(&milliseconds, start, end), CUDA_ERROR_NOT_READY);
-  OK(cuStreamWaitEvent(b, end, 0));
-  // A wait is for the record before it, not for a later one.
-  OK(launch(append, 1, 1, {list, 2}, b));
-  OK(cuStreamSynchronize(b));
-  OK(cuEventQuery(end));
-  OK(cuEventSynchronize(end));
-  EXPECT(word(list), 2);
-  EXPECT(word(list + 4), 1);
-  EXPECT(word(list + 8), 2);
-  OK(cuEventElapsedTime(&milliseconds, start, end));
-  EXPECT(milliseconds > 0, 1);
-  OK(cuEventRecord(untimed, a));
-  OK(cuEventSynchronize(untimed));
-  EXPECT(cuEventElapsedTime(&milliseconds, start, untimed), CUDA_ERROR_INVALID_HANDLE);
-  OK(cuEventDestroy(start));
-  EXPECT(cuEventDestroy(start), CUDA_ERROR_INVALID_HANDLE);
-  EXPECT(cuEventRecord(start, a), CUDA_ERROR_INVALID_HANDLE);
-  EXPECT(cuEventRecord(end, no_stream), CUDA_ERROR_INVALID_HANDLE);
-  // A stream that is destroyed still finishes its work.
-  OK(launch(slow, 1, 1, {out, 2000000}, a));
-  OK(launch(append, 1, 1, {list, 3}, a));
-  OK(cuEventRecord(end, a));
-  OK(cuStreamDestroy(a));
-  EXPECT(cuStreamSynchronize(a), CUDA_ERROR_INVALID_HANDLE);
-  OK(cuEventSynchronize(end));
-  EXPECT(word(list), 3);
-  // Memory is freed when nothing can use it any more.
-  OK(launch(slow, 1, 1, {out, 2000000}, b));
-  OK(launch(append, 1, 1, {list, 4}, b));
-  OK(cuMemcpyDtoDAsync(list + 128, list, 128, b));
-  OK(cuStreamDestroy(b));
-  OK(cuMemFree(list));
-  OK(cuDevicePrimaryCtxReset(0));
-  OK(cuMemAlloc(&out, 4));
-}
-
-static CUresult add_append(CUgraphNode* node, CUgraph graph, std::vector<CUgraphNode> after, CUfunction function,
-                           CUdeviceptr list, uint32_t value) {
-  void* parameters[] = {&list, &value};
-  CUDA_KERNEL_NODE_PARAMS given{};
-  given.func = function;
-  given.gridDimX = given.gridDimY = given.gridDimZ = given.blockDimX = given.blockDimY = given.blockDimZ = 1;
-  given.kernelParams = parameters;
-  const CUresult result = cuGraphAddKernelNode(node, graph, after.data(), after.size(), &given);
-  // Parameters were copied.
-  value = 99;
-  return result;
-}
-
-static void graphs() {
-  begin();
-  const auto bytes = image();
-  const CUlibrary library = load(bytes);
-  const CUfunction append = kernel(library, "append");
-  CUdeviceptr list;
-  OK(cuMemAlloc(&list, 256));
-  OK(cuMemsetD8Async(list, 0, 256, nullptr));
-  CUgraph graph, other;
-  EXPECT(cuGraphCreate(&graph, 1), CUDA_ERROR_INVALID_VALUE);
-  OK(cuGraphCreate(&graph, 0));
-  OK(cuGraphCreate(&other, 0));
-  CUgraphNode first, second, third, foreign;
-  OK(add_append(&first, graph, {}, append, list, 1));
-  OK(add_append(&second, graph, {first}, append, list, 2));
-  OK(add_append(&third, graph, {first, second}, append, list, 3));
-  OK(add_append(&foreign, other, {}, append, list, 4));
-  CUgraphNode none;
-  EXPECT(add_append(&none, graph, {foreign}, append, list, 5), CUDA_ERROR_INVALID_VALUE);
-  EXPECT(add_append(&none, graph, {first, first}, append, list, 5), CUDA_ERROR_INVALID_VALUE);
-  EXPECT(add_append(&none, graph, {}, nullptr, list, 5), CUDA_ERROR_INVALID_HANDLE);
-  EXPECT(add_append(&none, reinterpret_cast<CUgraph>(8), {}, append, list, 5), CUDA_ERROR_INVALID_VALUE);
-  CUDA_MEMCPY3D copy{};
-  copy.srcMemoryType = copy.dstMemoryType = CU_MEMORYTYPE_DEVICE;
-  copy.srcDevice = list;
-  copy.dstDevice = list + 128;
-  copy.WidthInBytes = 16;
-  copy.Height = copy.Depth = 1;
-  OK(cuGraphAddMemcpyNode(&none, graph, &third, 1, &copy, context));
-  copy.WidthInBytes = 200;
-  EXPECT(cuGraphAddMemcpyNode(&none, graph, nullptr, 0, &copy, context), CUDA_ERROR_INVALID_VALUE);
-
-  CUgraphExec executable;
-  OK(cuGraphInstantiate(&executable, graph, 0));
-  OK(cuGraphDestroy(graph));
-  EXPECT(cuGraphDestroy(graph), CUDA_ERROR_INVALID_VALUE);
-  EXPECT(cuGraphInstantiate(&executable, graph, 0), CUDA_ERROR_INVALID_VALUE);
-  EXPECT(add_append(&none, other, {first}, append, list, 5), CUDA_ERROR_INVALID_VALUE);
-  OK(cuGraphUpload(executable, nullptr));
-  OK(cuGraphLaunch(executable, nullptr));
-  OK(cuStreamSynchronize(nullptr));
-  for (uint32_t i = 0; i < 4; i++) EXPECT(word(list + 128 + 4 * i), i == 0 ? 3 : i);
-
-  // Launches of one executable follow one another on any streams.
-  CUstream a, b;
-  OK(cuStreamCreate(&a, 1));
-  OK(cuStreamCreate(&b, 1));
-  for (int i = 0; i < 9; i++) OK(cuGraphLaunch(executable, i % 2 ? a : b));
-  OK(cuStreamSynchronize(a));
-  OK(cuStreamSynchronize(b));
-  EXPECT(word(list), 30);
-  EXPECT(cuGraphLaunch(executable, no_stream), CUDA_ERROR_INVALID_HANDLE);
-  OK(cuGraphExecDestroy(executable));
-  EXPECT(cuGraphLaunch(executable, nullptr), CUDA_ERROR_INVALID_HANDLE);
-  EXPECT(cuGraphExecDestroy(executable), CUDA_ERROR_INVALID_VALUE);
-}
-
 static void libraries() {
   begin();
   const auto refuses = [](const std::vector<char>& bytes, CUresult want) {
@@ -422,24 +223,14 @@ static void planned_failures() {
 }
 
 int main(int count, char** arguments) {
-  const std::map<std::string, void (*)()> checks = {
-    {"entry_points", entry_points}, {"devices", devices},
-    {"no_devices", no_devices},     {"contexts", contexts},
-    {"memory", memory},             {"streams_and_events", streams_and_events},
-    {"graphs", graphs},             {"libraries", libraries},
-    {"sticky_errors", sticky_errors}, {"own_fault", own_fault},
-    {"planned_failures", planned_failures},
-  };
-  if (count != 3 || !checks.count(arguments[2])) return 2;
-  void* driver = dlopen(arguments[1], RTLD_NOW | RTLD_LOCAL);
-  if (!driver) return std::fprintf(stderr, "%s\n", dlerror()), 2;
-  resolve = reinterpret_cast<decltype(resolve)>(dlsym(driver, "cuGetProcAddress_v2"));
-  message = reinterpret_cast<decltype(message)>(dlsym(driver, "exactmap_emulated_message"));
-  const int* emulated = reinterpret_cast<int*>(dlsym(driver, "exactmap_emulated"));
-  if (!resolve || !message || !emulated || *emulated != 1) return 2;
-  int status;
-#define RESOLVE(name, version, arguments) \
-  if (resolve(#name, reinterpret_cast<void**>(&name), version, 0, &status)) return 2;
-  CUDA_API(RESOLVE)
-  checks.at(arguments[2])();
+  return run_check(count, arguments,
+                   {{"entry_points", entry_points},
+                    {"devices", devices},
+                    {"no_devices", no_devices},
+                    {"contexts", contexts},
+                    {"memory", memory},
+                    {"libraries", libraries},
+                    {"sticky_errors", sticky_errors},
+                    {"own_fault", own_fault},
+                    {"planned_failures", planned_failures}});
 }

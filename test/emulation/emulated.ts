@@ -41,6 +41,7 @@ const cache = join(tmpdir(), 'exactmap-emulation')
 const headers = [
   ...(missing ? [] : files(emulation, '.h')),
   ...(missing ? [] : files(join(root, 'kernels-cuda/lib'), '.h')),
+  ...files(here, '.h'),
   join(root, 'backends/cuda/runtime/cuda_api.h'),
 ]
 

@@ -1,6 +1,5 @@
-// Runs a script of driver calls, one a line, from standard input: what a test of the emulated device does is written in
-// the test. Prints one line for each `read`, and `error <code> <line>: <message>` for each call that fails.
-#include <dlfcn.h>
+// Runs a script of driver calls, one a line, from standard input: what a test of the emulated device does is written
+// in the test. Prints one line for each `read`, and `error <code> <line>: <message>` for each call that fails.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -11,32 +10,7 @@
 #include <sstream>
 #include <string>
 #include <vector>
-#include "../../backends/cuda/runtime/cuda_api.h"
-
-#define DECLARE(name, version, arguments) static CUresult(*name) arguments;
-CUDA_API(DECLARE)
-
-static const char* (*message)();
-static int (*set_order)(const char*);
-
-static void* symbol(void* driver, const char* name) {
-  void* found = dlsym(driver, name);
-  if (!found) std::exit((std::fprintf(stderr, "the driver has no %s\n", name), 2));
-  return found;
-}
-
-static void open_driver(const char* path) {
-  void* driver = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-  if (!driver) std::exit((std::fprintf(stderr, "%s\n", dlerror()), 2));
-  const auto resolve =
-    reinterpret_cast<CUresult (*)(const char*, void**, int, cuuint64_t, int*)>(symbol(driver, "cuGetProcAddress_v2"));
-  message = reinterpret_cast<const char* (*)()>(symbol(driver, "exactmap_emulated_message"));
-  set_order = reinterpret_cast<int (*)(const char*)>(symbol(driver, "exactmap_emulated_set_order"));
-  int status;
-#define RESOLVE(name, version, arguments) \
-  if (resolve(#name, reinterpret_cast<void**>(&name), version, 0, &status)) std::exit(2);
-  CUDA_API(RESOLVE)
-}
+#include "open_driver.h"
 
 template <class T>
 using Names = std::map<std::string, T>;

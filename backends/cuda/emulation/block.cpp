@@ -255,7 +255,8 @@ void Block::complete(Fiber& self, uint32_t first, const Group& group) {
                ", which takes no part; " + waits());
       fiber.result = lanes[fiber.source_lane]->operand;
     } else {
-      fiber.result = group.collective == Collective::match_any ? same_operand(lanes, group.mask, fiber.operand) : common;
+      fiber.result =
+        group.collective == Collective::match_any ? same_operand(lanes, group.mask, fiber.operand) : common;
     }
     make_ready(fiber);
   }
@@ -287,12 +288,17 @@ void Block::interrupt(Fiber& self) {
   __builtin_unreachable();
 }
 
+static bool is_barrier(Collective collective) {
+  return collective >= Collective::barrier && collective <= Collective::barrier_or;
+}
+
+// Threads are left, and none can go on.
 Context Block::diagnose() {
   bool at_barrier = false;
   for (uint32_t i = 0; i < threads_; i++)
-    at_barrier |= live_[i] && live_[i]->collective >= Collective::barrier && live_[i]->collective <= Collective::barrier_or;
-  launch_->fail(Failure::launch_failed,
-                place() + (at_barrier ? ": divergent barrier: " : ": warp function without all its lanes: ") + waits());
+    at_barrier |= live_[i] && is_barrier(live_[i]->collective);
+  const char* what = at_barrier ? ": divergent barrier: " : ": warp function without all its lanes: ";
+  launch_->fail(Failure::launch_failed, place() + what + waits());
   state_ = State::failed;
   return worker_;
 }

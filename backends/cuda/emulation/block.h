@@ -1,5 +1,5 @@
-// Runs the threads of one block on fibers. A thread starts on the stack of the one before it where that one has ended,
-// so threads that never wait cost a call each; a stack of its own is what a thread gets by waiting.
+// Runs the threads of one block on fibers. A thread starts on the stack of the one before it where that one has
+// ended, so threads that never wait cost a call each; a stack of its own is what a thread gets by waiting.
 #pragma once
 #include <array>
 #include <string>

@@ -1,5 +1,5 @@
-// The objects behind the driver's handles. Every handle is a number that is never used again, so a dead one is refused
-// instead of meaning another object.
+// The objects behind the driver's handles. Every handle is a number that is never used again, so a dead one is
+// refused instead of meaning another object.
 #pragma once
 #include <atomic>
 #include <condition_variable>

@@ -1,4 +1,14 @@
-// What the library exports: the driver's one entry point, and the emulation's own controls.
+// What the library exports: the driver's one entry point, and the emulation's own controls. The environment sets the
+// rest, each with the prefix EXACTMAP_EMULATED_:
+//
+//   THREADS       threads of the host that run blocks; one for each of its processors
+//   ORDER         of threads and blocks: forward, reverse or shuffle:<seed>
+//   GRAPH_ORDER   of graph nodes: forward, which is the order of adding, or shuffle:<seed>
+//   DEVICES       1
+//   CAPABILITY    90 or 103
+//   MEMORY        bytes of a device; 8 GiB
+//   TIMEOUT       seconds that a block may take without waiting for another; 120
+//   FAIL          <function>:<nth call>:<error>[,...] makes those calls fail
 #include <cstring>
 #include <iterator>
 #include "driver.h"

@@ -1,5 +1,5 @@
-// Graphs run one node at a time, in the order they were added or, with EXACTMAP_EMULATED_GRAPH_ORDER=shuffle:<seed>, in
-// another random topological order at every launch: a missing edge then shows as a changed result.
+// Graphs run one node at a time, in the order they were added or, with EXACTMAP_EMULATED_GRAPH_ORDER=shuffle:<seed>,
+// in another random topological order at every launch: a missing edge then shows as a changed result.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -193,7 +193,8 @@ CUresult emulated::cuGraphInstantiate(CUgraphExec* handle, CUgraph graph_handle,
 
 CUresult emulated::cuGraphUpload(CUgraphExec handle, CUstream stream_handle) {
   ENTER_CONTEXT(cuGraphUpload);
-  return executables().find(handle) && find_stream(stream_handle, *context) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+  const bool alive = executables().find(handle) && find_stream(stream_handle, *context);
+  return alive ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
 CUresult emulated::cuGraphLaunch(CUgraphExec handle, CUstream stream_handle) {

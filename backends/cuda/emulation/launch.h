@@ -49,7 +49,7 @@ class Launch {
   void end_progress();
   bool stalled() const;
 
-  // Blocks whose threads all wait on memory stay resident beside others, as many as the device's multiprocessors hold.
+  // Blocks whose threads all wait on memory stay resident beside others, as many as the multiprocessors hold.
   bool admit();
   void leave() { resident_.fetch_sub(1, std::memory_order_relaxed); }
 

@@ -44,7 +44,7 @@ static CUresult image_bytes(const void* image, size_t& bytes, size_t& loaded_byt
   if (std::memcmp(start, ELFMAG, SELFMAG) != 0) return refuse(CUDA_ERROR_INVALID_IMAGE, "the image is no ELF file");
   std::memcpy(&header, image, sizeof header);
   if (header.e_machine == CUDA_MACHINE)
-    return refuse(CUDA_ERROR_NO_BINARY_FOR_GPU, "the image is a cubin; the emulated device runs kernels built for the host");
+    return refuse(CUDA_ERROR_NO_BINARY_FOR_GPU, "the image is a cubin; the emulated device runs code of the host");
   if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_machine != HOST_MACHINE || header.e_type != ET_DYN)
     return refuse(CUDA_ERROR_INVALID_IMAGE, "the image is no 64-bit shared object of this machine");
   if (header.e_phentsize != sizeof(ElfW(Phdr)) || header.e_phoff > IMAGE_LIMIT || header.e_shoff > IMAGE_LIMIT)
@@ -101,7 +101,7 @@ CUresult make_call(CUfunction function, dim3 grid, dim3 block, unsigned shared_b
   if (extra || shared_bytes != 0 || block.y != 1 || block.z != 1 || block.x == 0 || grid.x == 0 || grid.y == 0 ||
       grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 ||
       (kernel.parameter_count > 0 && !parameters))
-    return refuse(CUDA_ERROR_INVALID_VALUE, std::string("kernel '") + kernel.name + "': the launch's sizes are invalid");
+    return refuse(CUDA_ERROR_INVALID_VALUE, std::string("kernel '") + kernel.name + "': the launch is invalid");
   if (block.x > kernel.threads)
     return refuse(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES,
                   std::string("kernel '") + kernel.name + "' has launch bounds of " + std::to_string(kernel.threads) +
@@ -180,9 +180,9 @@ CUresult emulated::cuLaunchKernel(CUfunction function, unsigned int grid_x, unsi
   const std::shared_ptr<Stream> stream = find_stream(handle, *context);
   if (!stream) return CUDA_ERROR_INVALID_HANDLE;
   Call call;
-  if (const CUresult invalid = make_call(function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes,
-                                         parameters, extra, call))
-    return invalid;
+  const CUresult invalid = make_call(function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes,
+                                     parameters, extra, call);
+  if (invalid) return invalid;
   stream->enqueue([call = std::move(call), owner = stream->context](simt::Worker& worker) {
     run_call(call, *owner, worker);
   });

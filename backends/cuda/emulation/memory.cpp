@@ -142,7 +142,8 @@ static std::string describe(uintptr_t address) {
   if (address < 65536) return ", near null";
   const std::lock_guard lock(mutex);
   for (const auto& [base, one] : freed)
-    if (address - base < one.bytes) return ", in device memory that was freed (" + std::to_string(one.bytes) + " bytes)";
+    if (address - base < one.bytes)
+      return ", in device memory that was freed (" + std::to_string(one.bytes) + " bytes)";
   const auto text = [](uintptr_t distance, const char* where, const Allocation& one) {
     return ", " + std::to_string(distance) + " bytes " + where + " a device allocation of " +
            std::to_string(one.bytes) + " bytes";

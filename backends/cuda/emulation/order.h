@@ -1,5 +1,5 @@
-// The order that threads, blocks and independent graph nodes run in. CUDA promises none, so a result that depends on it
-// shows a missing barrier or dependency.
+// The order that threads, blocks and independent graph nodes run in. CUDA promises none, so a result that depends on
+// it shows a missing barrier or dependency.
 #pragma once
 #include <cstdint>
 #include <optional>

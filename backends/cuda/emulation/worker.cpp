@@ -42,7 +42,7 @@ bool Worker::run(Launch& launch, std::unique_ptr<Block> block) {
   }
   if (signal_) fail_on_signal(launch, *block);
   launch.leave();
-  block->abandon();
+  if (state == Block::State::failed) block->abandon();
   idle_.push_back(std::move(block));
   return state == Block::State::done;
 }
@@ -58,9 +58,10 @@ bool Worker::run_waiting(Launch& launch) {
     else
       waiting_.push_back(std::move(block));
   if (good && !waiting_.empty()) {
+    const Block& first = *waiting_.front();
     if (launch.stalled())
-      launch.fail(Failure::launch_failed, waiting_.front()->place() + ": deadlock: every thread of the launch waits; " +
-                                            waiting_.front()->waits());
+      launch.fail(Failure::launch_failed,
+                  first.place() + ": deadlock: every thread of the launch waits; " + first.waits());
     std::this_thread::yield();
   }
   return good;
@@ -120,7 +121,7 @@ class Helpers {
   // Returns once no helper touches the launch.
   void withdraw(Launch& launch) {
     std::unique_lock lock(mutex_);
-    const auto found = std::find_if(offers_.begin(), offers_.end(), [&](const Offer& o) { return o.launch == &launch; });
+    const auto found = find(launch);
     if (found == offers_.end()) return;
     found->closed = true;
     changed_.wait(lock, [&] { return find(launch)->helping == 0; });
