@@ -103,6 +103,11 @@ export const kernels = (
 export const program = (file: string, sanitizer: Sanitizer = 'none'): Promise<string> =>
   build(`${basename(file)}-${sanitizer}`, [join(here, file)], ['-O1', '-g1', ...sanitizerFlags[sanitizer]])
 
+/** The environment without settings of the emulated device that a whole run of tests may have. */
+const environment = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith('EXACTMAP_EMULATED_')),
+)
+
 export interface Outcome {
   /** What each `read` of the script gave. */
   readonly reads: Buffer[]
@@ -128,7 +133,7 @@ export async function run(
       encoding: 'utf8',
       maxBuffer: 2 ** 28,
       timeout: 50_000,
-      env: { ...process.env, EXACTMAP_EMULATED_THREADS: '1', ASAN_OPTIONS: 'detect_leaks=0', ...env },
+      env: { ...environment, EXACTMAP_EMULATED_THREADS: '1', ASAN_OPTIONS: 'detect_leaks=0', ...env },
     },
   )
   const lines = stdout.trimEnd().split('\n')
@@ -167,7 +172,7 @@ export async function runProgram(
 ): Promise<string> {
   return execFileSync(await program(file), [await driver(), check], {
     encoding: 'utf8',
-    env: { ...process.env, ...env },
+    env: { ...environment, ...env },
     timeout: 50_000,
   })
 }
