@@ -27,23 +27,22 @@ interface CaseRecord {
 }
 
 const info = JSON.parse(read(folder, 'info.json')) as {
-  readonly driver: number
-  readonly emulated: boolean
-  readonly devices: readonly { readonly name: string }[]
+  readonly version: number
+  readonly devices: readonly { readonly name: string; readonly kernels: string }[]
 }
 const device = info.devices[0]!.name
-const driver = `CUDA ${Math.floor(info.driver / 1000)}.${(info.driver % 1000) / 10}`
-if (info.emulated)
-  throw new ExactmapError(
-    'invalid_argument',
-    `${folder} is of the emulated device; only hardware is recorded`,
-  )
+const driver = `CUDA ${Math.floor(info.version / 1000)}.${(info.version % 1000) / 10}`
 const { arch, commit, cases, texts } = JSON.parse(read(root, 'dist/gpu/vectors/kernels.json')) as {
   readonly arch: string
   readonly commit: string
   readonly cases: Readonly<Record<string, readonly string[]>>
   readonly texts: Readonly<Record<string, string>>
 }
+if (info.devices[0]!.kernels !== arch)
+  throw new ExactmapError(
+    'invalid_argument',
+    `${folder} is of ${device} with ${info.devices[0]!.kernels} kernels, dist/gpu of ${arch}; only hardware is recorded`,
+  )
 const date = new Date().toISOString().slice(0, 10)
 
 // A kernel is verified when every case that selects it passed.
