@@ -5,6 +5,9 @@ import type { NativeProgram } from './addon.ts'
 import type { CudaArena } from './arena.ts'
 import type { CudaDevice } from './device.ts'
 
+/** Submissions of a program that the runtime holds staging memory for; another would block until the oldest is done. */
+const IN_FLIGHT = 4
+
 interface ReadySegment {
   readonly index: number
   readonly segment: Segment
@@ -18,6 +21,8 @@ interface ReadySegment {
 /** A loaded program: graphs and arenas are made; a step is one small copy, one graph launch and the declared outputs. */
 export class CudaExecutable implements Executable {
   private readonly segments: ReadonlyMap<string, ReadySegment>
+  private inFlight = 0
+  private readonly waiting: (() => void)[] = []
 
   constructor(
     private readonly device: CudaDevice,
@@ -109,10 +114,18 @@ export class CudaExecutable implements Executable {
   async step(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): Promise<Outputs> {
     const ready = this.ready(segment)
     this.checkSlot(slot)
+    if (this.inFlight >= IN_FLIGHT) await new Promise<void>((resolve) => this.waiting.push(resolve))
     const bytes = this.inputs(ready, inputs)
-    const all = await this.native
-      .step(ready.index, slot, ready.inputOffset, bytes)
-      .catch((error) => this.device.fail(error))
+    this.inFlight++
+    let all: Uint8Array
+    try {
+      all = await this.native.step(ready.index, slot, ready.inputOffset, bytes)
+    } catch (error) {
+      return this.device.fail(error)
+    } finally {
+      this.inFlight--
+      this.waiting.shift()?.()
+    }
     const outputs: Outputs = {}
     let at = 0
     for (const { name, bytes } of ready.segment.outputs) {

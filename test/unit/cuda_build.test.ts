@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest'
+import { buildCubin, parseResources } from '../../backends/cuda/build/cubins.ts'
+import { knownVersion } from '../../backends/cuda/build/tools.ts'
+import { readCudaSources } from '../../backends/cuda/library.ts'
+import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+
+const nvcc = await knownVersion('nvcc')
+
+describe("the assembler's report", () => {
+  it('is read per kernel', () => {
+    const text = `ptxas info    : Compiling entry function 'one' for 'sm_90a'
+ptxas info    : Function properties for one
+    16 bytes stack frame, 12 bytes spill stores, 8 bytes spill loads
+ptxas info    : Used 40 registers, used 1 barriers, 16 bytes cumulative stack size, 1024 bytes smem
+ptxas info    : Compiling entry function 'two' for 'sm_90a'
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 12 registers, used 0 barriers`
+    expect(parseResources(text)).toEqual({
+      one: { registers: 40, shared: 1024, stack: 16, spillStores: 12, spillLoads: 8 },
+      two: { registers: 12, shared: 0, stack: 0, spillStores: 0, spillLoads: 0 },
+    })
+  })
+})
+
+describe('a cubin is refused', () => {
+  const build = (body: string) => {
+    const text = `#include "lib/kernel.h"\n${body}\n`
+    const sources = new Map([...readCudaSources(), ['refused.cu', text]])
+    return buildCubin(cudaTarget(cudaTraits['cuda-sm_90a']!, sources), 'refused')
+  }
+  // 1,024 threads of a block have 64 registers each: too few for 128 numbers that are all needed at the end.
+  const spilling = `KERNEL(refused, 1024, const float* x, float* y) {
+  float v[128];
+#pragma unroll
+  for (uint32_t i = 0; i < 128; i++) v[i] = x[i * 1024 + threadIdx.x];
+  __syncthreads();
+#pragma unroll
+  for (uint32_t i = 0; i < 128; i++) y[i * 1024 + threadIdx.x] = v[127 - i] * v[i];
+}`
+
+  it.for([
+    ['whose kernel spills registers', spilling, 'spills'],
+    ['with a warning', 'KERNEL(refused, 32, float* y) { int unused = 3; y[0] = 1; }', 'unused'],
+    ['that does not compile', 'KERNEL(refused, 32, float* y) { y[0] = nothing; }', 'refused.cu'],
+  ] as const)('%s', async ([_what, body, words], ctx) => {
+    if (!nvcc) return ctx.skip('nvcc is not installed')
+    await expect(build(body)).rejects.toMatchObject({
+      code: 'kernel_compile',
+      message: expect.stringContaining(words),
+    })
+  })
+})
