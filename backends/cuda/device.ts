@@ -1,4 +1,5 @@
 import { ExactmapError } from '../../src/errors.ts'
+import { requireLayouts } from '../../src/program/layout.ts'
 import { requireMemory } from '../../src/program/memory_report.ts'
 import type { ArenaKind, ArenaPlan, Program } from '../../src/program/program.ts'
 import { verifyProgram } from '../../src/program/verify.ts'
@@ -63,15 +64,7 @@ export class CudaDevice implements Device {
     const { native, images } = this.options
     const target = this.currentTarget
     verifyProgram(program, target)
-    for (const plan of program.arenas) {
-      const given = options.arenas?.[plan.kind]
-      if (given && given.plan.layoutHash !== plan.layoutHash)
-        throw new ExactmapError(
-          'conflict',
-          `arena '${plan.kind}' has layout ${given.plan.layoutHash}, the program needs ${plan.layoutHash}`,
-          { program: program.name },
-        )
-    }
+    requireLayouts(program, options.arenas)
     requireMemory(program, this.memory().free, Object.keys(options.arenas ?? {}))
     const modules = new Map(program.kernels.map((k) => [k.modules[0]!, k.textHash]))
     let done = 0

@@ -1,4 +1,5 @@
 import { ExactmapError } from '../../src/errors.ts'
+import { requireLayouts } from '../../src/program/layout.ts'
 import { requireMemory } from '../../src/program/memory_report.ts'
 import type { ArenaKind, ArenaPlan, Program } from '../../src/program/program.ts'
 import { verifyProgram } from '../../src/program/verify.ts'
@@ -126,15 +127,7 @@ export class WebGpuDevice implements Device {
   async load(program: Program, options: LoadOptions = {}): Promise<Executable> {
     this.throwPending()
     verifyProgram(program, this.target)
-    for (const plan of program.arenas) {
-      const given = options.arenas?.[plan.kind]
-      if (given && given.plan.layoutHash !== plan.layoutHash)
-        throw new ExactmapError(
-          'conflict',
-          `arena '${plan.kind}' has layout ${given.plan.layoutHash}, the program needs ${plan.layoutHash}`,
-          { program: program.name },
-        )
-    }
+    requireLayouts(program, options.arenas)
     if (this.options.memory !== undefined)
       requireMemory(program, this.options.memory, Object.keys(options.arenas ?? {}))
     const arenas: Partial<Record<ArenaKind, Arena>> = {}

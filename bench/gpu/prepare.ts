@@ -1,6 +1,6 @@
 // Writes dist/gpu: all that bench/gpu/run.sh needs on a machine with a GPU and nothing else of this project.
 import { execFileSync } from 'node:child_process'
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { writeImages } from '../../backends/cuda/build/write_images.ts'
 import { encodeCaseFile } from '../../backends/cuda/case_file.ts'
@@ -16,7 +16,7 @@ import { cudaSpeedCase } from '../../src/verify/cuda_cases.ts'
 import { vectorProgram } from '../../src/verify/run.ts'
 import { readVectors } from '../../src/verify/suite.ts'
 import { vectorId } from '../../src/verify/vector.ts'
-import { tinyConfigs, writeModelFolder } from '../../test/models/tiny.ts'
+import { wideConfig, writeModelFolder } from '../../test/models/tiny.ts'
 import { commit } from '../result.ts'
 import { speedCases } from './speed_cases.ts'
 
@@ -55,17 +55,10 @@ await writeFile(
 )
 
 say('models')
-const wide = (heads: number) => ({
-  ...tinyConfigs.llama,
-  hidden_size: 256,
-  intermediate_size: 512,
-  num_attention_heads: heads,
-  num_key_value_heads: heads / 2,
-})
 const models = {
   shakespeare: join(root, 'assets', 'shakespeare'),
-  heads_of_64: await writeModelFolder(join(to, 'source', 'heads_of_64'), wide(4)),
-  heads_of_128: await writeModelFolder(join(to, 'source', 'heads_of_128'), wide(2)),
+  heads_of_64: await writeModelFolder(join(to, 'source', 'heads_of_64'), wideConfig(4)),
+  heads_of_128: await writeModelFolder(join(to, 'source', 'heads_of_128'), wideConfig(2)),
 }
 const webgpu = await open('webgpu')
 for (const [name, path] of Object.entries(models)) {
@@ -80,6 +73,47 @@ for (const [name, path] of Object.entries(models)) {
 }
 webgpu.destroy()
 await rm(join(to, 'source'), { recursive: true })
+
+say('training')
+// One file without packages but Dawn, for machines that have Node and nothing else.
+execFileSync(
+  'npx',
+  [
+    'esbuild',
+    'src/cli/main.ts',
+    ...['--bundle', '--platform=node', '--format=esm', '--external:webgpu', '--log-level=warning'],
+    "--banner:js=import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
+    `--outfile=${join(to, 'exactmap.mjs')}`,
+  ],
+  { cwd: root, stdio: 'inherit' },
+)
+const training = join(to, 'training')
+await mkdir(training)
+await copyFile(join(root, 'test', 'data', 'fables.txt'), join(training, 'fables.txt'))
+await writeFile(
+  join(training, 'train.yaml'),
+  `output: run
+model: { config: ${JSON.stringify(wideConfig(4))} }
+tokenizer: { train: { vocabulary: 300 } }
+data: { files: [fables.txt], validation: 0.1 }
+seed: 1
+steps: 10
+batch: 2
+sequence: 64
+optimizer: { learning_rate: 1.0e-3, eps: 1.0e-4 }
+schedule: { kind: cosine, warmup: 3 }
+evaluate_every: 10
+evaluate_batches: 2
+checkpoint_every: 10
+`,
+)
+const losses = execFileSync(
+  process.execPath,
+  [join(to, 'exactmap.mjs'), 'train', join(training, 'train.yaml'), '--backend', 'webgpu', '--json'],
+  { encoding: 'utf8' },
+)
+await writeFile(join(training, 'expected.jsonl'), losses)
+await rm(join(training, 'run'), { recursive: true })
 
 say('cases to time')
 const programs: Program[] = []

@@ -6,14 +6,16 @@
 #   npm run gpu -- verify models   some parts
 #
 #   verify      every stored vector on every kernel it selects: the executable, no Node
-#   models      greedy tokens of whole models against those that WebGPU gave when dist/gpu was prepared
+#   models      greedy tokens of whole models against those that WebGPU gave when dist/gpu was prepared; with Node, ten
+#               training steps too
 #   speed       kernels at the sizes of 1B and 8B models: time, GB/s, TFLOP/s
 #   peers       the same sizes in PyTorch (cuBLAS, its attention), alternating with ours in one run
 #   sanitizers  compute-sanitizer over the stored vectors
 #   webgpu      the WGSL kernels through Vulkan on the same GPU (needs Node and the driver's Vulkan)
 #
 # Afterwards `npm run gpu -- record <folder>` (where the sources are) writes kernels-cuda/verified.json and
-# bench/results. EXACTMAP_GPU_DRIVER names another driver library: the emulated one, to try the parts without a GPU.
+# bench/results. To try the parts without a GPU: prepare --emulated, then EXACTMAP_GPU_DRIVER=<emulated driver library>
+# and EXACTMAP_GPU_BACKEND=cuda-emulated.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 out=${OUT:-dist/gpu/out}
@@ -50,7 +52,26 @@ print(f"{sys.argv[3]}: {same} of {len(want)} greedy tokens equal WebGPU's")
 sys.exit(0 if same >= len(want) // 2 else 1)
 P
   done
+  if command -v node >/dev/null; then
+    training || bad=1
+  else
+    echo "skipped: ten training steps, no Node here"
+  fi
   return $bad
+}
+
+training() {
+  rm -rf dist/gpu/training/run
+  node dist/gpu/exactmap.mjs train dist/gpu/training/train.yaml --backend "${EXACTMAP_GPU_BACKEND:-cuda}" --json >"$out/training.jsonl" || return 1
+  python3 - dist/gpu/training/expected.jsonl "$out/training.jsonl" <<'P'
+import json, sys
+def losses(path):
+    return [r["loss"] for r in map(json.loads, open(path)) if "loss" in r and "step" in r]
+want, got = (losses(path) for path in sys.argv[1:3])
+off = max(abs(a - b) / abs(a) for a, b in zip(want, got))
+print(f"training: {len(got)} losses from {got[0]:.4f} to {got[-1]:.4f}, off WebGPU's by {off:.1e} of themselves at most")
+sys.exit(0 if len(got) == len(want) and off < 1e-4 else 1)
+P
 }
 
 speed() { "$run" verify dist/gpu/speed "${driver[@]}" && "$run" verify dist/gpu/speed --json "${driver[@]}" >"$out/speed.jsonl"; }
@@ -74,8 +95,8 @@ sanitizers() {
 
 webgpu() {
   command -v node >/dev/null || { echo "skipped: no Node here"; return 0; }
-  node dist/cli/main.js verify --driver gpu --json >"$out/webgpu.json" ||
-    { echo "no WebGPU on this GPU, or cases failed: see webgpu.json"; node dist/cli/main.js doctor; return 1; }
+  node dist/gpu/exactmap.mjs verify --driver gpu --json >"$out/webgpu.json" ||
+    { echo "no WebGPU on this GPU, or cases failed: see webgpu.json"; node dist/gpu/exactmap.mjs doctor; return 1; }
 }
 
 record() { bundle record && node dist/bench/record.js "$1"; }
@@ -93,7 +114,7 @@ mkdir -p "$out"
 for name in "${parts[@]}"; do
   declare -F "$name" >/dev/null || { echo "no part is named '$name'; see the head of $0"; exit 2; }
 done
-export -f verify models speed peers sanitizers webgpu
+export -f verify models training speed peers sanitizers webgpu
 export out run
 # Arrays can't be exported: the parts run in this shell, in a subshell with a time limit around the programs.
 for name in "${parts[@]}"; do part "$name" bash -c "driver=(${driver[*]@Q}); $name"; done

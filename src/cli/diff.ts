@@ -17,7 +17,7 @@ import { Philox } from '../tensor/philox.ts'
 import { OpByOp } from '../verify/op_by_op.ts'
 import { encodeVector } from '../verify/vector.ts'
 import { kernelFolder } from './kernels.ts'
-import { numberIn, ProgressLine } from './options.ts'
+import { kvOption, numberIn, ProgressLine, weightsOption } from './options.ts'
 
 /** `exactmap diff <model>`: the first op of a model that is wrong on a backend, given right inputs. */
 export function diffCommand(): Command {
@@ -42,12 +42,8 @@ export function diffCommand(): Command {
         .default(2)
         .argParser(numberIn(1, 1 << 20, true)),
     )
-    .addOption(
-      new Option('--weights <format>', 'storage of weight matrices')
-        .choices(['f32', 'f16', 'bf16', 'q8_0', 'q4_0'])
-        .default('f16'),
-    )
-    .addOption(new Option('--kv <format>', 'storage of the KV cache').choices(['f32', 'f16']).default('f16'))
+    .addOption(weightsOption())
+    .addOption(kvOption())
     .option('--kernels <folder>', 'take the kernels of b from this folder')
     .option(
       '--save <folder>',

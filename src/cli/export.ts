@@ -23,7 +23,7 @@ import { compile } from '../program/compile.ts'
 import type { Program } from '../program/program.ts'
 import { cudaCase } from '../verify/cuda_cases.ts'
 import { readVectors } from '../verify/suite.ts'
-import { grouped, numberIn, ProgressLine } from './options.ts'
+import { contextOption, grouped, kvOption, ProgressLine, weightsOption } from './options.ts'
 import { bundledModel, examplePrompt } from './run.ts'
 
 interface ExportReport {
@@ -51,15 +51,9 @@ export function exportCommand(): Command {
         .default('sm_90a'),
     )
     .option('--emulated', 'also write kernels for the emulated device')
-    .addOption(
-      new Option('-c, --context <n>', 'longest sequence in tokens').argParser(numberIn(2, 1 << 24, true)),
-    )
-    .addOption(
-      new Option('--weights <format>', 'storage of weight matrices')
-        .choices(['f32', 'f16', 'bf16', 'q8_0', 'q4_0'])
-        .default('f16'),
-    )
-    .addOption(new Option('--kv <format>', 'storage of the KV cache').choices(['f32', 'f16']).default('f16'))
+    .addOption(contextOption())
+    .addOption(weightsOption())
+    .addOption(kvOption())
     .option('-p, --prompt <text>', 'what the executable continues where it is given no tokens')
     .option('--json', 'print the report as JSON')
     .addHelpText(

@@ -17,8 +17,7 @@ import { lifetimePicture, lifetimeSvg, type MemoryReport, memoryReport } from '.
 import { printProgram } from '../program/print.ts'
 import type { Program, Segment } from '../program/program.ts'
 import { encodeProgram } from '../program/serialise.ts'
-import { formats } from '../tensor/format.ts'
-import { grouped, numberIn } from './options.ts'
+import { contextOption, grouped, kvOption, numberIn, weightsOption } from './options.ts'
 import { table } from './table.ts'
 
 /** Names `--target` accepts. */
@@ -68,27 +67,14 @@ export function inspectCommand(): Command {
     .addOption(
       new Option('--target <name>', 'what to compile for').choices(targetNames).default('webgpu-lavapipe'),
     )
-    .addOption(
-      new Option(
-        '-c, --context <n>',
-        'longest sequence in tokens (default: the model’s, at most 2048)',
-      ).argParser(numberIn(2, 1 << 24, true)),
-    )
+    .addOption(contextOption())
     .addOption(
       new Option('-b, --batch <n>', 'sequences that decode together')
         .default(1)
         .argParser(numberIn(1, 4096, true)),
     )
-    .addOption(
-      new Option('--weights <format>', 'storage of weight matrices')
-        .choices(
-          Object.values(formats)
-            .filter((f) => f.kind === 'float')
-            .map((f) => f.name),
-        )
-        .default('f16'),
-    )
-    .addOption(new Option('--kv <format>', 'storage of the KV cache').choices(['f32', 'f16']).default('f16'))
+    .addOption(weightsOption())
+    .addOption(kvOption())
     .option('--text <file>', 'write the whole program as text')
     .option('--program <file>', 'write the program itself')
     .option('--svg <file>', 'write the picture of activation lifetimes as SVG')

@@ -1,5 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander'
+import { kvFormats } from '../kv_cache/layout.ts'
 import { deviceNames } from '../open.ts'
+import { weightFormats } from '../tensor/format.ts'
 
 /** `--backend`: any name that `open` takes. */
 export const backendOption = (what: string, fallback: string): Option =>
@@ -27,6 +29,21 @@ export const numberIn =
       )
     return value
   }
+
+/** `--context` */
+export const contextOption = (): Option =>
+  new Option(
+    '-c, --context <n>',
+    'longest sequence in tokens (default: the model’s, at most 2048)',
+  ).argParser(numberIn(2, 1 << 24, true))
+
+/** `--weights` */
+export const weightsOption = (): Option =>
+  new Option('--weights <format>', 'storage of weight matrices').choices(weightFormats).default('f16')
+
+/** `--kv` */
+export const kvOption = (): Option =>
+  new Option('--kv <format>', 'storage of the KV cache').choices(kvFormats).default('f16')
 
 /** A line on stderr that is redrawn in place on a terminal, and only now and then in a log. */
 export class ProgressLine {

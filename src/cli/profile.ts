@@ -5,7 +5,7 @@ import { writeFileAtomic } from '../formats/node_file.ts'
 import { open } from '../open.ts'
 import { Philox } from '../tensor/philox.ts'
 import { byKernel, chromeTrace, profileSegment, type SegmentTimes } from '../verify/profile.ts'
-import { backendOption, numberIn, ProgressLine } from './options.ts'
+import { backendOption, contextOption, numberIn, ProgressLine, weightsOption } from './options.ts'
 import { table } from './table.ts'
 
 /** `exactmap profile <model>`: where the time of prefill and decode goes on this machine's WebGPU. */
@@ -18,14 +18,8 @@ export function profileCommand(): Command {
         .default(64)
         .argParser(numberIn(1, 1 << 20, true)),
     )
-    .addOption(
-      new Option('-c, --context <n>', 'longest sequence in tokens').argParser(numberIn(2, 1 << 24, true)),
-    )
-    .addOption(
-      new Option('--weights <format>', 'storage of weight matrices')
-        .choices(['f32', 'f16', 'bf16', 'q8_0', 'q4_0'])
-        .default('f16'),
-    )
+    .addOption(contextOption())
+    .addOption(weightsOption())
     .addOption(backendOption('where it runs', 'webgpu'))
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--trace <file>', 'write a Chrome trace (chrome://tracing or ui.perfetto.dev)')

@@ -7,7 +7,15 @@ import { decodeSession, encodeSession, type Session } from '../engine/session.ts
 import { ExactmapError } from '../errors.ts'
 import { refuseIo, writeFileAtomic } from '../formats/node_file.ts'
 import { open } from '../open.ts'
-import { backendOption, grouped, numberIn, ProgressLine } from './options.ts'
+import {
+  backendOption,
+  contextOption,
+  grouped,
+  kvOption,
+  numberIn,
+  ProgressLine,
+  weightsOption,
+} from './options.ts'
 
 /** Folder of the model that comes with the package. */
 export const bundledModel = (): string => join(packageRoot(), 'assets', 'shakespeare')
@@ -53,15 +61,9 @@ export function runCommand(): Command {
         .default(1)
         .argParser(numberIn(0, Number.MAX_SAFE_INTEGER, true)),
     )
-    .addOption(
-      new Option('-c, --context <n>', 'longest sequence in tokens').argParser(numberIn(2, 1 << 24, true)),
-    )
-    .addOption(
-      new Option('--weights <format>', 'storage of weight matrices')
-        .choices(['f32', 'f16', 'bf16', 'q8_0', 'q4_0'])
-        .default('f16'),
-    )
-    .addOption(new Option('--kv <format>', 'storage of the KV cache').choices(['f32', 'f16']).default('f16'))
+    .addOption(contextOption())
+    .addOption(weightsOption())
+    .addOption(kvOption())
     .addOption(backendOption('where it runs', 'auto'))
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--save <file>', 'write the session (tokens and KV cache) when the text ends')

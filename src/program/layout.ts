@@ -1,7 +1,7 @@
-import { check } from '../errors.ts'
+import { check, ExactmapError } from '../errors.ts'
 import { byteSize, type TensorType } from '../tensor/type.ts'
 import { hashOf } from './hash.ts'
-import type { ArenaKind, ArenaPlan, TensorPlan } from './program.ts'
+import type { ArenaKind, ArenaPlan, Program, TensorPlan } from './program.ts'
 
 /** Tensors start at multiples of this in every arena of every backend, so that layouts are interchangeable. */
 export const TENSOR_ALIGNMENT = 256
@@ -56,4 +56,24 @@ export function arenaPlan(
   const buffers = Array.from({ length: slots }, () => one).flat()
   const layoutHash = hashOf(tensors.map(({ name, type, offset }) => [name, type.format, type.shape, offset]))
   return { kind, external, bytes: bytes * slots, buffers, slotBytes, layoutHash, tensors }
+}
+
+/**
+ * Checks that arenas given to a program are laid out as it needs them.
+ *
+ * @throws ExactmapError `conflict`
+ */
+export function requireLayouts(
+  program: Program,
+  given: Partial<Record<ArenaKind, { readonly plan: ArenaPlan }>> = {},
+): void {
+  for (const { kind, layoutHash } of program.arenas) {
+    const plan = given[kind]?.plan
+    if (plan && plan.layoutHash !== layoutHash)
+      throw new ExactmapError(
+        'conflict',
+        `arena '${kind}' has layout ${plan.layoutHash}, the program needs ${layoutHash}`,
+        { program: program.name },
+      )
+  }
 }

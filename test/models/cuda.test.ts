@@ -8,33 +8,27 @@ import { open } from '../../src/open.ts'
 import { EPS_F32, sumDepth } from '../../src/ops/tolerance.ts'
 import type { StepReport } from '../../src/train/trainer.ts'
 import { emulatedDevice } from '../helpers/cuda.ts'
+import { quickWebGpu } from '../helpers/webgpu.ts'
 import { Driver, loadInference, type Step, sameTokens } from './drive.ts'
-import { temporaryFolder, tinyConfigs, writeModelFolder } from './tiny.ts'
+import { temporaryFolder, tinyConfigs, wideConfig, writeModelFolder } from './tiny.ts'
 import { sampler, trainConfig, trainerOf, trainSteps } from './train.ts'
 
 // Whole models on the emulated CUDA device against WebGPU and the reference: the same graphs through the same planner,
 // other kernels, and the runtime that drives GPUs.
 
 const emulated = await emulatedDevice()
-const webgpu = await open('webgpu')
+const webgpu = await quickWebGpu()
 const reference = await open('reference')
 let folder = ''
 
-const wide = (heads: number) => ({
-  ...tinyConfigs.llama,
-  hidden_size: 256,
-  intermediate_size: 512,
-  num_attention_heads: heads,
-  num_key_value_heads: heads / 2,
-})
 /** Between them head sizes 32, 64 and 128, and a bundled model that was really trained. */
 const models: Record<
   string,
   { readonly config?: object; readonly terms: number; readonly products: number }
 > = {
   shakespeare: { terms: 512, products: 17 },
-  'width 256, heads of 64': { config: wide(4), terms: 512, products: 9 },
-  'width 256, heads of 128': { config: wide(2), terms: 512, products: 9 },
+  'width 256, heads of 64': { config: wideConfig(4), terms: 512, products: 9 },
+  'width 256, heads of 128': { config: wideConfig(2), terms: 512, products: 9 },
 }
 const spec: InferenceSpec = {
   context: 128,
@@ -45,7 +39,7 @@ const spec: InferenceSpec = {
   logits: true,
 }
 const PROMPT = Array.from({ length: 40 }, (_, i) => 3 + ((29 * i) % 250))
-const TOKENS = 32
+const TOKENS = 24
 
 beforeAll(async () => {
   folder = await temporaryFolder()

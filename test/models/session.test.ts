@@ -6,6 +6,7 @@ import { loadModel, type Model } from '../../src/engine/load.ts'
 import { decodeSession, encodeSession, type Session } from '../../src/engine/session.ts'
 import { open } from '../../src/open.ts'
 import { emulatedDevice } from '../helpers/cuda.ts'
+import { quickWebGpu } from '../helpers/webgpu.ts'
 import { temporaryFolder, tinyConfigs, writeModelFolder } from './tiny.ts'
 
 // A sequence saved on one backend goes on on another: the cache has one layout everywhere.
@@ -14,7 +15,7 @@ const FIRST = 9
 const THEN = 12
 
 const devices: Record<string, Device | string> = {
-  webgpu: await open('webgpu'),
+  webgpu: await quickWebGpu(),
   'cuda-emulated': await emulatedDevice(),
   reference: await open('reference'),
 }

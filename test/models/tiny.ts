@@ -63,6 +63,15 @@ export const tinyConfigs = {
   },
 } as const
 
+/** Two layers of width 256 with heads of 64 (`heads` 4) or 128 (2). */
+export const wideConfig = (heads: 2 | 4) => ({
+  ...llama,
+  hidden_size: 256,
+  intermediate_size: 512,
+  num_attention_heads: heads,
+  num_key_value_heads: heads / 2,
+})
+
 export type TinyName = keyof typeof tinyConfigs
 
 /**
