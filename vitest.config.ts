@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import LongestFirst from './test/sequencer.ts'
 
 export default defineConfig({
   test: {
@@ -8,6 +9,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // Most of the time goes into compiling kernels, which a software driver does on one core.
     maxWorkers: 2,
+    sequence: { sequencer: LongestFirst },
     isolate: true,
     pool: 'forks',
   },

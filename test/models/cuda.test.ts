@@ -39,7 +39,7 @@ const spec: InferenceSpec = {
   logits: true,
 }
 const PROMPT = Array.from({ length: 40 }, (_, i) => 3 + ((29 * i) % 250))
-const TOKENS = 24
+const TOKENS = 16
 
 beforeAll(async () => {
   folder = await temporaryFolder()
