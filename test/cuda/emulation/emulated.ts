@@ -4,13 +4,13 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'no
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
-import { buildEmulatedDriver } from '../../backends/cuda/build/emulated.ts'
-import { emulatedDriver } from '../../backends/cuda/build/places.ts'
+import { buildEmulatedDriver } from '../../../backends/cuda/build/emulated.ts'
+import { emulatedDriver } from '../../../backends/cuda/build/places.ts'
 
 /** Builds the emulated driver, kernels and the script host with g++, and runs scripts on them. */
 
 export const here = import.meta.dirname
-const root = join(here, '../..')
+const root = join(here, '../../..')
 const emulation = join(root, 'backends/cuda/emulation')
 
 /** Why no test of the emulation can run here; undefined where they can. */

@@ -9,9 +9,9 @@ import { EPS_F32, sumDepth } from '../../src/ops/tolerance.ts'
 import type { StepReport } from '../../src/train/trainer.ts'
 import { emulatedDevice } from '../helpers/cuda.ts'
 import { quickWebGpu } from '../helpers/webgpu.ts'
-import { Driver, loadInference, type Step, sameTokens } from './drive.ts'
-import { temporaryFolder, tinyConfigs, wideConfig, writeModelFolder } from './tiny.ts'
-import { sampler, trainConfig, trainerOf, trainSteps } from './train.ts'
+import { Driver, loadInference, type Step, sameTokens } from '../models/drive.ts'
+import { temporaryFolder, tinyConfigs, wideConfig, writeModelFolder } from '../models/tiny.ts'
+import { sampler, trainConfig, trainerOf, trainSteps } from '../models/train.ts'
 
 // Whole models on the emulated CUDA device against WebGPU and the reference: the same graphs through the same planner,
 // other kernels, and the runtime that drives GPUs.

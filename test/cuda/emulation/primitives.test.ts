@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { formatOf } from '../../src/tensor/format.ts'
+import { formatOf } from '../../../src/tensor/format.ts'
 import {
   floats,
   here,
