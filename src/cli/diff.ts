@@ -64,7 +64,10 @@ export function diffCommand(): Command {
       })
       const graph = inferenceGraph(family.name, family, shape, spec)
       const load = async (name: string, kernels?: string) => {
-        const device = await open(name, o.driver && name !== 'reference' ? { driver: o.driver } : {})
+        const device = await open(
+          name,
+          o.driver && (name === 'webgpu' || name === 'auto') ? { driver: o.driver } : {},
+        )
         if (kernels) device.useLibrary?.(kernelFolder(device).read(kernels))
         const executable = await device.load(compile(graph, device.target, { portable: true }), {
           onProgress: (done, total, what) => progress.show(`${name}: compiling ${what} ${done}/${total}`),

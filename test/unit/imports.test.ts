@@ -12,7 +12,7 @@ const layers = [
   ['src/program', 'backends/backend.ts', 'backends/package_root.ts'],
   ['backends/null'],
   ['backends/reference', 'backends/webgpu', 'backends/cuda'],
-  ['src/kv_cache', 'src/models'],
+  ['src/kv_cache', 'src/models', 'src/parallel'],
   ['src/train', 'src/engine'],
   ['src/verify'],
   ['src/open.ts'],
