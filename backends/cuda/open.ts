@@ -13,8 +13,10 @@ function traitsOf(capability: number, device: string): CudaTraitsFile {
   if (!traits)
     throw new ExactmapError(
       'unsupported',
-      `${device} has compute capability ${capability / 10}; kernels are built for ${Object.values(cudaTraits)
-        .map((t) => `${t.capability / 10} (${t.arch})`)
+      `${device} has compute capability ${(capability / 10).toFixed(1)}; kernels are built for ${Object.values(
+        cudaTraits,
+      )
+        .map((t) => `${(t.capability / 10).toFixed(1)} (${t.arch})`)
         .join(' and ')}`,
     )
   return traits

@@ -134,7 +134,7 @@ export async function decodeSession(bytes: Uint8Array, file: string): Promise<Se
     'invalid_format',
     `${file}: expected a tensor 'tokens' of U32 with at least one element`,
   )
-  const tokens = Array.from(new Uint32Array((await source.read('tokens')).slice().buffer))
+  const tokens = Array.from(new Uint32Array((await source.read('tokens')).buffer))
   const pools: Record<string, SessionPool> = {}
   for (const [name, { dtype, shape }] of source.tensors) {
     if (name === 'tokens') continue

@@ -21,7 +21,8 @@ export const memorySource = (bytes: Uint8Array): ByteSource => ({
       'io',
       () => `${length} bytes at ${offset} are outside the ${bytes.length} bytes in memory`,
     )
-    return bytes.slice(offset, offset + length)
+    // A Node Buffer's own slice would be a view.
+    return new Uint8Array(bytes.subarray(offset, offset + length))
   },
 })
 

@@ -1,4 +1,4 @@
-import { rm, writeFile } from 'node:fs/promises'
+import { readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Device } from '../../backends/backend.ts'
@@ -32,8 +32,10 @@ async function collect(ids: AsyncIterable<number>): Promise<number[]> {
 
 async function saved(model: Model): Promise<Session> {
   await collect(model.generator.generate(PROMPT, { maxTokens: FIRST, temperature: 0 }))
-  // Through the file, as somebody would carry it elsewhere.
-  return decodeSession(encodeSession(await model.generator.session()), 'session')
+  // Through a file, as somebody would carry it elsewhere.
+  const file = join(folder, 'saved.session')
+  await writeFile(file, encodeSession(await model.generator.session()))
+  return decodeSession(await readFile(file), file)
 }
 
 beforeAll(async () => {

@@ -225,6 +225,15 @@ describe('files', () => {
     }
     await file.close()
   })
+
+  it('gives bytes of their own, also from a Node Buffer', async () => {
+    const all = Buffer.from('0123456789')
+    const part = await memorySource(all).read(2, 3)
+    expect([...part]).toEqual([...text('234')])
+    expect(part.buffer.byteLength).toBe(3)
+    part[0] = 0
+    expect(all.toString()).toBe('0123456789')
+  })
 })
 
 describe('parseSafetensorsIndex', () => {
