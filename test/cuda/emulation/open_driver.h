@@ -3,7 +3,7 @@
 #include <dlfcn.h>
 #include <cstdio>
 #include <cstdlib>
-#include "../../backends/cuda/runtime/cuda_api.h"
+#include "../../../backends/cuda/runtime/cuda_api.h"
 
 #define DECLARE(name, version, arguments) static CUresult(*name) arguments;
 CUDA_API(DECLARE)
