@@ -66,7 +66,7 @@ training() {
   python3 - dist/gpu/training/expected.jsonl "$out/training.jsonl" <<'P'
 import json, sys
 def losses(path):
-    return [r["loss"] for r in map(json.loads, open(path)) if "loss" in r and "step" in r]
+    return [r["trainLoss"] for r in map(json.loads, open(path)) if "trainLoss" in r and "step" in r]
 want, got = (losses(path) for path in sys.argv[1:3])
 off = max(abs(a - b) / abs(a) for a, b in zip(want, got))
 print(f"training: {len(got)} losses from {got[0]:.4f} to {got[-1]:.4f}, off WebGPU's by {off:.1e} of themselves at most")
