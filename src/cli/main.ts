@@ -3,12 +3,14 @@ import { Command, CommanderError } from 'commander'
 import { ExactmapError } from '../errors.ts'
 import { version } from '../version.ts'
 import { buildCommand } from './build.ts'
+import { clusterCommand } from './cluster.ts'
 import { diffCommand } from './diff.ts'
 import { doctorCommand } from './doctor.ts'
 import { exportCommand } from './export.ts'
 import { inspectCommand } from './inspect.ts'
 import { profileCommand } from './profile.ts'
 import { runCommand } from './run.ts'
+import { scheduleCommand } from './schedule.ts'
 import { trainCommand } from './train.ts'
 import { verifyCommand } from './verify.ts'
 
@@ -22,11 +24,13 @@ for (const command of [
   trainCommand(),
   verifyCommand(),
   inspectCommand(),
+  clusterCommand(),
   diffCommand(),
   profileCommand(),
   doctorCommand(),
   buildCommand(),
   exportCommand(),
+  scheduleCommand(),
 ])
   program.addCommand(command.exitOverride())
 
