@@ -3,7 +3,6 @@ import { Command, CommanderError } from 'commander'
 import { ExactmapError } from '../errors.ts'
 import { version } from '../version.ts'
 import { buildCommand } from './build.ts'
-import { clusterCommand } from './cluster.ts'
 import { diffCommand } from './diff.ts'
 import { doctorCommand } from './doctor.ts'
 import { exportCommand } from './export.ts'
@@ -24,7 +23,6 @@ for (const command of [
   trainCommand(),
   verifyCommand(),
   inspectCommand(),
-  clusterCommand(),
   diffCommand(),
   profileCommand(),
   doctorCommand(),

@@ -213,6 +213,18 @@ describe('published bubbles with other durations', () => {
     )
   })
 
+  it('dualpipe_v: pairs from B+W to F+B+W', () => {
+    const definition = scheduleNamed('dualpipe_v')
+    fc.assert(
+      fc.property(shapes(definition), fc.integer({ min: 0, max: 8 }), (shape, eighths) => {
+        const each = { ...unitDurations, overlapped: 2 + eighths / 8 }
+        expect(bubbleOf(definition, timeline(build(definition, shape), each))).toBe(
+          definition.bubble(shape, each),
+        )
+      }),
+    )
+  })
+
   it('dualpipe_v: p-1 where a pair runs one after the other', () => {
     const definition = scheduleNamed('dualpipe_v')
     fc.assert(

@@ -6,10 +6,10 @@ import { onlyChunks, RankWriter, type ScheduleDefinition, times } from './schedu
  * the other form pairs (F&B) in which each hides the messages of the other. Source: deepseek-ai/DualPipe, whose
  * eight steps the code names.
  *
- * Published, with PP = 2p stages: bubble (PP/2-1)(F&B + B' - 3W), B' = B+W; PP+1 activations of a stage. Where
- * F = B = W and F&B = F+B+W, that is 2(p-1), and the timeline gives it for every p and m. Two cases give less
- * than the formula: a pair shorter than F+B+W, because the last rank cannot overlap its first pair and is busy
- * longer; and running a pair's actions one after the other, because F then sends before the pair ends: p-1.
+ * Published, with PP = 2p stages: bubble (PP/2-1)(F&B + B' - 3W), B' = B+W; PP+1 activations of a stage. The
+ * timeline gives it for every p and m where F = B = W and a pair takes from B+W to F+B+W. The last rank cannot
+ * overlap its first pair and idles less. A pair whose actions run one after the other takes F+B+W too, but its F
+ * sends before the pair ends, so the bubble is not 2(p-1) units but p-1.
  */
 export const dualPipeV: ScheduleDefinition = {
   name: 'dualpipe_v',
