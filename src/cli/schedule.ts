@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander'
+import { check } from '../errors.ts'
 import { writeFileAtomic } from '../formats/node_file.ts'
 import { scheduleNamed, schedules } from '../parallel/schedules/index.ts'
 import { timelineSvg, timelineText } from '../parallel/schedules/picture.ts'
@@ -11,6 +12,9 @@ import {
 import { type Timeline, timeline } from '../parallel/schedules/timeline.ts'
 import { numberIn } from './options.ts'
 import { table } from './table.ts'
+
+/** Most forwards a drawn schedule has: more fit neither a screen nor a picture. */
+const mostForwards = 1 << 20
 
 /** `exactmap schedule`: what a pipeline schedule does on every rank, its bubble and its activations. */
 export function scheduleCommand(): Command {
@@ -49,6 +53,12 @@ export function scheduleCommand(): Command {
     .option('--json', 'print everything as JSON')
     .action(async (name: string, o) => {
       const definition = scheduleNamed(name)
+      const forwards = o.ranks * o.microbatches * (o.chunks ?? definition.chunks)
+      check(
+        forwards <= mostForwards,
+        'invalid_argument',
+        `expected at most ${mostForwards} forwards, got ${forwards}: fewer ranks, microbatches or chunks`,
+      )
       const schedule = buildSchedule(definition, o.ranks, o.microbatches, o.chunks)
       const durations: Durations = {
         forward: o.forward,
@@ -117,7 +127,7 @@ function text(
       ]),
     ]),
     '',
-    `published: bubble ${bubbleText} = ${number(definition.bubble(schedule, durations))} ${over}, activations of a chunk ${peakText} = ${definition.peak(schedule)}`,
+    `published: bubble, messages free, ${bubbleText} = ${number(definition.bubble(schedule, durations))} ${over}; activations of a chunk ${peakText} = ${definition.peak(schedule)}`,
     `source:    ${source}`,
   ]
 }

@@ -27,7 +27,7 @@ describe('exactmap schedule', () => {
         '0        9       1                      1            2',
         '1        9       1                      0            2',
         '',
-        'published: bubble (p-1)(F+B-W) = 1 over the step, activations of a chunk min(p, m) = 2',
+        'published: bubble, messages free, (p-1)(F+B-W) = 1 over the step; activations of a chunk min(p, m) = 2',
         'source:    Qi et al. 2023, arXiv 2401.10241',
         '',
       ].join('\n'),
@@ -71,6 +71,11 @@ describe('exactmap schedule', () => {
     ['an unknown schedule', ['nope'], /among gpipe, 1f1b, interleaved, zb_h1, zb_v, dualpipe_v, got 'nope'/],
     ['microbatches it is not defined for', ['interleaved', '-p', '3'], /whole groups of p = 3, got 8/],
     ['no ranks', ['gpipe', '-p', '0'], /expected a whole number from 1 to 1024, got '0'/],
+    [
+      'what nobody can look at',
+      ['1f1b', '-p', '1024', '-m', '2048'],
+      /at most 1048576 forwards, got 2097152/,
+    ],
     ['two formats', ['gpipe', '--csv', '--json'], /'--csv' cannot be used with option '--json'/],
   ])('refuses %s', async (_what, args, message) => {
     await expect(schedule(...args)).rejects.toThrow(message)

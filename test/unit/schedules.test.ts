@@ -304,6 +304,8 @@ describe('the checker', () => {
     ['an action twice', own(1, [F(0), F(0), BW(0)]), /rank 0: F0 comes twice/],
     ['a gradient twice', own(1, [F(0), BW(0), W(0)]), /rank 0: W0 comes twice/],
     ['an action from elsewhere', own(1, [F(0), BW(0), F(1)]), /rank 0: F1 is outside of 1 microbatches/],
+    ['half a microbatch', own(1, [F(0), BW(0), F(0.5)]), /rank 0: F0.5 is outside/],
+    ['a V of one chunk', { ...own(1, [F(0), BW(0)]), placement: 'v' }, /a V has 2 chunks a rank, got 1/],
     ['too few ranks', { ...own(1, [F(0), BW(0)]), p: 2 }, /expected 2 ranks, got 1/],
     [
       'W before its B',
@@ -326,6 +328,18 @@ describe('the checker', () => {
     expect(run(schedule, 2).total).toBe(run(schedule).total)
     expect(refusal(() => run(schedule, 1)).message).toMatch(
       /rank 0 at F1 waits for a send buffer from stage 0 to stage 1; rank 1 at F1 waits for F of microbatch 1/,
+    )
+  })
+
+  it('refuses durations and buffers that cannot be', () => {
+    const schedule = own(1, [F(0), BW(0)])
+    for (const forward of [-1, Number.NaN, Number.POSITIVE_INFINITY])
+      expect(refusal(() => timeline(schedule, { ...unitDurations, forward }))).toEqual({
+        code: 'invalid_argument',
+        message: `expected a time for forward, got ${forward}`,
+      })
+    expect(refusal(() => run(schedule, 0)).message).toBe(
+      'expected a whole number of send buffers of at least 1, got 0',
     )
   })
 

@@ -26,6 +26,10 @@ function boxesOf(actions: readonly TimedAction[], v: number): Box[] {
   return boxes.filter(({ start, end }) => end > start)
 }
 
+/** Width of a unit of time in which every box has room for its label. */
+const scaleOf = (rows: readonly (readonly Box[])[], room: (label: string) => number): number =>
+  rows.flat().reduce((most, { label, start, end }) => Math.max(most, room(label) / (end - start)), 0)
+
 export interface TextOptions {
   /** Longest line in characters; longer timelines continue below. Default: no limit. */
   readonly columns?: number
@@ -36,7 +40,7 @@ export interface TextOptions {
 export function timelineText(schedule: Schedule, timeline: Timeline, options: TextOptions = {}): string[] {
   const rows = timeline.ranks.map(({ actions }) => boxesOf(actions, schedule.v))
   // The shortest action still shows its label and a space.
-  const scale = Math.max(...rows.flat().map(({ label, start, end }) => (label.length + 1) / (end - start)))
+  const scale = scaleOf(rows, (label) => label.length + 1)
   const column = (time: number): number => Math.round(time * scale)
   const width = column(timeline.total)
   const heads = rows.map((_, r) => `rank ${String(r).padStart(String(rows.length - 1).length)}  `)

@@ -47,21 +47,26 @@ export interface TimelineOptions {
   readonly sendBuffers?: number
 }
 
-const key = (kind: string, microbatch: number, stage: number): string => `${kind} ${microbatch} ${stage}`
-
 /**
  * Checks that every microbatch passes every chunk forward and backward exactly once, on the rank that holds it.
  * @throws invalid_program naming rank and action
  */
 export function checkComplete(schedule: Schedule): void {
-  const { p, m, v, ranks, name } = schedule
+  const { p, m, v, placement, ranks, name } = schedule
   check(ranks.length === p, 'invalid_program', `${name}: expected ${p} ranks, got ${ranks.length}`)
+  check(
+    placement === 'round_robin' || v === 2,
+    'invalid_program',
+    `${name}: a V has 2 chunks a rank, got ${v}`,
+  )
+  const among = (n: number, count: number): boolean => Number.isInteger(n) && n >= 0 && n < count
+  const key = (kind: string, microbatch: number, chunk: number): string => `${kind} ${microbatch} ${chunk}`
   for (const [r, actions] of ranks.entries()) {
     const seen = new Set<string>()
     for (const action of actions) {
       const { kind, microbatch, chunk } = action
       const text = `${name}: rank ${r}: ${actionName(action, v)}`
-      const known = microbatch >= 0 && microbatch < m && chunk >= 0 && chunk < v
+      const known = among(microbatch, m) && among(chunk, v)
       check(known, 'invalid_program', `${text} is outside of ${m} microbatches and ${v} chunks`)
       for (const part of kind === 'BW' ? ['B', 'W'] : [kind]) {
         check(!seen.has(key(part, microbatch, chunk)), 'invalid_program', `${text} comes twice`)
@@ -83,17 +88,30 @@ export function checkComplete(schedule: Schedule): void {
  * Runs a schedule: each rank takes its actions in order, each as early as its inputs and the send buffers allow.
  * Needed are: for F the F of the stage before; for B or BW the F of its own stage and the B or BW of the stage
  * after; for W its own B.
- * @throws invalid_program for an incomplete schedule, or one that deadlocks, with what every rank waits for
+ * @throws invalid_argument for a negative or infinite duration, or less than one send buffer;
+ * invalid_program for an incomplete schedule, or one that deadlocks, with what every rank waits for
  */
 export function timeline(schedule: Schedule, durations: Durations, options: TimelineOptions = {}): Timeline {
+  for (const [what, time] of Object.entries(durations))
+    check(
+      time >= 0 && time < Number.POSITIVE_INFINITY,
+      'invalid_argument',
+      `expected a time for ${what}, got ${time}`,
+    )
+  const { sendBuffers = Number.POSITIVE_INFINITY } = options
+  check(
+    sendBuffers >= 1 && (Number.isInteger(sendBuffers) || sendBuffers === Number.POSITIVE_INFINITY),
+    'invalid_argument',
+    `expected a whole number of send buffers of at least 1, got ${sendBuffers}`,
+  )
   checkComplete(schedule)
-  const run = new Run(schedule, durations, options.sendBuffers ?? Number.POSITIVE_INFINITY)
-  const ranks = run.all().map((actions) => rankTimeline(actions))
-  const total = Math.max(...ranks.map((r) => r.actions.at(-1)!.end))
+  const timed = new Run(schedule, durations, sendBuffers).all()
+  const total = Math.max(...timed.map((actions) => actions.at(-1)!.end))
+  const ranks = timed.map((actions) => rankTimeline(actions, total))
   const work = ranks.reduce((sum, r) => sum + r.busy, 0)
   const longest = ranks.reduce((a, b) => (span(b) > span(a) ? b : a))
   return {
-    ranks: ranks.map((r) => ({ ...r, bubble: total - r.busy })),
+    ranks,
     total,
     bubbleFraction: total > 0 ? 1 - work / (total * ranks.length) : 0,
     longestSpanIdle: longest.idleInSpan,
@@ -103,7 +121,7 @@ export function timeline(schedule: Schedule, durations: Durations, options: Time
 
 const span = ({ actions }: RankTimeline): number => actions.at(-1)!.end - actions[0]!.start
 
-function rankTimeline(actions: readonly TimedAction[]): RankTimeline {
+function rankTimeline(actions: readonly TimedAction[], total: number): RankTimeline {
   // Two actions that overlap have one time in common; it counts once.
   const busy = actions.reduce(
     (sum, { start, end }, i) => sum + (actions[i - 1]?.end === end ? 0 : end - start),
@@ -114,9 +132,8 @@ function rankTimeline(actions: readonly TimedAction[]): RankTimeline {
     if (kind === 'F') peakActivations = Math.max(peakActivations, ++held)
     if (kind === 'W' || kind === 'BW') held--
   }
-  const first = actions[0]?.start ?? 0
-  const last = actions.at(-1)?.end ?? 0
-  return { actions, busy, bubble: 0, idleInSpan: last - first - busy, peakActivations }
+  const idleInSpan = actions.at(-1)!.end - actions[0]!.start - busy
+  return { actions, busy, bubble: total - busy, idleInSpan, peakActivations }
 }
 
 /** An action whose result another one needs. */
@@ -126,8 +143,8 @@ interface Need {
 }
 
 class Run {
-  /** When the results of F and B are there, by kind, microbatch and stage. */
-  private readonly ends = new Map<string, number>()
+  /** When the results of F and B are there, by microbatch and stage; NaN while they are not. */
+  private readonly ends: Readonly<Record<'F' | 'B', Float64Array>>
   /** Per stage and next stage: how many messages were begun, and when each was read. */
   private readonly sent = new Map<string, number>()
   private readonly read = new Map<string, number[]>()
@@ -136,7 +153,10 @@ class Run {
     private readonly schedule: Schedule,
     private readonly durations: Durations,
     private readonly sendBuffers: number,
-  ) {}
+  ) {
+    const none = (): Float64Array => new Float64Array(schedule.m * stageCount(schedule)).fill(Number.NaN)
+    this.ends = { F: none(), B: none() }
+  }
 
   all(): TimedAction[][] {
     const { ranks, v, name } = this.schedule
@@ -191,8 +211,8 @@ class Run {
     const stage = this.stage(r, chunk)
     let start = 0
     for (const need of this.needs(kind, stage)) {
-      const end = this.ends.get(key(need.kind, microbatch, need.stage))
-      if (end === undefined) return `${need.kind} of microbatch ${microbatch} on stage ${need.stage}`
+      const end = this.ends[need.kind][this.slot(microbatch, need.stage)]!
+      if (Number.isNaN(end)) return `${need.kind} of microbatch ${microbatch} on stage ${need.stage}`
       start = Math.max(start, end + (this.crosses(need.stage, stage) ? this.durations.send : 0))
     }
     const receiver = this.receiver(kind, stage)
@@ -216,7 +236,7 @@ class Run {
       if (reads) reads.push(start)
       else this.read.set(from, [start])
     }
-    if (kind !== 'W') this.ends.set(key(kind === 'F' ? 'F' : 'B', microbatch, stage), end)
+    if (kind !== 'W') this.ends[kind === 'F' ? 'F' : 'B'][this.slot(microbatch, stage)] = end
   }
 
   private needs(kind: ActionKind, stage: number): Need[] {
@@ -231,6 +251,10 @@ class Run {
     const to = kind === 'F' ? stage + 1 : stage - 1
     const some = kind !== 'W' && to >= 0 && to < stageCount(this.schedule) && this.crosses(stage, to)
     return some ? to : undefined
+  }
+
+  private slot(microbatch: number, stage: number): number {
+    return microbatch * stageCount(this.schedule) + stage
   }
 
   private stage(r: number, chunk: number): number {
