@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander'
 import { ExactmapError } from '../errors.ts'
 import { version } from '../version.ts'
 import { buildCommand } from './build.ts'
+import { clusterCommand } from './cluster.ts'
 import { diffCommand } from './diff.ts'
 import { doctorCommand } from './doctor.ts'
 import { exportCommand } from './export.ts'
@@ -23,6 +24,7 @@ for (const command of [
   trainCommand(),
   verifyCommand(),
   inspectCommand(),
+  clusterCommand(),
   diffCommand(),
   profileCommand(),
   doctorCommand(),

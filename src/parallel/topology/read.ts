@@ -3,12 +3,6 @@ import { z } from 'zod'
 import { ExactmapError } from '../../errors.ts'
 import { parseQuantity, type QuantityKind } from './quantity.ts'
 
-/** A number in SI units with where it comes from: a public source, or `assumed: <why>`. */
-export interface Figure {
-  readonly value: number
-  readonly source: string
-}
-
 /** A text of its own field: names, sources. */
 export const line = z.string().trim().min(1).max(500)
 
@@ -18,7 +12,7 @@ export const count = (most: number) => z.number().int().min(1).max(most)
 /** A name that other fields refer to. */
 export const identifier = z.string().regex(/^[a-z][a-z0-9_-]{0,63}$/, 'expected a name such as nvlink')
 
-/** Schema of a {@link Figure}: `{ value: 141 GB, source: … }`. */
+/** A number in SI units, written `{ value: 141 GB, source: … }`: a public source or `assumed: <why>`. */
 export const figure = (kind: QuantityKind) =>
   z.strictObject({
     value: z.unknown().transform((text, context) => {
