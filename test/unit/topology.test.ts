@@ -228,7 +228,7 @@ describe('a bad cluster file is refused with the field named', () => {
       'a missing figure',
       'device.memory',
       undefined,
-      /^device\.memory: .*expected object, received undefined/,
+      /^device\.memory: expected \{ value: <bytes>, source: <text> \}, got nothing/,
     ],
     [
       'a bare number',
@@ -264,7 +264,24 @@ describe('a bad cluster file is refused with the field named', () => {
     ],
     ['an absurd figure', 'device.memory.value', '288 PB', /^device\.memory\.value: .*got '288 PB'/],
     ['an unknown kind', 'device.kind', 'tpu', /^device\.kind: .*"gpu"\|"cpu", got "tpu"/],
-    ['an unknown number type', 'device.flops.bf17', { value: '1 TFLOP/s', source: 'x' }, /^device\.flops/],
+    [
+      'an unknown number type',
+      'device.flops.bf17',
+      { value: '1 TFLOP/s', source: 'x' },
+      /^device\.flops\.bf17: unknown field, expected one of f64, f32, tf32, f16, bf16/,
+    ],
+    [
+      'a figure without source',
+      'device.bandwidth',
+      '8 TB/s',
+      /^device\.bandwidth: expected \{ value: <bandwidth>, source: <text> \}, got "8 TB\/s"/,
+    ],
+    [
+      'a bad name of a link',
+      'links.NVLink',
+      {},
+      /^links\.NVLink: expected a name such as nvlink, got the name "NVLink"/,
+    ],
     [
       'no peak at all',
       'device.flops',

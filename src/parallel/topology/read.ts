@@ -14,17 +14,23 @@ export const identifier = z.string().regex(/^[a-z][a-z0-9_-]{0,63}$/, 'expected 
 
 /** A number in SI units, written `{ value: 141 GB, source: … }`: a public source or `assumed: <why>`. */
 export const figure = (kind: QuantityKind) =>
-  z.strictObject({
-    value: z.unknown().transform((text, context) => {
-      try {
-        return parseQuantity(text, kind)
-      } catch (error) {
-        context.addIssue({ code: 'custom', message: (error as Error).message })
-        return z.NEVER
-      }
-    }),
-    source: line,
-  })
+  z.strictObject(
+    {
+      value: z.unknown().transform((text, context) => {
+        try {
+          return parseQuantity(text, kind)
+        } catch (error) {
+          context.addIssue({ code: 'custom', message: (error as Error).message })
+          return z.NEVER
+        }
+      }),
+      source: line,
+    },
+    {
+      error: ({ code }) =>
+        code === 'invalid_type' ? `expected { value: <${kind}>, source: <text> }` : undefined,
+    },
+  )
 
 /**
  * Reads a YAML file by its schema.
@@ -67,6 +73,8 @@ function issueLines(issue: z.core.$ZodIssue, raw: unknown, schema: z.ZodType): s
       (key) =>
         `${field([...issue.path, key])}: unknown field, expected one of ${fieldsAt(schema, issue.path).join(', ')}`,
     )
+  if (issue.code === 'invalid_key')
+    return [`${field(issue.path)}: ${issue.issues[0]!.message}, got the name ${shown(issue.path.at(-1))}`]
   // Schemas' own messages and zod's type errors already say what came.
   const says = /\bgot\b|\breceived\b/.test(issue.message)
   return [`${field(issue.path)}: ${issue.message}${says ? '' : `, got ${shown(valueAt(raw, issue.path))}`}`]
@@ -95,5 +103,8 @@ function fieldsAt(schema: z.ZodType, path: readonly PropertyKey[]): string[] {
     else if (outer instanceof z.ZodRecord) at = outer.valueType
   }
   const found = unwrapped()
-  return found instanceof z.ZodObject ? Object.keys(found.shape) : []
+  if (found instanceof z.ZodObject) return Object.keys(found.shape)
+  return found instanceof z.ZodRecord && found.keyType instanceof z.ZodEnum
+    ? found.keyType.options.map(String)
+    : []
 }
