@@ -1,6 +1,7 @@
 import { check, ExactmapError } from '../../src/errors.ts'
 import type { OpCall } from '../../src/ops/contract.ts'
 import type { KernelChoice, KernelText, LaunchPlan, Target } from '../backend.ts'
+import { KernelRules } from '../kernel_rules.ts'
 import { kernelRules } from './kernels/index.ts'
 import type { CudaTraits, KernelRule } from './kernels/rule.ts'
 import { type KernelSignature, parseSignatures } from './signature.ts'
@@ -21,8 +22,7 @@ export const cudaTraits: Readonly<Record<string, CudaTraitsFile>> = {
   'cuda-sm_103a': { name: 'cuda-sm_103a', arch: 'sm_103a', capability: 103, multiprocessors: 148 },
 }
 
-/** Kernels that were registered from outside the package, by op. */
-const userKernels = new Map<string, { rule: KernelRule; sources: Readonly<Record<string, string>> }>()
+const rules = new KernelRules<KernelRule>('CUDA', kernelRules, 'registerCudaKernel')
 
 /** Gives a registered op (see registerOp) its CUDA kernel: a rule and the text of its own `.cu` files by file name. */
 export function registerCudaKernel(
@@ -30,12 +30,7 @@ export function registerCudaKernel(
   rule: KernelRule,
   sources: Readonly<Record<string, string>>,
 ): void {
-  check(
-    !userKernels.has(op) && !Object.hasOwn(kernelRules, op),
-    'conflict',
-    `op '${op}' already has a CUDA kernel`,
-  )
-  userKernels.set(op, { rule, sources })
+  rules.add(op, rule, sources)
 }
 
 export interface CudaTarget extends Target {
@@ -57,8 +52,7 @@ interface SourceIndex {
 }
 
 function indexSources(library: CudaSources): SourceIndex {
-  const user = [...userKernels.values()].flatMap(({ sources }) => Object.entries(sources))
-  const sources: CudaSources = user.length > 0 ? new Map([...library, ...user]) : library
+  const sources = rules.withTexts(library)
   const signatures = new Map<string, KernelSignature>()
   for (const [file, text] of sources)
     if (file.endsWith('.cu'))
@@ -81,12 +75,12 @@ function indexSources(library: CudaSources): SourceIndex {
 /** The target of a kind of GPU: kernel choice, signatures and texts need no device and no compiler. */
 export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTarget {
   let index = indexSources(library)
-  let registered = userKernels.size
+  let registered = rules.count
   /** With the kernels that were registered since. */
   const current = (): SourceIndex => {
-    if (registered !== userKernels.size) {
+    if (registered !== rules.count) {
       index = indexSources(library)
-      registered = userKernels.size
+      registered = rules.count
     }
     return index
   }
@@ -118,15 +112,7 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
     moduleText: (module) => current().linked(module).text,
     files: ({ modules }) => modules.flatMap((module) => current().linked(module).files),
     choose(call: OpCall): KernelChoice {
-      const rule = Object.hasOwn(kernelRules, call.op)
-        ? (kernelRules as Record<string, KernelRule>)[call.op]
-        : userKernels.get(call.op)?.rule
-      if (!rule)
-        throw new ExactmapError(
-          'not_found',
-          `op '${call.op}' has no CUDA kernel; register one with registerCudaKernel`,
-        )
-      const choice = rule(call, traits)
+      const choice = rules.rule(call.op)(call, traits)
       if ('launches' in choice)
         for (const plan of choice.launches) checkBindings(plan, signature(plan.variant))
       return choice

@@ -1,6 +1,6 @@
-import { check, ExactmapError } from '../../src/errors.ts'
 import type { OpCall } from '../../src/ops/contract.ts'
 import type { Target, TargetLimits } from '../backend.ts'
+import { KernelRules } from '../kernel_rules.ts'
 import { kernelRules } from './kernels/index.ts'
 import type { KernelRule } from './kernels/rule.ts'
 import { type KernelLibrary, link, sourceLine } from './link.ts'
@@ -13,8 +13,7 @@ export interface WebGpuTraitsFile {
   readonly subgroupSize: number
 }
 
-/** Kernels that were registered from outside the package, by op. */
-const userKernels = new Map<string, { rule: KernelRule; modules: Readonly<Record<string, string>> }>()
+const rules = new KernelRules<KernelRule>('WebGPU', kernelRules, 'registerWebGpuKernel')
 
 /** Gives a registered op (see registerOp) its WebGPU kernel: a rule and the text of its own WGSL modules. */
 export function registerWebGpuKernel(
@@ -22,12 +21,7 @@ export function registerWebGpuKernel(
   rule: KernelRule,
   modules: Readonly<Record<string, string>>,
 ): void {
-  check(
-    !userKernels.has(op) && !Object.hasOwn(kernelRules, op),
-    'conflict',
-    `op '${op}' already has a WebGPU kernel`,
-  )
-  userKernels.set(op, { rule, modules })
+  rules.add(op, rule, modules)
 }
 
 export interface WebGpuTarget extends Target {
@@ -38,24 +32,12 @@ export interface WebGpuTarget extends Target {
 /** The target of an adapter (or of a stored traits file): kernel choice and linking need nothing else. */
 export function webGpuTarget(traits: WebGpuTraitsFile, library: KernelLibrary): WebGpuTarget {
   const features = new Set(traits.features)
-  const allModules = (): KernelLibrary => {
-    const user = [...userKernels.values()].flatMap((k) => Object.entries(k.modules))
-    return user.length > 0 ? new Map([...library, ...user]) : library
-  }
+  const allModules = (): KernelLibrary => rules.withTexts(library)
   return {
     ...traits,
     backend: 'webgpu',
-    choose(call: OpCall) {
-      const rule = Object.hasOwn(kernelRules, call.op)
-        ? (kernelRules as Record<string, KernelRule>)[call.op]
-        : userKernels.get(call.op)?.rule
-      if (!rule)
-        throw new ExactmapError(
-          'not_found',
-          `op '${call.op}' has no WebGPU kernel; register one with registerWebGpuKernel`,
-        )
-      return rule(call, { limits: traits.limits, features, subgroupSize: traits.subgroupSize })
-    },
+    choose: (call: OpCall) =>
+      rules.rule(call.op)(call, { limits: traits.limits, features, subgroupSize: traits.subgroupSize }),
     link: ({ modules, constants }) => link(allModules(), modules, constants),
     files: ({ modules }) => modules,
     source: (modules, linked, line) => sourceLine(allModules(), modules, linked, line),

@@ -9,7 +9,7 @@ const layers = [
   ['src/tensor'],
   ['src/ops'],
   ['src/formats'],
-  ['src/program', 'backends/backend.ts', 'backends/package_root.ts'],
+  ['src/program', 'backends/backend.ts', 'backends/package_root.ts', 'backends/kernel_rules.ts'],
   ['backends/null'],
   ['backends/reference', 'backends/webgpu', 'backends/cuda'],
   ['src/kv_cache', 'src/models', 'src/parallel'],
