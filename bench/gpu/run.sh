@@ -82,7 +82,7 @@ sanitizers() {
   command -v compute-sanitizer >/dev/null || { echo "skipped: compute-sanitizer is not installed"; return 0; }
   local tool bad=0
   for tool in memcheck racecheck synccheck initcheck; do
-    # Cases that together select every kernel would take too long under racecheck: an op family a tool.
+    # Each tool gets as far as its share of the part's time allows, and says how many cases that was.
     timeout 55 compute-sanitizer --tool "$tool" --error-exitcode 9 "$run" verify dist/gpu/vectors "${driver[@]}" \
       >"$out/sanitizer-$tool.log" 2>&1
     local code=$?
