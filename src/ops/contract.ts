@@ -94,6 +94,8 @@ export interface OpContract<A = Attributes> {
   /** Paper or standard the definition comes from. */
   readonly source?: string
   readonly inputs: Ports<Port>
+  /** Further inputs of any name. */
+  readonly anyInputs?: Port
   readonly outputs: Ports<Port>
   /** Schema of the attributes; defaults are filled in by it. */
   readonly attributes: z.ZodType<A>

@@ -7,6 +7,7 @@ import { attention_backward } from './attention_backward.ts'
 import { attention_paged } from './attention_paged.ts'
 import { bias_backward } from './bias_backward.ts'
 import { cast } from './cast.ts'
+import { exchange } from './collectives/exchange.ts'
 import type { Attributes, OpCall, OpContract, Ports } from './contract.ts'
 import { copy } from './copy.ts'
 import { cross_entropy, cross_entropy_backward } from './cross_entropy.ts'
@@ -87,6 +88,9 @@ export const ops = {
 
 export type OpName = keyof typeof ops
 
+/** Ops over several ranks: lowered to exchanges and the ops above, so no backend has kernels for them. */
+export const collectives = { exchange } satisfies Record<string, OpContract>
+
 const userOps = new Map<string, OpContract>()
 
 /** Registers an op from outside the package. Kernels are registered with each backend (see docs/ops.md). */
@@ -97,7 +101,7 @@ export function registerOp(contract: OpContract): void {
     `op name '${contract.name}' is not snake_case`,
   )
   check(
-    !(contract.name in ops) && !userOps.has(contract.name),
+    !(contract.name in ops || contract.name in collectives) && !userOps.has(contract.name),
     'conflict',
     `an op named '${contract.name}' is already registered`,
   )
@@ -108,7 +112,8 @@ export function registerOp(contract: OpContract): void {
 export const allOps = (): OpContract[] => [...(Object.values(ops) as OpContract[]), ...userOps.values()]
 
 export function opContract(name: string): OpContract {
-  const contract = Object.hasOwn(ops, name) ? (ops as Record<string, OpContract>)[name] : userOps.get(name)
+  const builtIn: Readonly<Record<string, OpContract>> = { ...ops, ...collectives }
+  const contract = Object.hasOwn(builtIn, name) ? builtIn[name] : userOps.get(name)
   if (!contract)
     throw new ExactmapError(
       'not_found',
@@ -132,7 +137,7 @@ export function checkCall(contract: OpContract, attrs: Attributes, inputs: Ports
   }
   for (const port of Object.keys(inputs))
     check(
-      port in contract.inputs,
+      port in contract.inputs || contract.anyInputs,
       'invalid_argument',
       `${name} has no input '${port}'; it has ${Object.keys(contract.inputs).join(', ')}`,
     )
@@ -149,6 +154,8 @@ export function checkCall(contract: OpContract, attrs: Attributes, inputs: Ports
     )
     checkType(type, `${name}.${port}`)
   }
+  for (const [port, type] of Object.entries(inputs))
+    if (!(port in contract.inputs)) checkType(type, `${name}.${port}`)
   const outputs = contract.infer(parsed.data, inputs)
   for (const [port, type] of Object.entries(outputs)) checkType(type, `${name}.${port}`)
   return { op: name, attrs: parsed.data, inputs, outputs }

@@ -1,5 +1,6 @@
 import type { LaunchPlan, Target } from '../../backends/backend.ts'
 import { check, ExactmapError } from '../errors.ts'
+import type { ExchangeAttributes } from '../ops/collectives/exchange.ts'
 import { opContract } from '../ops/index.ts'
 import { byteSize, type TensorType } from '../tensor/type.ts'
 import { dependencies } from './dependencies.ts'
@@ -12,13 +13,15 @@ import { type Lifetime, planMemory } from './memory_plan.ts'
 import {
   type ArenaKind,
   type ArenaPlan,
+  type Exchange,
   externalArenas,
   type KernelRef,
-  type Launch,
+  type Message,
   type Operand,
   type Program,
   type Range,
   type Segment,
+  type Step,
   type TensorPlan,
 } from './program.ts'
 
@@ -44,7 +47,9 @@ interface Scratch {
 export function compile(source: Graph, target: Target, options: CompileOptions = {}): Program {
   const graph = legalize(options.portable ? source : fuse(source))
   const order = executionOrder(graph)
-  const chosen = order.map((node) => chooseKernels(graph, node, target))
+  const chosen = order.map((node) =>
+    node.op === 'exchange' ? { launches: [], scratch: {} } : chooseKernels(graph, node, target),
+  )
   const scratches = chosen.flatMap(({ scratch }, position) =>
     Object.entries(scratch).map(([name, type]): Scratch => ({ name: `${position}/${name}`, type, position })),
   )
@@ -65,7 +70,7 @@ export function compile(source: Graph, target: Target, options: CompileOptions =
   }
 
   const segments = graph.segments.map((name): Segment => {
-    const steps: Launch[] = []
+    const steps: Step[] = []
     const inputs = new Map<string, GraphValue>()
     order.forEach((node, position) => {
       if (node.segment !== name) return
@@ -85,6 +90,10 @@ export function compile(source: Graph, target: Target, options: CompileOptions =
         attrs: node.attrs,
         inputs: operands(node.inputs),
         outputs: operands(node.outputs),
+      }
+      if (node.op === 'exchange') {
+        steps.push(exchangeStep(graph, node, steps.length, memory.rangeOf))
+        return
       }
       const { launches, scratch } = chosen[position]!
       launches.forEach((plan, part) => {
@@ -150,6 +159,49 @@ export function compile(source: Graph, target: Target, options: CompileOptions =
     kernels,
     segments,
     slots: options.slots ?? 1,
+    groups: groupsOf(order),
+  }
+}
+
+/** Groups that exchanges name, with their sizes. */
+function groupsOf(nodes: readonly GraphNode[]): Record<string, number> {
+  const groups: Record<string, number> = {}
+  for (const { op, attrs } of nodes) {
+    if (op !== 'exchange') continue
+    const { group, size } = attrs as ExchangeAttributes
+    check(
+      (groups[group] ?? size) === size,
+      'invalid_argument',
+      `group '${group}' has ${groups[group]} members in one exchange and ${size} in another`,
+    )
+    groups[group] = size
+  }
+  return groups
+}
+
+function exchangeStep(
+  graph: Graph,
+  node: GraphNode,
+  index: number,
+  rangeOf: (id: number) => Range,
+): Exchange {
+  const { group, channel, sends, receives } = node.attrs as ExchangeAttributes
+  const message =
+    (values: Readonly<Record<string, number>>) =>
+    ({ peer, port, offset, bytes }: ExchangeAttributes['sends'][number]): Message => {
+      const whole = rangeOf(values[port]!)
+      return { peer, arena: whole.arena, offset: whole.offset + offset, bytes }
+    }
+  return {
+    kind: 'exchange',
+    index,
+    name: [node.scope, `exchange.${node.id}`].filter(Boolean).join('/'),
+    queue: 'network',
+    after: [],
+    group,
+    channel,
+    sends: sends.map(message(node.inputs)),
+    receives: receives.map(message(node.outputs)),
   }
 }
 

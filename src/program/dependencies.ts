@@ -1,4 +1,4 @@
-import type { Launch, Range, Step } from './program.ts'
+import type { Range, Step } from './program.ts'
 
 interface Use extends Range {
   readonly writes: boolean
@@ -11,7 +11,12 @@ export function usesOfStep(step: Step): Use[] {
       { ...step.from, writes: false },
       { ...step.to, writes: true },
     ]
-  return (step as Launch).bindings.map((b) => ({ ...b, writes: b.access !== 'read' }))
+  if (step.kind === 'exchange')
+    return [
+      ...step.sends.map((m) => ({ ...m, writes: false })),
+      ...step.receives.map((m) => ({ ...m, writes: true })),
+    ]
+  return step.bindings.map((b) => ({ ...b, writes: b.access !== 'read' }))
 }
 
 const overlap = (a: Range, b: Range): boolean =>
@@ -20,9 +25,13 @@ const overlap = (a: Range, b: Range): boolean =>
 const conflict = (a: readonly Use[], b: readonly Use[]): boolean =>
   a.some((x) => b.some((y) => (x.writes || y.writes) && overlap(x, y)))
 
+/** Exchanges on one channel take place in the same order on every member. */
+export const sameChannel = (a: Step, b: Step): boolean =>
+  a.kind === 'exchange' && b.kind === 'exchange' && a.group === b.group && a.channel === b.channel
+
 /**
  * Which earlier steps each step must wait for, from the byte ranges they touch (read after write, write after
- * read, write after write), without those that follow from others.
+ * read, write after write) and the channels they use, without those that follow from others.
  */
 export function dependencies(steps: readonly Step[]): number[][] {
   const uses = steps.map(usesOfStep)
@@ -33,7 +42,7 @@ export function dependencies(steps: readonly Step[]): number[][] {
     const reached = reach[i]!
     for (let j = i - 1; j >= 0; j--) {
       if ((reached[j >> 5]! >>> (j & 31)) & 1) continue
-      if (!conflict(uses[i]!, uses[j]!)) continue
+      if (!conflict(uses[i]!, uses[j]!) && !sameChannel(steps[i]!, steps[j]!)) continue
       after.push(j)
       reached[j >> 5]! |= 1 << (j & 31)
       for (let w = 0; w < words; w++) reached[w]! |= reach[j]![w]!

@@ -78,7 +78,7 @@ function lowerBound(arena: ArenaPlan, slots: number): number {
 function axis(program: Program): { name: string; first: number; count: number }[] {
   let first = 0
   return program.segments.map(({ name, steps }) => {
-    const count = steps.filter((s) => s.kind === 'transfer' || s.part[0] === 0).length
+    const count = steps.filter((s) => s.kind !== 'launch' || s.part[0] === 0).length
     const at = { name, first, count }
     first += count
     return at

@@ -69,6 +69,13 @@ function printStep(step: Step, kernels: readonly KernelRef[]): string {
   const where = queue === 'compute' ? '' : ` on ${queue}`
   if (step.kind === 'transfer')
     return `${index} ${name} copy ${range(step.from)} -> ${range(step.to)}${where}${waits}`
+  if (step.kind === 'exchange') {
+    const messages = [
+      ...step.sends.map((m) => `${range(m)} -> ${m.peer}`),
+      ...step.receives.map((m) => `${range(m)} <- ${m.peer}`),
+    ]
+    return `${index} ${name} exchange ${step.group}.${step.channel} ${messages.join(' ')}${where}${waits}`
+  }
   const part = step.part[1] > 1 ? ` part ${step.part[0] + 1}/${step.part[1]}` : ''
   const kernel = `${step.kernel}:${kernels[step.kernel]?.name ?? '?'}`
   return `${index} ${name}${part} kernel ${kernel} grid ${step.workgroups.join('x')} ${step.bindings.map(binding).join(' ')}${where}${waits}`

@@ -15,6 +15,8 @@ export interface Program {
   readonly segments: readonly Segment[]
   /** Microbatch slots: the activation arena is this many equal regions. */
   readonly slots: number
+  /** Groups of ranks that exchanges name, with their sizes; which ranks those are is said when the program is loaded. */
+  readonly groups: Readonly<Record<string, number>>
 }
 
 export interface TargetRef {
@@ -149,7 +151,30 @@ export interface Transfer {
   readonly to: Range
 }
 
-export type Step = Launch | Transfer
+/** One message of an exchange: a range that goes to, or comes from, a member of its group. */
+export interface Message extends Range {
+  /** Number of the other member in the group; the own number makes it a copy. */
+  readonly peer: number
+}
+
+/**
+ * Messages between ranks that take place together, none waiting for another. Messages from one member to another are
+ * matched in order: the k-th send of one exchange is the k-th receive of its counterpart, and exchanges on one channel
+ * of a group follow each other in the same order on every member.
+ */
+export interface Exchange {
+  readonly kind: 'exchange'
+  readonly index: number
+  readonly name: string
+  readonly queue: string
+  readonly after: readonly number[]
+  readonly group: string
+  readonly channel: number
+  readonly sends: readonly Message[]
+  readonly receives: readonly Message[]
+}
+
+export type Step = Launch | Transfer | Exchange
 
 export interface SegmentOutput extends Operand {
   readonly name: string

@@ -21,6 +21,8 @@ const LIMITS = {
   /** The verifier keeps a bit per pair of steps. */
   stepsPerSegment: 16384,
   ports: 256,
+  groups: 256,
+  messages: 65536,
 }
 
 const count = z.number().int().nonnegative()
@@ -65,6 +67,7 @@ const kernel = z.strictObject({
   textHash: name,
 })
 
+const message = z.strictObject({ ...range, peer: count })
 const stepFields = { index: count, name, queue: name, after: list(count, LIMITS.stepsPerSegment) }
 const step = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -86,6 +89,14 @@ const step = z.discriminatedUnion('kind', [
     from: z.strictObject(range),
     to: z.strictObject(range),
   }),
+  z.strictObject({
+    kind: z.literal('exchange'),
+    ...stepFields,
+    group: name,
+    channel: count,
+    sends: list(message, LIMITS.messages),
+    receives: list(message, LIMITS.messages),
+  }),
 ])
 
 const port = z.strictObject({ ...operand, name })
@@ -106,6 +117,9 @@ const program = z.strictObject({
     LIMITS.segments,
   ),
   slots: count,
+  groups: z
+    .record(name, count)
+    .refine((groups) => Object.keys(groups).length <= LIMITS.groups, `more than ${LIMITS.groups} groups`),
 })
 
 /** A program as bytes: canonical JSON in UTF-8, so that equal programs give equal bytes. */

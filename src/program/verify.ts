@@ -3,8 +3,8 @@ import { ExactmapError } from '../errors.ts'
 import { constantType } from '../ops/constants.ts'
 import { checkCall, opContract } from '../ops/index.ts'
 import { byteSize, showType, type TensorType } from '../tensor/type.ts'
-import { usesOfStep } from './dependencies.ts'
-import type { ArenaPlan, Launch, Program, Range, Segment, Step, TensorPlan } from './program.ts'
+import { sameChannel, usesOfStep } from './dependencies.ts'
+import type { ArenaPlan, Exchange, Launch, Program, Range, Segment, Step, TensorPlan } from './program.ts'
 
 /**
  * Checks every rule a program must keep, against the limits of the target it will run on:
@@ -30,6 +30,8 @@ export function verifyProgram(program: Program, target: Target): void {
     fail(`slots must be positive, got ${program.slots}`)
   const arenas = new Map(program.arenas.map((a) => [a.kind, a]))
   if (arenas.size !== program.arenas.length) fail('an arena kind appears twice')
+  for (const [group, size] of Object.entries(program.groups))
+    if (!(Number.isSafeInteger(size) && size > 0)) fail(`group '${group}' has ${size} members`)
   for (const arena of program.arenas) verifyArena(arena, program, target, fail)
 
   const inside = (range: Range, what: string, more: object): void => {
@@ -75,6 +77,7 @@ export function verifyProgram(program: Program, target: Target): void {
             fail(`operand '${port}' has ${operand.bytes} bytes, its type needs ${byteSize(operand.type)}`, at)
         }
       if (step.kind === 'launch') verifyLaunch(step, program, target, fail, at)
+      else if (step.kind === 'exchange') verifyExchange(step, program, fail, at)
       else if (step.from.bytes !== step.to.bytes)
         fail(`transfer from ${step.from.bytes} to ${step.to.bytes} bytes`, at)
     })
@@ -82,6 +85,9 @@ export function verifyProgram(program: Program, target: Target): void {
   }
   verifyValues(program, fail)
 }
+
+/** Channels of a group: a transport numbers them together with the groups. */
+export const MAX_CHANNELS = 1024
 
 type Fail = (message: string, more?: object) => never
 
@@ -183,6 +189,25 @@ function verifyLaunch(launch: Launch, program: Program, target: Target, fail: Fa
   }
 }
 
+/** Messages stay inside their group, and no two ranges that one of them writes overlap. */
+function verifyExchange(exchange: Exchange, program: Program, fail: Fail, at: object): void {
+  const { group, channel, sends, receives } = exchange
+  const size = Object.hasOwn(program.groups, group)
+    ? program.groups[group]!
+    : fail(`an exchange in group '${group}', which the program does not have`, at)
+  if (channel >= MAX_CHANNELS) fail(`channel ${channel}, there are ${MAX_CHANNELS}`, at)
+  if (sends.length + receives.length === 0) fail('an exchange without messages', at)
+  for (const { peer } of [...sends, ...receives])
+    if (peer >= size) fail(`a message with member ${peer} of group '${group}', which has ${size}`, at)
+  const all = [...receives, ...sends]
+  for (let i = 0; i < receives.length; i++)
+    for (let j = i + 1; j < all.length; j++) {
+      const [a, b] = [all[i]!, all[j]!]
+      if (a.arena === b.arena && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes)
+        fail(`what is received from member ${a.peer} overlaps another message in arena '${a.arena}'`, at)
+    }
+}
+
 /** Every pair of conflicting steps must be ordered by the dependencies, directly or through others. */
 function verifyHazards(segment: Segment, fail: Fail): void {
   const { steps } = segment
@@ -205,6 +230,11 @@ function verifyHazards(segment: Segment, fail: Fail): void {
             y.offset < x.offset + x.bytes,
         ),
       )
+      if (sameChannel(step, steps[j]!))
+        fail(`step ${i} uses the channel of step ${j} (${steps[j]!.name}) without waiting for it`, {
+          segment: segment.name,
+          launch: step.name,
+        })
       if (clash)
         fail(`step ${i} touches bytes of step ${j} (${steps[j]!.name}) without waiting for it`, {
           segment: segment.name,
@@ -236,7 +266,7 @@ function verifyValues(program: Program, fail: Fail): void {
   for (const { name, steps, outputs } of program.segments) {
     for (const step of steps) {
       const at = { segment: name, launch: step.name }
-      const isFirst = step.kind === 'transfer' || step.part[0] === 0
+      const isFirst = step.kind !== 'launch' || step.part[0] === 0
       if (isFirst) op++
       for (const use of usesOfStep(step))
         if (use.arena === 'activations' && !tensors.some((t) => aliveAt(op, t) && contains(t, use)))
@@ -244,6 +274,15 @@ function verifyValues(program: Program, fail: Fail): void {
       if (step.kind === 'transfer') {
         read(step.from, op, 'what is sent', at)
         if (step.to.arena === 'activations') written.add(resolve(step.to, op, 'what is received', at))
+        continue
+      }
+      if (step.kind === 'exchange') {
+        const holder = (range: Range): TensorPlan => tensors.find((t) => aliveAt(op, t) && contains(t, range))!
+        for (const message of step.sends)
+          if (message.arena === 'activations' && !written.has(holder(message)))
+            fail(`what is sent is ${holder(message).name}, which no step before writes`, at)
+        for (const message of step.receives)
+          if (message.arena === 'activations') written.add(holder(message))
         continue
       }
       const { call, part } = step
