@@ -1,10 +1,12 @@
 // reduce: y[g] = scale * the sum or maximum of x over span g, a warp per span. A span is a row, or a piece of one whose
-// results a second launch folds. broadcast: y = factor * x, each element of x repeated for a span of y.
+// results a second launch folds. reduce_first: the same over the first dim, one chain per element of y.
+// broadcast: y = factor * x, each element of x repeated for a span of y.
 //
 // Bytes: 4 per element of the larger side; flops: 1. Memory bandwidth is the limit: spans of at most 4,096 elements
 // give a whole tensor enough warps, four elements a lane keep 512 bytes of a warp in flight at a time.
 #include "lib/pack.h"
 #include "lib/reduce.h"
+#include "lib/strided.h"
 
 struct Sum {
   static constexpr float START = 0.0f;
@@ -54,6 +56,34 @@ KERNEL(reduce_max_1, 256, const float* x, float* y, uint64_t width, uint64_t pie
 KERNEL(reduce_max_4, 256, const float* x, float* y, uint64_t width, uint64_t piece, uint64_t pieces, uint64_t spans,
        float scale) {
   reduce<Max, 4>(x, y, width, piece, pieces, spans, scale);
+}
+
+// Rows of `width` packs, a pack of columns a thread: (x[0] + x[1]) + x[2] and so on, an order that the op promises.
+// Four rows a thread are in flight: 72 copies of 350,000 elements are 100 MB, 21 us at 4.8 TB/s, and 87,500 threads.
+template <typename Fold, uint32_t N>
+DEVICE void reduce_first(const float* x, float* y, uint64_t rows, uint64_t width, float scale) {
+  const uint64_t column = thread_index();
+  if (column >= width) return;
+  Pack<N> folded = load_pack<N>(x, column);
+  strided<uint64_t>(column + width, rows * width, width,
+                    [&](uint64_t i) { folded = map<N>(Fold::fold, folded, load_pack<N>(x, i)); });
+  store_pack(y, column, map<N>([=](float v) { return v * scale; }, folded));
+}
+
+KERNEL(reduce_first_sum_1, 256, const float* x, float* y, uint64_t rows, uint64_t width, float scale) {
+  reduce_first<Sum, 1>(x, y, rows, width, scale);
+}
+
+KERNEL(reduce_first_sum_4, 256, const float* x, float* y, uint64_t rows, uint64_t width, float scale) {
+  reduce_first<Sum, 4>(x, y, rows, width, scale);
+}
+
+KERNEL(reduce_first_max_1, 256, const float* x, float* y, uint64_t rows, uint64_t width, float scale) {
+  reduce_first<Max, 1>(x, y, rows, width, scale);
+}
+
+KERNEL(reduce_first_max_4, 256, const float* x, float* y, uint64_t rows, uint64_t width, float scale) {
+  reduce_first<Max, 4>(x, y, rows, width, scale);
 }
 
 KERNEL(broadcast, 256, const float* x, float* y, uint64_t span, float factor, uint64_t count) {

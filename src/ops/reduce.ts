@@ -7,25 +7,49 @@ import { EPS_F32, sumDepth, TINY_F32 } from './tolerance.ts'
 
 export interface ReduceAttributes {
   kind: 'sum' | 'mean' | 'max'
-  axis: 'last' | 'all'
+  axis: 'first' | 'last' | 'all'
 }
 
 /** Shape without its last dim; a vector leaves [1]. */
 const withoutLast = (shape: readonly number[]): readonly number[] =>
   shape.length > 1 ? shape.slice(0, -1) : [1]
 
+/** Shape without its first dim; a vector leaves [1]. */
+const withoutFirst = (shape: readonly number[]): readonly number[] =>
+  shape.length > 1 ? shape.slice(1) : [1]
+
 /** Elements of x that become one of y. */
 export const reduceSpan = ({ axis }: ReduceAttributes, shape: readonly number[]): number =>
-  axis === 'last' ? lastDim(shape) : elementCount(shape)
+  axis === 'first' ? shape[0]! : axis === 'last' ? lastDim(shape) : elementCount(shape)
 
-/** Sum, mean or maximum over the last dim (y has the shape without it, a vector gives [1]) or over all ([1]). */
+/** Where in x the j-th of the elements that become y[i] is. */
+function place(attrs: ReduceAttributes, shape: readonly number[]): (i: number, j: number) => number {
+  const span = reduceSpan(attrs, shape)
+  const width = elementCount(shape) / span
+  return attrs.axis === 'first' ? (i, j) => j * width + i : (i, j) => i * span + j
+}
+
+/**
+ * Sum, mean or maximum over the last dim (y has the shape without it, a vector gives [1]), over the first (likewise)
+ * or over all ([1]).
+ *
+ * Over the first, each sum is one chain of f32 additions in ascending order, ((x[0] + x[1]) + x[2]) + ..., and a mean
+ * that sum times the rounded 1/n: the same bytes on every backend, so that a reduction over ranks does not depend on
+ * who does it. Only numbers below the smallest normal f32 may count as zero.
+ */
 export const reduce = defineOp<ReduceAttributes>({
   name: 'reduce',
-  summary: 'y = sum, mean or max of x over its last dim or over all',
+  summary: 'y = sum, mean or max of x over its last dim, its first or all',
   inputs: { x: { doc: '[..., C]', formats: ['f32'] } },
   outputs: { y: { doc: '[...] or [1]', formats: ['f32'] } },
-  attributes: z.strictObject({ kind: z.enum(['sum', 'mean', 'max']), axis: z.enum(['last', 'all']) }),
-  infer: ({ axis }, { x }) => ({ y: tensorType('f32', ...(axis === 'all' ? [1] : withoutLast(x!.shape))) }),
+  attributes: z.strictObject({
+    kind: z.enum(['sum', 'mean', 'max']),
+    axis: z.enum(['first', 'last', 'all']),
+  }),
+  infer({ axis }, { x }) {
+    const left = { first: withoutFirst, last: withoutLast, all: () => [1] }[axis](x!.shape)
+    return { y: tensorType('f32', ...left) }
+  },
   gradient: {
     x: {
       input({ g, attrs, inputs, dOutputs }) {
@@ -34,6 +58,11 @@ export const reduce = defineOp<ReduceAttributes>({
             'unsupported',
             "reduce: kind 'max' has no gradient; use 'sum' or 'mean' where one is needed",
           )
+        if (attrs.axis === 'first')
+          throw new ExactmapError(
+            'unsupported',
+            "reduce: axis 'first' has no gradient, as broadcast repeats along the last dims only; transpose and use axis 'last' where one is needed",
+          )
         const { shape } = inputs.x!.type
         const factor = attrs.kind === 'mean' ? 1 / reduceSpan(attrs, shape) : 1
         return g.op('broadcast', { shape: [...shape], factor }, { x: dOutputs.y }).y!
@@ -41,29 +70,37 @@ export const reduce = defineOp<ReduceAttributes>({
     },
   },
   reference({ attrs, inputs, outputs }, { x }) {
-    const span = reduceSpan(attrs, inputs.x!.shape)
+    const { shape } = inputs.x!
+    const [span, at] = [reduceSpan(attrs, shape), place(attrs, shape)]
+    const round = attrs.axis === 'first' ? Math.fround : (v: number) => v
     const y = new Float64Array(elementCount(outputs.y!.shape))
     for (let i = 0; i < y.length; i++) {
-      const own = x!.subarray(i * span, (i + 1) * span)
-      const sum = own.reduce((a, v) => a + v, 0)
-      y[i] =
-        attrs.kind === 'max' ? own.reduce((a, v) => Math.max(a, v)) : attrs.kind === 'mean' ? sum / span : sum
+      let folded = x![at(i, 0)]!
+      for (let j = 1; j < span; j++) {
+        const v = x![at(i, j)]!
+        folded = attrs.kind === 'max' ? Math.max(folded, v) : round(folded + v)
+      }
+      if (attrs.kind !== 'mean') y[i] = folded
+      else y[i] = attrs.axis === 'first' ? folded * round(1 / span) : folded / span
     }
     return { y }
   },
-  // A maximum is one of the elements (a subnormal one may be flushed). A mean is the sum times the rounded 1/span.
+  // Over the first dim the reference is the definition to the bit; elements and partial sums below the smallest normal
+  // may be flushed. Elsewhere a maximum is one of the elements (a subnormal one may be flushed), and a mean is the sum
+  // times the rounded 1/span.
   tolerance({ attrs, inputs, outputs }, { x }) {
-    const span = reduceSpan(attrs, inputs.x!.shape)
+    const { shape } = inputs.x!
+    const [span, at] = [reduceSpan(attrs, shape), place(attrs, shape)]
+    if (attrs.axis === 'first') return { y: () => 2 * span * TINY_F32 }
+    if (attrs.kind === 'max') return { y: () => TINY_F32 }
     const size = new Float64Array(elementCount(outputs.y!.shape))
-    for (let i = 0; i < x!.length; i++) size[Math.floor(i / span)]! += Math.abs(x![i]!)
+    for (let i = 0; i < size.length; i++) for (let j = 0; j < span; j++) size[i]! += Math.abs(x![at(i, j)]!)
     const terms = attrs.kind === 'mean' ? span : 1
-    return {
-      y: (i) =>
-        attrs.kind === 'max' ? TINY_F32 : ((sumDepth(span) + 12) * EPS_F32 * size[i]!) / terms + TINY_F32,
-    }
+    return { y: (i) => ((sumDepth(span) + 12) * EPS_F32 * size[i]!) / terms + TINY_F32 }
   },
   flops: ({ inputs }) => elementCount(inputs.x!.shape),
-  // The cases of kind 'max' have more elements than those that finite differences use, as it has no gradient.
+  // The cases of kind 'max' and axis 'first' have more elements than those that finite differences use, as neither has
+  // a gradient.
   cases: [
     { name: 'one', attrs: { kind: 'sum', axis: 'last' }, inputs: { x: normal([1]) } },
     { name: 'vector', attrs: { kind: 'mean', axis: 'last' }, inputs: { x: normal([37]) } },
@@ -82,6 +119,26 @@ export const reduce = defineOp<ReduceAttributes>({
     { name: 'past_span', attrs: { kind: 'sum', axis: 'all' }, inputs: { x: normal([3, 4100]) } },
     { name: 'past_span_odd', attrs: { kind: 'mean', axis: 'all' }, inputs: { x: normal([4097]) } },
     { name: 'large_magnitude', attrs: { kind: 'sum', axis: 'last' }, inputs: { x: normal([3, 100], 1e30) } },
+    { name: 'sum_first', attrs: { kind: 'sum', axis: 'first' }, inputs: { x: normal([3, 5, 67]) } },
+    { name: 'sum_first_even', attrs: { kind: 'sum', axis: 'first' }, inputs: { x: normal([72, 64]) } },
+    {
+      name: 'sum_first_cancels',
+      attrs: { kind: 'sum', axis: 'first' },
+      inputs: { x: values([7, 132], [1e8, 1, -1e8, 3.3, -7e-4]) },
+    },
+    { name: 'sum_first_vector', attrs: { kind: 'sum', axis: 'first' }, inputs: { x: normal([401]) } },
+    { name: 'sum_first_one', attrs: { kind: 'sum', axis: 'first' }, inputs: { x: normal([1, 401], 1e30) } },
+    {
+      name: 'mean_first',
+      attrs: { kind: 'mean', axis: 'first' },
+      inputs: { x: normal([6, 260], 1, 'f32', 3) },
+    },
+    { name: 'max_first', attrs: { kind: 'max', axis: 'first' }, inputs: { x: normal([13, 37], 100) } },
+    {
+      name: 'max_first_negative',
+      attrs: { kind: 'max', axis: 'first' },
+      inputs: { x: values([5, 100], [-3e38, -1e30, -2e38]) },
+    },
   ],
 })
 

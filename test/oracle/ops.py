@@ -3,6 +3,7 @@
 An oracle takes (attrs, inputs) with inputs as tensors (float64 or int64) and returns the outputs by port. Backward
 ops go through torch.autograd on the forward formula wherever their inputs allow it.
 """
+import functools
 import math
 
 import numpy as np
@@ -37,8 +38,19 @@ def gated(f):
 
 
 def reduce(attrs, i):
+    if attrs["axis"] == "first":
+        return reduce_first(attrs["kind"], i["x"])
     x = i["x"] if attrs["axis"] == "last" else i["x"].reshape(-1)
     y = {"sum": torch.sum, "mean": torch.mean, "max": torch.amax}[attrs["kind"]](x, -1)
+    return {"y": y.reshape(1) if y.dim() == 0 else y}
+
+
+def reduce_first(kind, x):
+    """The chain of f32 additions is the op's definition; PyTorch's own sum has another order."""
+    y = torch.amax(x, 0) if kind == "max" else functools.reduce(torch.add, x.to(torch.float32))
+    if kind == "mean":
+        y = y * torch.tensor(1 / len(x), dtype=torch.float32)
+    y = y.to(torch.float64)
     return {"y": y.reshape(1) if y.dim() == 0 else y}
 
 

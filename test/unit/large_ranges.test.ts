@@ -2,6 +2,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import type { Target } from '../../backends/backend.ts'
 import { kernelRules } from '../../backends/webgpu/kernels/index.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
+import type { Attributes } from '../../src/ops/contract.ts'
 import type { OpName } from '../../src/ops/index.ts'
 import { opContract } from '../../src/ops/index.ts'
 import { sampleRow } from '../../src/ops/sample.ts'
@@ -34,6 +35,7 @@ async function verify(
   values: Record<string, Float32Array | Uint32Array>,
   shapes: Record<string, number[]>,
   target: Target,
+  attrs: Attributes = {},
 ): Promise<number> {
   const graph = new Graph(op)
   const types: Record<string, TensorType> = {}
@@ -44,7 +46,7 @@ async function verify(
     )
   const outputs = graph.op(
     op,
-    {},
+    attrs,
     Object.fromEntries(Object.entries(types).map(([p, t]) => [p, graph.input(p, t)])),
   )
   for (const [port, value] of Object.entries(outputs)) graph.output(port, value)
@@ -55,7 +57,7 @@ async function verify(
     const contract = opContract(op)
     const call = {
       op,
-      attrs: {},
+      attrs,
       inputs: types,
       outputs: Object.fromEntries(Object.entries(outputs).map(([p, v]) => [p, v.type])),
     }
@@ -96,6 +98,14 @@ describe('ranges larger than one binding', () => {
       executable.destroy()
     }
     expect(norms[0]).toBe(norms[1])
+  })
+  it('reduce over the first dim: chains that go on in the next launch', async () => {
+    const shapes = { x: [83, 1001] }
+    const x = noise(83 * 1001)
+    for (const kind of ['sum', 'mean', 'max'])
+      expect(await verify('reduce', { x }, shapes, withBindings(2 ** 18), { kind, axis: 'first' })).toBe(2)
+    const refused = verify('reduce', { x }, shapes, withBindings(2 ** 17), { kind: 'sum', axis: 'first' })
+    await expect(refused).rejects.toMatchObject({ code: 'unsupported' })
   })
   it('adamw', async () => {
     const n = 70003

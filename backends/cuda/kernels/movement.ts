@@ -81,9 +81,12 @@ const padded = <T>(dims: readonly T[], count: number): (T | { size: 1; x: 0; y: 
 /** Elements that one warp folds. */
 const PIECE = 4096
 
+const foldOf = (kind: string): 'max' | 'sum' => (kind === 'max' ? 'max' : 'sum')
+
 /** Rows longer than a piece are folded in as many launches as it takes, through scratch. */
 export const reduce: KernelRule = ({ attrs, inputs }) => {
   const { shape } = inputs.x!
+  if (attrs.axis === 'first') return { launches: [reduceFirst(attrs.kind, shape)] }
   const rows = elementCount(shape) / reduceSpan(attrs, shape)
   const scale = attrs.kind === 'mean' ? 1 / reduceSpan(attrs, shape) : 1
   const launches: LaunchPlan[] = []
@@ -97,7 +100,7 @@ export const reduce: KernelRule = ({ attrs, inputs }) => {
     launches.push(
       launchThreads(
         'reduce',
-        `reduce_${attrs.kind === 'max' ? 'max' : 'sum'}_${pack}`,
+        `reduce_${foldOf(attrs.kind)}_${pack}`,
         32 * spans,
         [
           { port, as: 'x', access: 'read' },
@@ -111,6 +114,16 @@ export const reduce: KernelRule = ({ attrs, inputs }) => {
     port = to
     width = pieces
   }
+}
+
+function reduceFirst(kind: string, shape: readonly number[]): LaunchPlan {
+  const rows = shape[0]!
+  const columns = elementCount(shape) / rows
+  const pack = packOf(columns)
+  const width = columns / pack
+  const scale = kind === 'mean' ? 1 / rows : 1
+  const kernel = `reduce_first_${foldOf(kind)}_${pack}`
+  return launchThreads('reduce', kernel, width, fromXToY, { rows, width, scale })
 }
 
 export const broadcast: KernelRule = ({ attrs, inputs, outputs }) => {

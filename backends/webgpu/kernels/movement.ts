@@ -5,6 +5,7 @@ import type { LaunchPlan } from '../../backend.ts'
 import { flatGrid } from './elementwise.ts'
 import { packOf, parts, rowReduction } from './row.ts'
 import { foldGrid, type KernelRule, type WebGpuTraits } from './rule.ts'
+import { weightParts } from './weight_parts.ts'
 
 /** Two elements per invocation; parts start at whole pairs that are aligned in a 16-bit format too. */
 export const cast: KernelRule = ({ inputs, outputs }, { limits }) => {
@@ -78,7 +79,9 @@ export const transpose: KernelRule = ({ attrs, inputs, outputs }) => {
 /** Elements that one workgroup folds where a whole tensor is reduced. */
 const SPAN = 4096
 
-export const reduce: KernelRule = ({ attrs, inputs }, traits) => {
+export const reduce: KernelRule = (call, traits) => {
+  if (call.attrs.axis === 'first') return reduceFirst(call, traits)
+  const { attrs, inputs } = call
   const count = elementCount(inputs.x!.shape)
   const scale = attrs.kind === 'mean' ? 1 / reduceSpan(attrs, inputs.x!.shape) : 1
   const span = Math.min(reduceSpan(attrs, inputs.x!.shape), attrs.axis === 'all' ? SPAN : count)
@@ -93,6 +96,38 @@ export const reduce: KernelRule = ({ attrs, inputs }, traits) => {
     scratch: { partial: tensorType('f32', spans) },
   }
 }
+
+/**
+ * One invocation per pack of y. An x larger than one binding goes through several launches: each continues the chain
+ * that the one before left in y.
+ */
+const reduceFirst: KernelRule = ({ attrs, inputs }, { limits }) => {
+  const { shape } = inputs.x!
+  const width = elementCount(shape) / shape[0]!
+  const rows = weightParts(tensorType('f32', shape[0]!, width), limits)
+  if (typeof rows === 'string') return { unsupported: `${rows}; reduce fewer columns at once` }
+  const grid = flatGrid(width / packOf(width))
+  return {
+    launches: rows.map((part) => ({
+      variant: 'reduce_first',
+      modules: ['reduce_first', `lib/pack_${packOf(width)}`, `lib/fold_${foldOf(attrs.kind)}`],
+      constants: {
+        ...grid.constants,
+        ROWS: part.rows,
+        CONTINUES: part.first > 0 ? 1 : 0,
+        SCALE: attrs.kind === 'mean' && part === rows.at(-1) ? 1 / shape[0]! : 1,
+      },
+      workgroups: grid.workgroups,
+      bindings: [
+        { port: 'x', access: 'read', ...part.range },
+        { port: 'y', access: part.first > 0 ? 'read_write' : 'write' },
+      ],
+    })),
+  }
+}
+
+/** The module `lib/fold_<hook>`. */
+const foldOf = (kind: string): 'max' | 'sum' => (kind === 'max' ? 'max' : 'sum')
 
 function fold(
   kind: string,
@@ -109,7 +144,13 @@ function fold(
   const { workgroups, gridX } = foldGrid(spans)
   return {
     variant: 'reduce',
-    modules: ['reduce', `lib/pack_${pack}`, `lib/fold_${kind === 'max' ? 'max' : 'sum'}`, module],
+    modules: [
+      'reduce',
+      `lib/pack_${pack}`,
+      `lib/fold_${foldOf(kind)}`,
+      `lib/fold_lanes_${foldOf(kind)}`,
+      module,
+    ],
     constants: {
       COUNT_PACKS: count / pack,
       SPAN_PACKS: span / pack,
