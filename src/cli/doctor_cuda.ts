@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
+import { knownVersion } from '../../backends/build/tools.ts'
 import { addonFile, loadAddon } from '../../backends/cuda/addon.ts'
 import { emulatedDriver, imageFolder } from '../../backends/cuda/build/places.ts'
-import { knownVersion } from '../../backends/cuda/build/tools.ts'
 import { cudaTraits } from '../../backends/cuda/target.ts'
 import { ExactmapError } from '../errors.ts'
 

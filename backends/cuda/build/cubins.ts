@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import { check, ExactmapError } from '../../../src/errors.ts'
 import { writeFileAtomic } from '../../../src/formats/node_file.ts'
 import { hashBytes, hashText } from '../../../src/program/hash.ts'
+import { compileWith, knownVersion } from '../../build/tools.ts'
 import type { ImageRecord, KernelResources } from '../images.ts'
 import type { CudaTarget } from '../target.ts'
 import { imageFolder } from './places.ts'
-import { compileWith, knownVersion } from './tools.ts'
 
 /** Flags of nvcc for an exact architecture: the `a` gives its own instructions, and no PTX is embedded. */
 const flagsFor = (arch: string): string[] => {

@@ -2,10 +2,10 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { dirname, join } from 'node:path'
 import { writeFileAtomic } from '../../../src/formats/node_file.ts'
 import { hashBytes, hashText } from '../../../src/program/hash.ts'
+import { compileWith, knownVersion } from '../../build/tools.ts'
 import { packageRoot } from '../../package_root.ts'
 import { type ImageRecord, type KernelImages, readRecord } from '../images.ts'
 import { emulatedDriver, imageFolder } from './places.ts'
-import { compileWith, knownVersion } from './tools.ts'
 
 /** No contraction: a multiplication and an addition round twice, as WGSL and the contracts' budgets assume at worst. */
 const COMMON = ['-std=c++20', '-O2', '-g1', '-fPIC', '-shared', '-ffp-contract=off', '-mtls-dialect=gnu2']

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { availableParallelism } from 'node:os'
-import { ExactmapError } from '../../../src/errors.ts'
+import { ExactmapError } from '../../src/errors.ts'
 
 export interface Ran {
   readonly code: number
@@ -55,10 +55,13 @@ export async function compileWith(
   return ran
 }
 
-export const installHint = (command: string): string =>
-  command === 'nvcc'
-    ? 'install a CUDA 13 toolkit and put its bin folder on the PATH'
-    : `install a C++ compiler and CMake (Debian, Ubuntu: apt-get install g++ cmake)`
+/** What to do about a program that is not there. */
+export function installHint(command: string): string {
+  if (command === 'nvcc') return 'install a CUDA 13 toolkit and put its bin folder on the PATH'
+  if (command === 'mpicc' || command === 'mpirun')
+    return `install Open MPI (Debian, Ubuntu: apt-get install openmpi-bin libopenmpi-dev) or put the cluster's own on the PATH`
+  return 'install a C++ compiler and CMake (Debian, Ubuntu: apt-get install g++ cmake)'
+}
 
 /** Runs `work` on every item, as many at a time as there are processors; results in order. */
 export async function inParallel<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
