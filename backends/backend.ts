@@ -1,5 +1,6 @@
 import type { ExactmapError } from '../src/errors.ts'
 import type { OpCall } from '../src/ops/contract.ts'
+import type { Members } from '../src/program/exchange.ts'
 import type { Access, ArenaKind, ArenaPlan, Program } from '../src/program/program.ts'
 import type { TensorType } from '../src/tensor/type.ts'
 
@@ -81,6 +82,8 @@ export type Outputs = Record<string, Uint8Array>
 export interface LoadOptions {
   /** Arenas to bind; those not given are created. */
   readonly arenas?: Partial<Record<ArenaKind, Arena>>
+  /** Which member of its groups this rank is, for a program with exchanges. */
+  readonly members?: Members
   readonly onProgress?: (done: number, total: number, what: string) => void
 }
 

@@ -1,5 +1,6 @@
 import { check, ExactmapError } from '../../src/errors.ts'
-import type { ArenaKind, ArenaPlan, Launch, Program, Step } from '../../src/program/program.ts'
+import { requireStaged } from '../../src/program/exchange.ts'
+import type { ArenaKind, ArenaPlan, Program, Step } from '../../src/program/program.ts'
 import { verifyProgram } from '../../src/program/verify.ts'
 import type { Arena, Device, DeviceInfo, Executable, LoadOptions, Outputs, Target } from '../backend.ts'
 import { HostArena } from './arena.ts'
@@ -11,19 +12,13 @@ export interface Pace {
   readonly launchSeconds: number
 }
 
-/** Modelled time of one step in seconds. */
+/** Modelled time of one step in seconds. Messages take the time they take. */
 export function modelledSeconds(step: Step, pace: Pace): number {
   if (step.kind === 'transfer')
     return Math.max(pace.launchSeconds, (2 * step.from.bytes) / pace.bytesPerSecond)
-  const bytes = (step as Launch).bindings.reduce(
-    (sum, b) => sum + b.bytes * (b.access === 'read_write' ? 2 : 1),
-    0,
-  )
-  return Math.max(
-    pace.launchSeconds,
-    bytes / pace.bytesPerSecond,
-    (step as Launch).flops / pace.flopsPerSecond,
-  )
+  if (step.kind === 'exchange') return 0
+  const bytes = step.bindings.reduce((sum, b) => sum + b.bytes * (b.access === 'read_write' ? 2 : 1), 0)
+  return Math.max(pace.launchSeconds, bytes / pace.bytesPerSecond, step.flops / pace.flopsPerSecond)
 }
 
 /**
@@ -48,6 +43,7 @@ export class NullDevice implements Device {
 
   async load(program: Program, options: LoadOptions = {}): Promise<Executable> {
     verifyProgram(program, this.target)
+    requireStaged(program)
     const arenas: Partial<Record<ArenaKind, Arena>> = {}
     for (const plan of program.arenas) arenas[plan.kind] = options.arenas?.[plan.kind] ?? new HostArena(plan)
     return new NullExecutable(program, arenas, this.pace)

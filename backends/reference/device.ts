@@ -1,6 +1,7 @@
 import { check, ExactmapError } from '../../src/errors.ts'
 import { generateConstant } from '../../src/ops/constants.ts'
 import { opContract } from '../../src/ops/index.ts'
+import { localCopies, type Members, requireStaged } from '../../src/program/exchange.ts'
 import {
   type ArenaKind,
   type ArenaPlan,
@@ -76,6 +77,7 @@ export class ReferenceDevice implements Device {
 
   async load(program: Program, options: LoadOptions = {}): Promise<Executable> {
     verifyProgram(program, this.target)
+    requireStaged(program)
     const arenas: Partial<Record<ArenaKind, HostArena>> = {}
     for (const plan of program.arenas)
       arenas[plan.kind] = (options.arenas?.[plan.kind] as HostArena) ?? new HostArena(plan)
@@ -86,7 +88,7 @@ export class ReferenceDevice implements Device {
           offset,
           formatOf(type.format).encode(generateConstant(generator.name, generator.attrs).values),
         )
-    return new ReferenceExecutable(program, arenas as Record<ArenaKind, HostArena>)
+    return new ReferenceExecutable(program, arenas as Record<ArenaKind, HostArena>, options.members ?? {})
   }
 
   destroy(): void {}
@@ -96,6 +98,7 @@ class ReferenceExecutable implements Executable {
   constructor(
     readonly program: Program,
     readonly arenas: Record<ArenaKind, HostArena>,
+    private readonly members: Members,
   ) {}
 
   private view(range: Range, slot: number): Uint8Array {
@@ -140,8 +143,13 @@ class ReferenceExecutable implements Executable {
   }
 
   private execute(step: Step, slot: number): void {
-    if (step.kind === 'launch') this.launch(step, slot)
-    else this.view(step.to, slot).set(this.view(step.from, slot))
+    if (step.kind === 'launch') {
+      this.launch(step, slot)
+      return
+    }
+    const copies =
+      step.kind === 'transfer' ? [[step.from, step.to] as const] : localCopies(step, this.members)
+    for (const [from, to] of copies) this.view(to, slot).set(this.view(from, slot))
   }
 
   async step(name: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): Promise<Outputs> {

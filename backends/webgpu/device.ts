@@ -1,4 +1,5 @@
 import { ExactmapError } from '../../src/errors.ts'
+import { requireStaged } from '../../src/program/exchange.ts'
 import { requireLayouts } from '../../src/program/layout.ts'
 import { requireMemory } from '../../src/program/memory_report.ts'
 import type { ArenaKind, ArenaPlan, Program } from '../../src/program/program.ts'
@@ -127,6 +128,7 @@ export class WebGpuDevice implements Device {
   async load(program: Program, options: LoadOptions = {}): Promise<Executable> {
     this.throwPending()
     verifyProgram(program, this.target)
+    requireStaged(program)
     requireLayouts(program, options.arenas)
     if (this.options.memory !== undefined)
       requireMemory(program, this.options.memory, Object.keys(options.arenas ?? {}))

@@ -1,6 +1,16 @@
 import { check, ExactmapError } from '../../src/errors.ts'
 import { generateConstant } from '../../src/ops/constants.ts'
-import type { ArenaKind, Launch, Program, Segment, Step } from '../../src/program/program.ts'
+import { localCopies, type Members } from '../../src/program/exchange.ts'
+import type {
+  ArenaKind,
+  Exchange,
+  Launch,
+  Program,
+  Range,
+  Segment,
+  Step,
+  Transfer,
+} from '../../src/program/program.ts'
 import { formatOf } from '../../src/tensor/format.ts'
 import type { Executable, LoadOptions, Outputs } from '../backend.ts'
 import type { Place, WebGpuArena } from './arena.ts'
@@ -22,6 +32,9 @@ interface ReadySegment {
   readonly waiting: ((buffer: GPUBuffer) => void)[]
 }
 
+const copiesOf = (step: Transfer | Exchange, members: Members): (readonly [from: Range, to: Range])[] =>
+  step.kind === 'transfer' ? [[step.from, step.to]] : localCopies(step, members)
+
 /**
  * A loaded program. Buffers, pipelines and bind groups are made here once; a step writes one small range of the
  * step input, encodes the recorded launches, submits once and reads back only declared outputs.
@@ -31,6 +44,9 @@ export class WebGpuExecutable implements Executable {
   private pipelines: GPUComputePipeline[] = []
   private layouts: GPUBindGroupLayout[] = []
   private readonly ownArenas: WebGpuArena[]
+  private readonly members: Members
+  /** Holds the bytes of a copy inside one buffer. */
+  private readonly bounce: GPUBuffer | undefined
 
   constructor(
     private readonly device: WebGpuDevice,
@@ -40,6 +56,19 @@ export class WebGpuExecutable implements Executable {
   ) {
     const given = Object.values(options.arenas ?? {})
     this.ownArenas = Object.values(arenas).filter((a) => !given.includes(a))
+    this.members = options.members ?? {}
+    const copies = program.segments
+      .flatMap(({ steps }) => steps)
+      .flatMap((step) => (step.kind === 'launch' ? [] : copiesOf(step, this.members)))
+    const largest = Math.max(0, ...copies.map(([from]) => from.bytes))
+    if (largest > 0) {
+      device.created.buffers++
+      this.bounce = device.gpu.createBuffer({
+        label: 'bounce',
+        size: largest,
+        usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+      })
+    }
   }
 
   /** Compiles pipelines, makes bind groups, writes constants, warms the driver up. */
@@ -180,7 +209,7 @@ export class WebGpuExecutable implements Executable {
     })
   }
 
-  private place(range: Parameters<WebGpuArena['place']>[0], slot: number): Place {
+  private place(range: Range, slot: number): Place {
     return this.arenas[range.arena].place(range, slot)
   }
 
@@ -251,12 +280,10 @@ export class WebGpuExecutable implements Executable {
   ): void {
     let pass: GPUComputePassEncoder | undefined
     steps.forEach((step, i) => {
-      if (step.kind === 'transfer') {
+      if (step.kind !== 'launch') {
         pass?.end()
         pass = undefined
-        const from = this.place(step.from, slot)
-        const to = this.place(step.to, slot)
-        encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, step.from.bytes)
+        for (const [from, to] of copiesOf(step, this.members)) this.encodeCopy(encoder, from, to, slot)
         return
       }
       pass ??= encoder.beginComputePass()
@@ -265,6 +292,19 @@ export class WebGpuExecutable implements Executable {
       pass.dispatchWorkgroups(...step.workgroups)
     })
     pass?.end()
+  }
+
+  /** WebGPU copies between two buffers only: inside one, the bytes go through another. */
+  private encodeCopy(encoder: GPUCommandEncoder, source: Range, destination: Range, slot: number): void {
+    const from = this.place(source, slot)
+    const to = this.place(destination, slot)
+    const { bytes } = source
+    if (from.buffer !== to.buffer) {
+      encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes)
+      return
+    }
+    encoder.copyBufferToBuffer(from.buffer, from.offset, this.bounce!, 0, bytes)
+    encoder.copyBufferToBuffer(this.bounce!, 0, to.buffer, to.offset, bytes)
   }
 
   run(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): void {
@@ -329,6 +369,7 @@ export class WebGpuExecutable implements Executable {
 
   destroy(): void {
     for (const arena of this.ownArenas) arena.destroy()
+    this.bounce?.destroy()
     for (const { free } of this.segments.values()) for (const buffer of free) buffer.destroy()
   }
 }

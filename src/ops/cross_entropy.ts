@@ -5,7 +5,7 @@ import { integers, normal, uniform, values } from './cases.ts'
 import { defineOp, type Ports } from './contract.ts'
 import { EPS_F32, expError, sumDepth, TINY_F32 } from './tolerance.ts'
 
-function checkRows(op: string, inputs: Ports<TensorType>, rowPorts: readonly string[]): void {
+export function checkRows(op: string, inputs: Ports<TensorType>, rowPorts: readonly string[]): void {
   const { shape } = inputs.logits!
   check(shape.length === 2, 'invalid_shape', () => `${op}: logits must be [T, V], got [${shape}]`)
   for (const port of rowPorts)

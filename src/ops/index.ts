@@ -7,6 +7,15 @@ import { attention_backward } from './attention_backward.ts'
 import { attention_paged } from './attention_paged.ts'
 import { bias_backward } from './bias_backward.ts'
 import { cast } from './cast.ts'
+import { receive, send } from './collectives/boundary.ts'
+import {
+  all_gather,
+  all_reduce,
+  all_to_all,
+  rank_broadcast,
+  reduce_scatter,
+} from './collectives/collectives.ts'
+import { cross_entropy_parallel } from './collectives/cross_entropy_parallel.ts'
 import { exchange } from './collectives/exchange.ts'
 import type { Attributes, OpCall, OpContract, Ports } from './contract.ts'
 import { copy } from './copy.ts'
@@ -89,7 +98,17 @@ export const ops = {
 export type OpName = keyof typeof ops
 
 /** Ops over several ranks: lowered to exchanges and the ops above, so no backend has kernels for them. */
-export const collectives = { exchange } satisfies Record<string, OpContract>
+export const collectives = {
+  exchange,
+  send,
+  receive,
+  all_reduce,
+  reduce_scatter,
+  all_gather,
+  all_to_all,
+  rank_broadcast,
+  cross_entropy_parallel,
+} satisfies Record<string, OpContract>
 
 const userOps = new Map<string, OpContract>()
 

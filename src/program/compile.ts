@@ -92,7 +92,7 @@ export function compile(source: Graph, target: Target, options: CompileOptions =
         outputs: operands(node.outputs),
       }
       if (node.op === 'exchange') {
-        steps.push(exchangeStep(graph, node, steps.length, memory.rangeOf))
+        steps.push(exchangeStep(node, steps.length, memory.rangeOf))
         return
       }
       const { launches, scratch } = chosen[position]!
@@ -179,12 +179,7 @@ function groupsOf(nodes: readonly GraphNode[]): Record<string, number> {
   return groups
 }
 
-function exchangeStep(
-  graph: Graph,
-  node: GraphNode,
-  index: number,
-  rangeOf: (id: number) => Range,
-): Exchange {
+function exchangeStep(node: GraphNode, index: number, rangeOf: (id: number) => Range): Exchange {
   const { group, channel, sends, receives } = node.attrs as ExchangeAttributes
   const message =
     (values: Readonly<Record<string, number>>) =>

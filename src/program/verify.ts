@@ -277,12 +277,12 @@ function verifyValues(program: Program, fail: Fail): void {
         continue
       }
       if (step.kind === 'exchange') {
-        const holder = (range: Range): TensorPlan => tensors.find((t) => aliveAt(op, t) && contains(t, range))!
+        const holder = (range: Range): TensorPlan =>
+          tensors.find((t) => aliveAt(op, t) && contains(t, range))!
         for (const message of step.sends)
           if (message.arena === 'activations' && !written.has(holder(message)))
             fail(`what is sent is ${holder(message).name}, which no step before writes`, at)
-        for (const message of step.receives)
-          if (message.arena === 'activations') written.add(holder(message))
+        for (const message of step.receives) if (message.arena === 'activations') written.add(holder(message))
         continue
       }
       const { call, part } = step
@@ -298,7 +298,15 @@ function verifyValues(program: Program, fail: Fail): void {
         written.add(tensor)
       }
     }
-    for (const output of outputs) read(output, op, `output '${output.name}'`, { segment: name })
+    for (const output of outputs) {
+      if (output.arena !== 'activations') continue
+      const at = { segment: name }
+      const tensor =
+        tensors.find((t) => aliveAt(op, t) && contains(t, output)) ??
+        fail(`output '${output.name}' lies in no activation that is alive at op ${op}`, at)
+      if (!written.has(tensor))
+        fail(`output '${output.name}' is ${tensor.name}, which no step before writes`, at)
+    }
   }
 }
 

@@ -1,0 +1,389 @@
+import { check, ExactmapError } from '../src/errors.ts'
+import { type Members, remoteMessages } from '../src/program/exchange.ts'
+import type { Exchange, Message, Program, Segment, SegmentOutput, Step } from '../src/program/program.ts'
+import { MAX_CHANNELS, verifyProgram } from '../src/program/verify.ts'
+import { tensorType } from '../src/tensor/type.ts'
+import type { Arena, Device, Executable, LoadOptions, Outputs } from './backend.ts'
+import type { Communicator } from './transport.ts'
+
+/** What a rank did and when, in milliseconds since the epoch. */
+export interface TraceEvent {
+  readonly name: string
+  /** `compute`, or what a message goes over. */
+  readonly queue: string
+  readonly start: number
+  readonly end: number
+  readonly slot: number
+}
+
+export interface RankLoadOptions extends LoadOptions {
+  readonly communicator: Communicator
+  /** Called when something ended. With it, the rank waits for every part of a segment before it starts the next. */
+  readonly onTrace?: (event: TraceEvent) => void
+}
+
+/** Submissions of one part whose outputs may be on their way to the host; devices have four places for them. */
+const IN_FLIGHT = 3
+
+/**
+ * Loads a program as one rank of several on a device that has no messages of its own: every segment is cut at its
+ * exchanges, the bytes they send are read back as outputs of the part before, and what arrives is written into the
+ * arenas. Segments run in the order they are submitted. A message leaves as soon as its part is done, while later work
+ * goes on; receives are posted when their segment is submitted, which may be long before it starts.
+ */
+export async function loadForRank(
+  device: Device,
+  program: Program,
+  options: RankLoadOptions,
+): Promise<Executable> {
+  const { communicator, onTrace, ...load } = options
+  const { transport, groups } = communicator
+  verifyProgram(program, device.target)
+  const members: Record<string, number> = {}
+  for (const [group, size] of Object.entries(program.groups)) {
+    const ranks = groups[group] ?? []
+    const self = ranks.indexOf(transport.rank)
+    check(
+      ranks.length === size && self >= 0,
+      'invalid_argument',
+      `group '${group}' of the program has ${size} members, this rank ${transport.rank} among them; got ranks ${ranks.join(', ') || 'none'}`,
+    )
+    members[group] = self
+  }
+  const staged = stage(program, members)
+  const inner = await device.load(staged.program, { ...load, members })
+  return new StagedExecutable(program, inner, staged, communicator, onTrace)
+}
+
+/** A piece of a segment: steps the device runs, then the exchange that follows them. */
+interface Part {
+  /** Segment of the staged program. */
+  readonly segment: string
+  readonly hasSteps: boolean
+  /** Names of the step inputs it declares. */
+  readonly inputs: readonly string[]
+  /** Its outputs are what the exchange sends, by the same order; or the segment's own, at the last part. */
+  readonly exchange?: StagedExchange
+}
+
+interface StagedExchange {
+  readonly name: string
+  readonly channel: number
+  /** Segment of the staged program that makes the copies within the rank, where there are some. */
+  readonly copies?: string
+  readonly sends: readonly { readonly to: number; readonly output: string }[]
+  readonly receives: readonly { readonly from: number; readonly message: Message }[]
+}
+
+interface Staged {
+  readonly program: Program
+  readonly segments: ReadonlyMap<string, readonly Part[]>
+  readonly members: Members
+}
+
+function stage(program: Program, members: Members): Staged {
+  const segments: Segment[] = []
+  const parts = new Map<string, Part[]>()
+  for (const segment of program.segments) {
+    if (!segment.steps.some((s) => s.kind === 'exchange')) {
+      segments.push(segment)
+      parts.set(segment.name, [
+        { segment: segment.name, hasSteps: true, inputs: segment.inputs.map((i) => i.name) },
+      ])
+      continue
+    }
+    const list: Part[] = []
+    let from = 0
+    let inputs = segment.inputs
+    const cut = (to: number, outputs: readonly SegmentOutput[], exchange?: StagedExchange): void => {
+      const steps = segment.steps.slice(from, to)
+      const name = `${segment.name}#${list.length}`
+      // The inputs are written by the first part that has steps.
+      const own = steps.length > 0 ? inputs : []
+      if (steps.length > 0) inputs = []
+      list.push({
+        segment: name,
+        hasSteps: steps.length > 0 || outputs.length > 0,
+        inputs: own.map((i) => i.name),
+        ...(exchange ? { exchange } : {}),
+      })
+      segments.push({ name, steps: renumbered(steps, from), inputs: own, outputs })
+      from = to
+    }
+    segment.steps.forEach((step, i) => {
+      if (step.kind !== 'exchange') return
+      const { sends, receives } = remoteMessages(step, members)
+      const copies = `${segment.name}#${list.length}.copies`
+      cut(i, sends.map(sendOutput), {
+        name: step.name,
+        channel: step.channel,
+        ...(step.sends.length > sends.length ? { copies } : {}),
+        sends: sends.map(({ peer }, k) => ({ to: peer, output: sendOutput(sends[k]!, k).name })),
+        receives: receives.map((message) => ({ from: message.peer, message })),
+      })
+      segments.push({ name: copies, steps: [{ ...step, index: 0, after: [] }], inputs: [], outputs: [] })
+      from = i + 1
+    })
+    cut(segment.steps.length, segment.outputs)
+    parts.set(segment.name, list)
+  }
+  return { program: { ...program, segments }, segments: parts, members }
+}
+
+const sendOutput = ({ arena, offset, bytes }: Message, k: number): SegmentOutput => ({
+  name: `send.${k}`,
+  arena,
+  offset,
+  bytes,
+  type: tensorType('u32', bytes / 4),
+})
+
+const renumbered = (steps: readonly Step[], first: number): Step[] =>
+  steps.map((step, i) => ({
+    ...step,
+    index: i,
+    after: step.after.filter((j) => j >= first).map((j) => j - first),
+  }))
+
+/** Receives of one exchange that are under way. */
+interface Posted {
+  readonly buffers: readonly Uint8Array[]
+  readonly arrived: Promise<void>
+}
+
+class StagedExecutable implements Executable {
+  /** Everything submitted so far, in order. */
+  private tail: Promise<unknown> = Promise.resolve()
+  /** Receives are posted in the order of the segments. */
+  private posting: Promise<unknown> = Promise.resolve()
+  private readonly leaving = new Set<Promise<void>>()
+  /** By receiver and tag: when the message before has been given to the transport. */
+  private readonly turns = new Map<string, Promise<void>>()
+  /** Who waits for receive buffers of an exchange. */
+  private readonly waiting = new Map<StagedExchange, (buffers: Uint8Array[]) => void>()
+  private readonly reading = new Map<string, Promise<unknown>[]>()
+  private readonly pool = new Map<StagedExchange, Uint8Array[][]>()
+  private readonly tags: ReadonlyMap<string, number>
+  private readonly groupOf = new Map<StagedExchange, string>()
+  private failure: unknown
+
+  constructor(
+    readonly program: Program,
+    private readonly inner: Executable,
+    private readonly staged: Staged,
+    private readonly communicator: Communicator,
+    private readonly onTrace: RankLoadOptions['onTrace'],
+  ) {
+    // Tags below MAX_CHANNELS are the hosts' own.
+    this.tags = new Map(
+      Object.keys(communicator.groups)
+        .sort()
+        .map((group, i) => [group, (i + 1) * MAX_CHANNELS]),
+    )
+    for (const { name, steps } of program.segments) {
+      const exchanges = steps.filter((s): s is Exchange => s.kind === 'exchange')
+      const staging = (staged.segments.get(name) ?? []).flatMap(({ exchange }) => exchange ?? [])
+      staging.forEach((exchange, i) => {
+        this.groupOf.set(exchange, exchanges[i]!.group)
+        // Two of each: one is read into while the other one's bytes are used.
+        this.pool.set(
+          exchange,
+          [0, 1].map(() => exchange.receives.map(({ message }) => new Uint8Array(message.bytes))),
+        )
+      })
+    }
+  }
+
+  get arenas(): Executable['arenas'] {
+    return this.inner.arenas
+  }
+
+  run(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): void {
+    this.submit(segment, inputs, slot, false).catch(() => {})
+  }
+
+  step(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): Promise<Outputs> {
+    return this.submit(segment, inputs, slot, true)
+  }
+
+  runSteps(): void {
+    throw new ExactmapError('unsupported', 'single steps cannot be run where they exchange messages', {
+      program: this.program.name,
+    })
+  }
+
+  async finished(): Promise<void> {
+    await this.tail
+    await Promise.all(this.leaving)
+    if (this.failure !== undefined) throw this.failure
+    await this.inner.finished()
+  }
+
+  destroy(): void {
+    this.inner.destroy()
+  }
+
+  private submit(
+    name: string,
+    inputs: Record<string, ArrayBufferView>,
+    slot: number,
+    wanted: boolean,
+  ): Promise<Outputs> {
+    const parts = this.staged.segments.get(name)
+    if (!parts) throw new ExactmapError('not_found', `no segment '${name}'`, { program: this.program.name })
+    const given = copied(inputs)
+    const posted = parts.map(({ exchange }) => exchange && this.post(exchange))
+    const work = this.tail.then(async () => {
+      if (this.failure !== undefined) throw this.failure
+      try {
+        return await this.execute(name, parts, posted, given, slot, wanted)
+      } catch (error) {
+        this.failure ??= error
+        throw error
+      }
+    })
+    this.tail = work.catch(() => {})
+    return work
+  }
+
+  /** Starts the receives of an exchange as soon as it has free buffers. */
+  private post(exchange: StagedExchange): Promise<Posted> {
+    const { transport, groups } = this.communicator
+    const group = this.groupOf.get(exchange)!
+    const posted = this.posting.then(async () => {
+      const free = this.pool.get(exchange)!
+      const buffers = free.pop() ?? (await this.freed(exchange))
+      const arrived = Promise.all(
+        exchange.receives.map(({ from }, i) =>
+          transport.receive(groups[group]![from]!, this.tags.get(group)! + exchange.channel, buffers[i]!),
+        ),
+      ).then(() => {})
+      // A failure shows where the bytes are needed.
+      arrived.catch(() => {})
+      return { buffers, arrived }
+    })
+    this.posting = posted.catch(() => {})
+    return posted
+  }
+
+  private freed(exchange: StagedExchange): Promise<Uint8Array[]> {
+    return new Promise((resolve) => {
+      this.waiting.set(exchange, resolve)
+    })
+  }
+
+  private free(exchange: StagedExchange, buffers: readonly Uint8Array[]): void {
+    const next = this.waiting.get(exchange)
+    this.waiting.delete(exchange)
+    if (next) next([...buffers])
+    else this.pool.get(exchange)!.push([...buffers])
+  }
+
+  private async execute(
+    name: string,
+    parts: readonly Part[],
+    posted: readonly (Promise<Posted> | undefined)[],
+    inputs: Record<string, ArrayBufferView>,
+    slot: number,
+    wanted: boolean,
+  ): Promise<Outputs> {
+    let outputs: Promise<Outputs> = Promise.resolve({})
+    for (const [i, part] of parts.entries()) {
+      const { exchange } = part
+      const start = now()
+      if (part.hasSteps) {
+        const own = Object.fromEntries(part.inputs.flatMap((n) => (n in inputs ? [[n, inputs[n]!]] : [])))
+        const needed = exchange ? exchange.sends.length > 0 : wanted
+        if (needed) outputs = (await this.submitPart(part.segment, own, slot)).outputs
+        else this.inner.run(part.segment, own, slot)
+        if (this.onTrace) {
+          await this.inner.finished()
+          this.onTrace({ name, queue: 'compute', start, end: now(), slot })
+        }
+      }
+      if (!exchange) continue
+      this.send(exchange, outputs, slot)
+      if (exchange.copies) this.inner.run(exchange.copies, {}, slot)
+      await this.take(exchange, await posted[i]!, slot)
+    }
+    return wanted ? outputs : {}
+  }
+
+  /** Submits a part whose outputs are read; waits for the oldest one when the device has no place for another. */
+  private async submitPart(
+    segment: string,
+    inputs: Record<string, ArrayBufferView>,
+    slot: number,
+  ): Promise<{ readonly outputs: Promise<Outputs> }> {
+    const reading = this.reading.get(segment) ?? []
+    this.reading.set(segment, reading)
+    if (reading.length >= IN_FLIGHT) await reading.shift()
+    const outputs = this.inner.step(segment, inputs, slot)
+    outputs.catch(() => {})
+    reading.push(outputs.catch(() => {}))
+    return { outputs }
+  }
+
+  private send(exchange: StagedExchange, outputs: Promise<Outputs>, slot: number): void {
+    const { groups } = this.communicator
+    const group = this.groupOf.get(exchange)!
+    const tag = this.tags.get(group)! + exchange.channel
+    for (const { to, output } of exchange.sends) {
+      const rank = groups[group]![to]!
+      const leaving = this.leave(rank, tag, output, outputs).then((start) =>
+        this.onTrace?.({ name: `${exchange.name} to ${rank}`, queue: 'send', start, end: now(), slot }),
+      )
+      const watched: Promise<void> = leaving
+        .catch((error) => {
+          this.failure ??= error
+        })
+        .finally(() => this.leaving.delete(watched))
+      this.leaving.add(watched)
+    }
+  }
+
+  /**
+   * Gives a message to the transport once its bytes are read back, after those before it on its channel, and waits until
+   * it has left. Resolves to when it was given.
+   */
+  private async leave(rank: number, tag: number, output: string, outputs: Promise<Outputs>): Promise<number> {
+    const channel = `${rank}.${tag}`
+    const before = this.turns.get(channel)
+    let over = (): void => {}
+    this.turns.set(channel, new Promise((resolve) => (over = resolve)))
+    try {
+      const bytes = (await outputs)[output]!
+      await before
+      const start = now()
+      const sent = this.communicator.transport.send(rank, tag, bytes)
+      over()
+      await sent
+      return start
+    } finally {
+      over()
+    }
+  }
+
+  private async take(exchange: StagedExchange, { buffers, arrived }: Posted, slot: number): Promise<void> {
+    const start = now()
+    await arrived
+    if (exchange.receives.length > 0)
+      this.onTrace?.({ name: exchange.name, queue: 'receive', start, end: now(), slot })
+    exchange.receives.forEach(({ message }, i) => {
+      const arena = this.inner.arenas[message.arena] as Arena
+      arena.write(message.offset + slot * arena.plan.slotBytes, buffers[i]!)
+    })
+    this.free(exchange, buffers)
+  }
+}
+
+const now = (): number => performance.timeOrigin + performance.now()
+
+/** The caller may change its arrays before the segment's turn comes. */
+const copied = (inputs: Record<string, ArrayBufferView>): Record<string, ArrayBufferView> =>
+  Object.fromEntries(
+    Object.entries(inputs).map(([name, view]) => [
+      name,
+      new Uint8Array(view.buffer, view.byteOffset, view.byteLength).slice(),
+    ]),
+  )
