@@ -1,4 +1,4 @@
-// softmax, cross_entropy, their gradients, and argmax. A row is a team's (lib/row.h); rows of logits are long, so
+// softmax, cross_entropy (whole, or a part of the vocabulary), their gradients, and argmax. A row is a team's (lib/row.h); rows of logits are long, so
 // blocks are.
 //
 // Bytes per element: 12 (softmax: x twice, y), 20 (softmax_backward: dy and y twice, dx), 4 (cross_entropy, argmax),
@@ -29,6 +29,12 @@ DEVICE SoftmaxSum softmax_sum(Team team, const float* x, uint32_t width) {
   });
   const float top = team.max(own.top);
   return {top, team.sum(own.sum * expf(own.top - top))};
+}
+
+// log sum exp of a row.
+DEVICE float row_lse(Team team, const float* x, uint32_t width) {
+  const SoftmaxSum row = width % 4 == 0 ? softmax_sum<4>(team, x, width) : softmax_sum<1>(team, x, width);
+  return row.top + logf(row.sum);
 }
 
 template <uint32_t N>
@@ -88,11 +94,41 @@ KERNEL(cross_entropy, 512, const float* logits, const uint32_t* targets, const f
   const uint64_t t = own.row();
   if (t >= rows) return;
   logits += t * width;
-  const SoftmaxSum row = width % 4 == 0 ? softmax_sum<4>(own, logits, width) : softmax_sum<1>(own, logits, width);
+  const float value = row_lse(own, logits, width);
   if (own.lane() > 0) return;
-  const float value = row.top + logf(row.sum);
   // Rows of weight 0 may carry any target; the clamp keeps their load inside the row.
   const float logit = logits[min(targets[t], width - 1)];
+  lse[t] = value;
+  loss[t] = weights[t] * (value - logit);
+}
+
+// parts [2][rows]: the row's lse, and the target's logit where the target is a column of this part.
+KERNEL(cross_entropy_shard, 512, const float* logits, const uint32_t* targets, float* parts, uint32_t rows,
+       uint32_t width, uint32_t team) {
+  const Team own = {team};
+  const uint64_t t = own.row();
+  if (t >= rows) return;
+  logits += t * width;
+  const float value = row_lse(own, logits, width);
+  if (own.lane() > 0) return;
+  parts[t] = value;
+  parts[rows + t] = targets[t] < width ? logits[targets[t]] : 0.0f;
+}
+
+// parts [count][2][rows], one row a thread, in the order of the parts. Bytes: 8 per part and row from memory, 4 from
+// cache; 8,192 rows of 8 parts are 0.5 MB, so the launch's own cost is the limit.
+KERNEL(cross_entropy_join, 256, const float* parts, const float* weights, float* loss, float* lse, uint32_t count,
+       uint32_t rows) {
+  const uint64_t t = thread_index(), step = 2 * static_cast<uint64_t>(rows);
+  if (t >= rows) return;
+  float top = parts[t];
+  for (uint32_t p = 1; p < count; p++) top = fmaxf(top, parts[p * step + t]);
+  float sum = 0, logit = 0;
+  for (uint32_t p = 0; p < count; p++) {
+    sum += expf(parts[p * step + t] - top);
+    logit += parts[p * step + rows + t];
+  }
+  const float value = top + logf(sum);
   lse[t] = value;
   loss[t] = weights[t] * (value - logit);
 }

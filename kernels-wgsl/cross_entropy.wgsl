@@ -19,19 +19,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let row = group.x + group.y * GRID_X;
   if (row >= ROWS) { return; }
   let base = row * PACKS;
-  var highest = logits[base + min(lane, PACKS - 1u)];
-  for (var i = lane + WORKGROUP; i < PACKS; i += WORKGROUP) { highest = max(highest, logits[base + i]); }
-  let top = reduce_max(pack_max(highest), lane);
-  var sum = Pack(0.0);
-  for (var i = lane; i < PACKS; i += WORKGROUP) { sum += exp(logits[base + i] - Pack(top)); }
-  let total = reduce_add(pack_sum(sum), lane);
+  let value = row_lse(base, lane);
   if (lane == 0u) {
-    let value = top + log(total);
-    // Rows of weight 0 may carry any target; the clamp keeps their load inside the row.
-    let label = min(targets[row], PACKS * PACK - 1u);
-    let chosen = logits[base + label / PACK];
-    let logit = pack_sum(select(Pack(0.0), chosen, PACK_INDEX == PackU(label % PACK)));
     lse[row] = value;
-    loss[row] = weights[row] * (value - logit);
+    // Rows of weight 0 may carry any target.
+    loss[row] = weights[row] * (value - row_logit(base, targets[row]));
   }
 }

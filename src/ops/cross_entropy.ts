@@ -17,6 +17,23 @@ export function checkRows(op: string, inputs: Ports<TensorType>, rowPorts: reado
     )
 }
 
+/** log sum exp of some values. */
+export function logSumExp(row: Float64Array): number {
+  const top = row.reduce((a, b) => Math.max(a, b))
+  return top + Math.log(row.reduce((sum, v) => sum + Math.exp(v - top), 0))
+}
+
+/**
+ * Error budget of log sum exp as top + log(sum of exp(v - top)), with at most `depth` chained additions: the sum's
+ * relative error (expError weighted by probability, the additions) is an absolute one after log; log is good to 2^-21
+ * below 2 and 3 ulp above; top + log and the stored value round once each.
+ */
+export function logSumExpError(row: Float64Array, lse: number, depth: number): number {
+  const top = row.reduce((a, b) => Math.max(a, b))
+  const sum = row.reduce((s, v) => s + Math.exp(v - lse) * expError(v - top), 0) + depth * EPS_F32
+  return sum + Math.max(2 ** -21, 6 * EPS_F32 * (lse - top)) + 2 * EPS_F32 * Math.abs(lse)
+}
+
 /**
  * Weighted negative log likelihood of each row's target, in nats, and the log-sum-exp its gradient needs.
  * Rows of weight 0 give loss 0 whatever their target; otherwise a target must be below V.
@@ -57,24 +74,17 @@ export const cross_entropy = defineOp<Record<string, never>>({
     const lse = new Float64Array(targets!.length)
     const loss = lse.map((_, t) => {
       const row = logits!.subarray(t * width, (t + 1) * width)
-      const top = row.reduce((a, b) => Math.max(a, b))
-      lse[t] = top + Math.log(row.reduce((sum, v) => sum + Math.exp(v - top), 0))
+      lse[t] = logSumExp(row)
       return weights![t] === 0 ? 0 : weights![t]! * (lse[t]! - row[targets![t]!]!)
     })
     return { loss, lse }
   },
-  // The sum's relative error (expError weighted by probability, the additions) is an absolute one after log; log
-  // is good to 2^-21 below 2 and 3 ulp above; then max + log, lse - logit, the
-  // weight and the stored value round once each.
+  // The lse's error, then lse - logit, the weight and the stored value round once each.
   tolerance({ inputs }, { logits, weights }, expected) {
     const width = lastDim(inputs.logits!.shape)
-    const errors = expected.lse!.map((lse, t) => {
-      const row = logits!.subarray(t * width, (t + 1) * width)
-      const top = row.reduce((a, b) => Math.max(a, b))
-      const sum =
-        row.reduce((s, v) => s + Math.exp(v - lse) * expError(v - top), 0) + sumDepth(width) * EPS_F32
-      return sum + Math.max(2 ** -21, 6 * EPS_F32 * (lse - top)) + 2 * EPS_F32 * Math.abs(lse)
-    })
+    const errors = expected.lse!.map((lse, t) =>
+      logSumExpError(logits!.subarray(t * width, (t + 1) * width), lse, sumDepth(width)),
+    )
     return {
       lse: (t) => errors[t]!,
       loss: (t) => Math.abs(weights![t]!) * errors[t]! + 3 * EPS_F32 * Math.abs(expected.loss![t]!),
@@ -119,7 +129,10 @@ export const cross_entropy = defineOp<Record<string, never>>({
   ],
 })
 
-/** Gradient of cross_entropy for its logits; lse as the forward pass gave it. */
+/**
+ * Gradient of cross_entropy for its logits; lse as the forward pass gave it. A target that is not below V, whatever
+ * its value, matches no column: where the vocabulary is split, the target is in another part.
+ */
 export const cross_entropy_backward = defineOp<Record<string, never>>({
   name: 'cross_entropy_backward',
   summary: 'dlogits[t,c] = dloss[t] * weights[t] * (exp(logits[t,c] - lse[t]) - (c == targets[t]))',
@@ -194,6 +207,28 @@ export const cross_entropy_backward = defineOp<Record<string, never>>({
         lse: uniform([6], 5, 7),
         targets: values([6], [3, 0xffffffff, 15, 16], 'u32'),
         weights: values([6], [0.5, 0, 2, 0]),
+      },
+    },
+    {
+      name: 'elsewhere',
+      attrs: {},
+      inputs: {
+        dloss: normal([6]),
+        logits: normal([6, 16], 2),
+        lse: uniform([6], 5, 7),
+        targets: values([6], [3, 0xffffffff, 16, 0xfffffff0, 17, 32], 'u32'),
+        weights: values([6], [1]),
+      },
+    },
+    {
+      name: 'elsewhere_odd',
+      attrs: {},
+      inputs: {
+        dloss: normal([5]),
+        logits: normal([5, 13], 2),
+        lse: uniform([5], 5, 7),
+        targets: values([5], [13, 0xffffffff, 12, 26, 0xfffffff3], 'u32'),
+        weights: values([5], [1]),
       },
     },
     {

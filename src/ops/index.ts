@@ -20,6 +20,7 @@ import { exchange } from './collectives/exchange.ts'
 import type { Attributes, OpCall, OpContract, Ports } from './contract.ts'
 import { copy } from './copy.ts'
 import { cross_entropy, cross_entropy_backward } from './cross_entropy.ts'
+import { cross_entropy_join, cross_entropy_shard } from './cross_entropy_shard.ts'
 import { accumulate, add, mul } from './elementwise.ts'
 import { embedding, embedding_backward } from './embedding.ts'
 import { fill } from './fill.ts'
@@ -85,6 +86,8 @@ export const ops = {
   softmax_backward,
   cross_entropy,
   cross_entropy_backward,
+  cross_entropy_shard,
+  cross_entropy_join,
   argmax,
   sample,
   random_bits,

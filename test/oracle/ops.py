@@ -298,10 +298,24 @@ def cross_entropy(attrs, i):
 def cross_entropy_backward(attrs, i):
     """lse is an input of its own: autograd of exp(logit - lse) summed, less the logit of the target."""
     logits = leaf(i["logits"])
-    counted = i["weights"] != 0
-    chosen = logits.gather(1, torch.where(counted, i["targets"], torch.tensor(0))[:, None])[:, 0]
-    total = (i["dloss"] * i["weights"] * (torch.exp(logits - i["lse"][:, None]).sum(-1) - chosen)).sum()
+    total = (i["dloss"] * i["weights"] * (torch.exp(logits - i["lse"][:, None]).sum(-1) - own(logits, i["targets"]))).sum()
     return {"dlogits": gradient(total, torch.ones_like(total), logits)}
+
+
+def own(logits, targets):
+    """The logit of each row's target; 0 of one that is not a column."""
+    here = targets < logits.shape[1]
+    chosen = logits.gather(1, torch.where(here, targets, torch.tensor(0))[:, None])[:, 0]
+    return torch.where(here, chosen, torch.tensor(0.0))
+
+
+def cross_entropy_shard(attrs, i):
+    return {"parts": torch.stack([torch.logsumexp(i["logits"], -1), own(i["logits"], i["targets"])])}
+
+
+def cross_entropy_join(attrs, i):
+    lse = torch.logsumexp(i["parts"][:, 0], 0)
+    return {"lse": lse, "loss": i["weights"] * (lse - i["parts"][:, 1].sum(0))}
 
 
 # Sampling
@@ -433,7 +447,8 @@ ORACLES = {
             rms_norm, rms_norm_backward_input, rms_norm_backward_weight,
             layer_norm, layer_norm_backward_input, layer_norm_backward_weight,
             rope, attention, attention_backward, attention_paged, kv_write,
-            softmax_backward, cross_entropy, cross_entropy_backward,
+            softmax_backward, cross_entropy, cross_entropy_backward, cross_entropy_shard,
+            cross_entropy_join,
             random_bits, sample, argmax, tokens_write, tokens_read, adamw, global_norm, clip_by_norm,
         )
     },

@@ -127,6 +127,8 @@ describe('ranges larger than one binding', () => {
     const shapes = { logits: [rows, width] }
     const target = withBindings(2 ** 15)
     expect(await verify('cross_entropy', { logits, ...row }, shapes, target)).toBe(3)
+    const part = { logits, targets: row.targets.map((v) => 2 * v) }
+    expect(await verify('cross_entropy_shard', part, shapes, target)).toBe(3)
     const given = { dloss: noise(rows), logits, lse: noise(rows).map((v) => v + 6), ...row }
     expect(await verify('cross_entropy_backward', given, shapes, target)).toBe(3)
   })

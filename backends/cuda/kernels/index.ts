@@ -18,7 +18,15 @@ import {
 } from './elementwise.ts'
 import { embedding, embedding_backward } from './embedding.ts'
 import { kv_write } from './kv_write.ts'
-import { argmax, cross_entropy, cross_entropy_backward, softmax, softmax_backward } from './logits.ts'
+import {
+  argmax,
+  cross_entropy,
+  cross_entropy_backward,
+  cross_entropy_join,
+  cross_entropy_shard,
+  softmax,
+  softmax_backward,
+} from './logits.ts'
 import { matmul, matmul_backward_input, matmul_backward_weight } from './matmul.ts'
 import { broadcast, cast, quantize, reduce, store, transpose } from './movement.ts'
 import {
@@ -56,6 +64,8 @@ export const kernelRules: Record<OpName, KernelRule> = {
   softmax_backward,
   cross_entropy,
   cross_entropy_backward,
+  cross_entropy_shard,
+  cross_entropy_join,
   argmax,
   attention_paged,
   kv_write,

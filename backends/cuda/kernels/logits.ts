@@ -1,6 +1,7 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import type { Access } from '../../../src/program/program.ts'
 import { lastDim, rowCount } from '../../../src/tensor/type.ts'
+import { launchThreads } from './flat.ts'
 import { rowTeams } from './row.ts'
 import { type KernelRule, launch } from './rule.ts'
 
@@ -21,6 +22,13 @@ export const softmax = perRow('x', ['x'], ['y'])
 export const softmax_backward = perRow('y', ['dy', 'y'], ['dx'])
 export const argmax = perRow('x', ['x'], ['y'])
 export const cross_entropy = perRow('logits', ['logits', 'targets', 'weights'], ['loss', 'lse'])
+export const cross_entropy_shard = perRow('logits', ['logits', 'targets'], ['parts'])
+
+export const cross_entropy_join: KernelRule = ({ op, inputs }) => {
+  const [count, , rows] = inputs.parts!.shape as [number, number, number]
+  const bindings = [...bind(['parts', 'weights'], 'read'), ...bind(['loss', 'lse'], 'write')]
+  return { launches: [launchThreads('logits', op, rows, bindings, { count, rows })] }
+}
 
 /** Packs of a row that a block makes. */
 const TILE = 1024

@@ -18,7 +18,15 @@ import {
 import { embedding } from './embedding.ts'
 import { embedding_backward } from './embedding_backward.ts'
 import { kv_write } from './kv_write.ts'
-import { argmax, cross_entropy, cross_entropy_backward, softmax, softmax_backward } from './logits.ts'
+import {
+  argmax,
+  cross_entropy,
+  cross_entropy_backward,
+  cross_entropy_join,
+  cross_entropy_shard,
+  softmax,
+  softmax_backward,
+} from './logits.ts'
 import { matmul } from './matmul.ts'
 import { matmul_backward_input } from './matmul_backward_input.ts'
 import { matmul_backward_weight } from './matmul_backward_weight.ts'
@@ -80,6 +88,8 @@ export const kernelRules: Record<OpName, KernelRule> = {
   softmax_backward,
   cross_entropy,
   cross_entropy_backward,
+  cross_entropy_shard,
+  cross_entropy_join,
   argmax,
   sample,
   random_bits,

@@ -1,7 +1,8 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import type { Access } from '../../../src/program/program.ts'
-import { elementCount, lastDim, rowCount } from '../../../src/tensor/type.ts'
+import { byteSize, elementCount, lastDim, rowCount } from '../../../src/tensor/type.ts'
 import type { KernelChoice } from '../../backend.ts'
+import { flatGrid } from './elementwise.ts'
 import { packOf, rowParts, rowReduction } from './row.ts'
 import { foldGrid, type KernelRule, type WebGpuTraits } from './rule.ts'
 
@@ -36,10 +37,16 @@ function perRow(
 }
 
 /** One workgroup per row. */
-const reduceRows = (call: OpCall, traits: WebGpuTraits, port: string, ports: PortAccess): KernelChoice => {
+const reduceRows = (
+  call: OpCall,
+  traits: WebGpuTraits,
+  port: string,
+  ports: PortAccess,
+  modules: readonly string[] = [],
+): KernelChoice => {
   const { module, workgroup } = rowReduction(traits)
   return perRow(call, traits, port, ports, () => ({
-    modules: [module],
+    modules: [module, ...modules],
     constants: { WORKGROUP: workgroup },
     groupsPerRow: 1,
   }))
@@ -65,13 +72,70 @@ export const argmax: KernelRule = (call, traits) =>
   ])
 
 export const cross_entropy: KernelRule = (call, traits) =>
-  reduceRows(call, traits, 'logits', [
-    ['logits', 'read'],
-    ['targets', 'read'],
-    ['weights', 'read'],
-    ['loss', 'write'],
-    ['lse', 'write'],
-  ])
+  reduceRows(
+    call,
+    traits,
+    'logits',
+    [
+      ['logits', 'read'],
+      ['targets', 'read'],
+      ['weights', 'read'],
+      ['loss', 'write'],
+      ['lse', 'write'],
+    ],
+    ['lib/row_logits'],
+  )
+
+/** The two rows of `parts` do not start aligned in a part of the rows: every launch binds both and says where it is. */
+export const cross_entropy_shard: KernelRule = (call, traits) => {
+  const [rows, width] = call.inputs.logits!.shape as [number, number]
+  const { module, workgroup } = rowReduction(traits)
+  let first = 0
+  return {
+    launches: rowParts(rows, width, traits.limits).map((part) => {
+      const { workgroups, gridX } = foldGrid(part.rows)
+      const constants = { FIRST: first, ROWS: part.rows, ALL_ROWS: rows }
+      first += part.rows
+      return {
+        variant: 'cross_entropy_shard',
+        modules: ['cross_entropy_shard', `lib/pack_${packOf(width)}`, module, 'lib/row_logits'],
+        constants: { ...constants, PACKS: width / packOf(width), GRID_X: gridX, WORKGROUP: workgroup },
+        workgroups,
+        bindings: [
+          part.bind('logits', 'read', width),
+          part.bind('targets', 'read', 1),
+          { port: 'parts', access: 'write' },
+        ],
+      }
+    }),
+  }
+}
+
+export const cross_entropy_join: KernelRule = ({ inputs }, { limits }) => {
+  const bytes = byteSize(inputs.parts!)
+  if (bytes > limits.maxBindingSize)
+    return {
+      unsupported: `its parts of ${bytes} bytes exceed the largest binding, ${limits.maxBindingSize} bytes; take fewer rows at once`,
+    }
+  const [parts, , rows] = inputs.parts!.shape as [number, number, number]
+  const grid = flatGrid(rows / packOf(rows))
+  return {
+    launches: [
+      {
+        variant: 'cross_entropy_join',
+        modules: ['cross_entropy_join', `lib/pack_${packOf(rows)}`],
+        constants: { ...grid.constants, PARTS: parts },
+        workgroups: grid.workgroups,
+        bindings: [
+          { port: 'parts', access: 'read' },
+          { port: 'weights', access: 'read' },
+          { port: 'loss', access: 'write' },
+          { port: 'lse', access: 'write' },
+        ],
+      },
+    ],
+  }
+}
 
 /** Packs of one row that a workgroup of 64 lanes makes. */
 const TILE = 256
