@@ -66,8 +66,16 @@ export const gpt2: ModelFamily<Gpt2Config> = {
     const list: ParameterSpec[] = []
     const std = c.initialStd
     const outStd = std / Math.sqrt(2 * c.layers)
-    const linear = (name: string, theirs: string, rows: number, cols: number, init: number): void => {
+    const linear = (
+      name: string,
+      theirs: string,
+      rows: number,
+      cols: number,
+      init: number,
+      split: NonNullable<ParameterSpec['split']>,
+    ): void => {
       list.push({
+        split,
         name: `${name}.weight`,
         shape: [rows, cols],
         from: [{ name: `${theirs}.weight`, rows }],
@@ -75,6 +83,7 @@ export const gpt2: ModelFamily<Gpt2Config> = {
         init,
       })
       list.push({
+        ...(split === 'columns' ? {} : { split }),
         name: `${name}.bias`,
         shape: [rows],
         from: [{ name: `${theirs}.bias`, rows }],
@@ -91,6 +100,7 @@ export const gpt2: ModelFamily<Gpt2Config> = {
         })
     }
     list.push({
+      split: { rows: [c.vocab] },
       name: 'embed.weight',
       shape: [c.vocab, c.width],
       from: [{ name: 'transformer.wte.weight', rows: c.vocab }],
@@ -105,15 +115,18 @@ export const gpt2: ModelFamily<Gpt2Config> = {
     for (let i = 0; i < c.layers; i++) {
       const [ours, theirs] = [`layers.${i}`, `transformer.h.${i}`]
       norm(`${ours}.attention_norm`, `${theirs}.ln_1`)
-      linear(`${ours}.qkv`, `${theirs}.attn.c_attn`, 3 * c.width, c.width, std)
-      linear(`${ours}.attention_out`, `${theirs}.attn.c_proj`, c.width, c.width, outStd)
+      linear(`${ours}.qkv`, `${theirs}.attn.c_attn`, 3 * c.width, c.width, std, {
+        rows: [c.width, c.width, c.width],
+      })
+      linear(`${ours}.attention_out`, `${theirs}.attn.c_proj`, c.width, c.width, outStd, 'columns')
       norm(`${ours}.ffn_norm`, `${theirs}.ln_2`)
-      linear(`${ours}.up`, `${theirs}.mlp.c_fc`, c.ffn, c.width, std)
-      linear(`${ours}.down`, `${theirs}.mlp.c_proj`, c.width, c.ffn, outStd)
+      linear(`${ours}.up`, `${theirs}.mlp.c_fc`, c.ffn, c.width, std, { rows: [c.ffn] })
+      linear(`${ours}.down`, `${theirs}.mlp.c_proj`, c.width, c.ffn, outStd, 'columns')
     }
     norm('norm', 'transformer.ln_f')
     if (!c.tied)
       list.push({
+        split: { rows: [c.vocab] },
         name: 'head.weight',
         shape: [c.vocab, c.width],
         from: [{ name: 'lm_head.weight', rows: c.vocab }],
@@ -124,17 +137,21 @@ export const gpt2: ModelFamily<Gpt2Config> = {
 
   build(m, c) {
     let x = m.add(
-      m.embedding('embed.weight', m.ids, c.vocab, c.width),
+      m.embedding('embed.weight', m.ids, c.vocab, c.width, true),
       m.embedding('positions.weight', m.positions, c.context, c.width),
     )
     for (let i = 0; i < c.layers; i++)
       m.layer(i, () => {
         const p = `layers.${i}`
-        const qkv = m.linear(m.layerNorm(x, `${p}.attention_norm`, c.eps), `${p}.qkv`, 3 * c.width, true)
-        x = m.add(x, m.linear(m.attention(i, qkv, c.attention), `${p}.attention_out`, c.width, true))
-        const up = m.linear(m.layerNorm(x, `${p}.ffn_norm`, c.eps), `${p}.up`, c.ffn, true)
-        x = m.add(x, m.linear(m.unary('gelu_tanh', up), `${p}.down`, c.width, true))
+        const out = { bias: true, split: 'out' } as const
+        const back = { bias: true, split: 'in' } as const
+        const qkv = m.linear(m.layerNorm(x, `${p}.attention_norm`, c.eps), `${p}.qkv`, 3 * c.width, out)
+        x = m.add(x, m.linear(m.attention(i, qkv, c.attention), `${p}.attention_out`, c.width, back))
+        const up = m.linear(m.layerNorm(x, `${p}.ffn_norm`, c.eps), `${p}.up`, c.ffn, out)
+        x = m.add(x, m.linear(m.unary('gelu_tanh', up), `${p}.down`, c.width, back))
       })
-    return m.linear(m.layerNorm(m.rows(x), 'norm', c.eps), c.tied ? 'embed' : 'head', c.vocab)
+    return m.linear(m.layerNorm(m.rows(x), 'norm', c.eps), c.tied ? 'embed' : 'head', c.vocab, {
+      split: 'out',
+    })
   },
 }

@@ -66,6 +66,11 @@ function ropeScaling(given: z.infer<typeof ropeParameters> | null | undefined): 
   return parseConfig.fail(`rope scaling '${kind}' is not supported; supported: default, linear, llama3`)
 }
 
+/** Divided by rows, each of the parts that make it on its own. */
+const byRows = (from: readonly (readonly [string, number])[]): { readonly rows: readonly number[] } => ({
+  rows: from.map(([, rows]) => rows),
+})
+
 /** Llama 1 to 3, Mistral and Qwen2: pre-norm, rotary positions, grouped queries, gated feed-forward. */
 export const llama: ModelFamily<LlamaConfig> = {
   name: 'llama',
@@ -122,18 +127,27 @@ export const llama: ModelFamily<LlamaConfig> = {
     const std = c.initialStd
     // Projections back into the residual stream start smaller, so that its variance does not grow with depth.
     const outStd = std / Math.sqrt(2 * c.layers)
-    const matrix = (name: string, cols: number, from: [string, number][], init: number): void => {
+    type Split = NonNullable<ParameterSpec['split']>
+    const matrix = (
+      name: string,
+      cols: number,
+      from: [string, number][],
+      init: number,
+      split: Split = byRows(from),
+    ): void => {
       const rows = from.reduce((sum, [, n]) => sum + n, 0)
       list.push({
+        split,
         name: `${name}.weight`,
         shape: [rows, cols],
         from: from.map(([n, r]) => ({ name: `${n}.weight`, rows: r })),
         init,
       })
     }
-    const vector = (name: string, from: [string, number][], init: 'ones' | 'zeros'): void => {
+    const vector = (name: string, from: [string, number][], init: 'ones' | 'zeros', split?: Split): void => {
       const rows = from.reduce((sum, [, n]) => sum + n, 0)
       list.push({
+        ...(split ? { split } : {}),
         name,
         shape: [rows],
         from: from.map(([n, r]) => ({ name: `${n}.${name.split('.').at(-1)}`, rows: r })),
@@ -155,13 +169,13 @@ export const llama: ModelFamily<LlamaConfig> = {
       ]
       vector(`${ours}.attention_norm.weight`, [[`${theirs}.input_layernorm`, c.width]], 'ones')
       matrix(`${ours}.qkv`, c.width, qkv, std)
-      if (c.qkvBias) vector(`${ours}.qkv.bias`, qkv, 'zeros')
-      matrix(`${ours}.attention_out`, q, [[`${theirs}.self_attn.o_proj`, c.width]], outStd)
+      if (c.qkvBias) vector(`${ours}.qkv.bias`, qkv, 'zeros', byRows(qkv))
+      matrix(`${ours}.attention_out`, q, [[`${theirs}.self_attn.o_proj`, c.width]], outStd, 'columns')
       if (c.outBias) vector(`${ours}.attention_out.bias`, [[`${theirs}.self_attn.o_proj`, c.width]], 'zeros')
       vector(`${ours}.ffn_norm.weight`, [[`${theirs}.post_attention_layernorm`, c.width]], 'ones')
       matrix(`${ours}.gate_up`, c.width, gateUp, std)
-      if (c.mlpBias) vector(`${ours}.gate_up.bias`, gateUp, 'zeros')
-      matrix(`${ours}.down`, c.ffn, [[`${theirs}.mlp.down_proj`, c.width]], outStd)
+      if (c.mlpBias) vector(`${ours}.gate_up.bias`, gateUp, 'zeros', byRows(gateUp))
+      matrix(`${ours}.down`, c.ffn, [[`${theirs}.mlp.down_proj`, c.width]], outStd, 'columns')
       if (c.mlpBias) vector(`${ours}.down.bias`, [[`${theirs}.mlp.down_proj`, c.width]], 'zeros')
     }
     vector('norm.weight', [['model.norm', c.width]], 'ones')
@@ -171,21 +185,22 @@ export const llama: ModelFamily<LlamaConfig> = {
 
   build(m, c) {
     const { heads, kv_heads, head_dim } = c.attention
-    let x = m.embedding('embed.weight', m.ids, c.vocab, c.width)
+    let x = m.embedding('embed.weight', m.ids, c.vocab, c.width, true)
     for (let i = 0; i < c.layers; i++)
       m.layer(i, () => {
         const p = `layers.${i}`
         const h = m.rmsNorm(x, `${p}.attention_norm`, c.eps)
         const qkv = m.rope(
-          m.linear(h, `${p}.qkv`, (heads + 2 * kv_heads) * head_dim, c.qkvBias),
+          m.linear(h, `${p}.qkv`, (heads + 2 * kv_heads) * head_dim, { bias: c.qkvBias, split: 'out' }),
           c.attention,
           c.rope,
         )
-        x = m.add(x, m.linear(m.attention(i, qkv, c.attention), `${p}.attention_out`, c.width, c.outBias))
+        const attended = m.attention(i, qkv, c.attention)
+        x = m.add(x, m.linear(attended, `${p}.attention_out`, c.width, { bias: c.outBias, split: 'in' }))
         const f = m.rmsNorm(x, `${p}.ffn_norm`, c.eps)
-        const gated = m.unary(c.gate, m.linear(f, `${p}.gate_up`, 2 * c.ffn, c.mlpBias))
-        x = m.add(x, m.linear(gated, `${p}.down`, c.width, c.mlpBias))
+        const up = m.linear(f, `${p}.gate_up`, 2 * c.ffn, { bias: c.mlpBias, split: 'out' })
+        x = m.add(x, m.linear(m.unary(c.gate, up), `${p}.down`, c.width, { bias: c.mlpBias, split: 'in' }))
       })
-    return m.linear(m.rmsNorm(m.rows(x), 'norm', c.eps), c.tied ? 'embed' : 'head', c.vocab)
+    return m.linear(m.rmsNorm(m.rows(x), 'norm', c.eps), c.tied ? 'embed' : 'head', c.vocab, { split: 'out' })
   },
 }
