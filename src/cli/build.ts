@@ -8,7 +8,8 @@ import { buildNative } from '../../backends/cuda/build/native.ts'
 import type { ImageRecord } from '../../backends/cuda/images.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { type CudaTarget, cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
-import { ExactmapError } from '../errors.ts'
+import { buildMpi } from '../../backends/mpi/build.ts'
+import { check, ExactmapError } from '../errors.ts'
 import { ProgressLine } from './options.ts'
 import { table } from './table.ts'
 
@@ -35,11 +36,14 @@ function parseArchs(text: string): string[] {
   return asked
 }
 
-/** `exactmap build cuda`: the addon, the executable and the kernels' machine code, from the sources in the package. */
+/**
+ * `exactmap build cuda`: the addon, the executable and the kernels' machine code, from the sources in the package;
+ * `exactmap build mpi`: the addon that joins ranks.
+ */
 export function buildCommand(): Command {
   return new Command('build')
-    .description('compile what runs on CUDA: runtime, kernels, and the emulated device')
-    .argument('<what>', 'cuda')
+    .description('compile native parts: runtime, kernels and emulated device of CUDA, or the addon for MPI')
+    .argument('<what>', 'cuda or mpi')
     .option(
       '--arch <list>',
       'exact architectures to build kernels for (default: sm_90a,sm_103a where nvcc exists)',
@@ -52,11 +56,21 @@ export function buildCommand(): Command {
     .option('--json', 'print what was built as JSON')
     .addHelpText(
       'after',
-      '\nRuntime and addon need a C++ compiler and CMake, kernels a CUDA 13 toolkit. What has no tools is left out and named.',
+      '\ncuda: runtime and addon need a C++ compiler and CMake, kernels a CUDA 13 toolkit. What has no tools is left out and named.\nmpi: needs a C++ compiler, CMake and the MPI that starts the ranks (mpicc on the PATH); takes --json only.',
     )
     .action(
       async (what: string, o: { arch?: string; emulated?: boolean; import?: string; json?: boolean }) => {
-        if (what !== 'cuda') throw new ExactmapError('invalid_argument', `build knows 'cuda', got '${what}'`)
+        if (what === 'mpi') {
+          check(
+            !o.arch && !o.emulated && !o.import,
+            'invalid_argument',
+            'build mpi takes no option but --json: --arch, --emulated and --import are of build cuda',
+          )
+          const native = await buildMpi()
+          process.stdout.write(o.json ? `${JSON.stringify({ native }, null, 2)}\n` : nativeText(native))
+          return
+        }
+        check(what === 'cuda', 'invalid_argument', `build knows 'cuda' and 'mpi', got '${what}'`)
         if (o.import) await importModule(o.import)
         const built = await buildCuda(o.arch ? parseArchs(o.arch) : undefined, o.emulated ?? false)
         process.stdout.write(o.json ? `${JSON.stringify(built, null, 2)}\n` : text(built))
@@ -118,8 +132,10 @@ function noted(error: unknown, missing: string[]): undefined {
   return undefined
 }
 
-function text({ native, cubins, emulated, missing }: CudaBuild): string {
-  const lines = native ? native.map((file) => `built ${file}`) : []
+const nativeText = (files: readonly string[]): string => files.map((file) => `built ${file}\n`).join('')
+
+function text({ native = [], cubins, emulated, missing }: CudaBuild): string {
+  const lines: string[] = []
   for (const [arch, records] of Object.entries(cubins)) {
     const rows = records.flatMap(({ kernels = {} }) =>
       Object.entries(kernels).map(([name, k]) => [name, `${k.registers}`, `${k.shared}`, `${k.stack}`]),
@@ -129,5 +145,5 @@ function text({ native, cubins, emulated, missing }: CudaBuild): string {
   }
   if (emulated) lines.push('', `emulated device: ${emulated.length} kernel files`)
   lines.push(...missing.map((what) => `missing: ${what}`))
-  return `${lines.join('\n')}\n`
+  return `${nativeText(native)}${lines.map((line) => `${line}\n`).join('')}`
 }

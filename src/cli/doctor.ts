@@ -5,6 +5,7 @@ import { Command } from 'commander'
 import { type AdapterCheck, checkAdapter } from '../../backends/webgpu/node/adapter_check.ts'
 import { type DriverChoice, driverOrder, openAdapter } from '../../backends/webgpu/node/driver.ts'
 import { type CudaReport, cudaLines, examineCuda } from './doctor_cuda.ts'
+import { examineRanks, type RanksReport, ranksLines } from './doctor_ranks.ts'
 
 /** What one driver did in a process of its own. */
 interface DriverReport {
@@ -29,6 +30,7 @@ interface DoctorReport {
   /** The other drivers of this platform, each tried alone. */
   readonly others: readonly DriverReport[]
   readonly cuda: CudaReport
+  readonly ranks: RanksReport
 }
 
 /** Limits and features that decide which kernels run and how large a model may be. */
@@ -79,6 +81,7 @@ async function examine(): Promise<DoctorReport> {
     chosen,
     others,
     cuda: await examineCuda(),
+    ranks: await examineRanks(),
   }
 }
 
@@ -162,7 +165,7 @@ function text(report: DoctorReport): string {
   for (const other of report.others) lines.push(`also       ${other.driver}: ${verdict(other)}`)
   const working = report.others.find((other) => other.works)
   if (!report.works && working) lines.push(`fix        set EXACTMAP_DRIVER=${working.driver}`)
-  lines.push(...cudaLines(report.cuda))
+  lines.push(...cudaLines(report.cuda), ...ranksLines(report.ranks))
   if (chosen.choice?.faster) lines.push(`faster     ${chosen.choice.faster}`)
   return `${lines.join('\n')}\n`
 }
