@@ -8,6 +8,7 @@ import { diffCommand } from './diff.ts'
 import { doctorCommand } from './doctor.ts'
 import { exportCommand } from './export.ts'
 import { inspectCommand } from './inspect.ts'
+import { jobsetCommand } from './jobset.ts'
 import { profileCommand } from './profile.ts'
 import { runCommand } from './run.ts'
 import { scheduleCommand } from './schedule.ts'
@@ -31,6 +32,7 @@ for (const command of [
   buildCommand(),
   exportCommand(),
   scheduleCommand(),
+  jobsetCommand(),
 ])
   program.addCommand(command.exitOverride())
 
