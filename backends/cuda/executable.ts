@@ -22,7 +22,9 @@ interface ReadySegment {
 export class CudaExecutable implements Executable {
   private readonly segments: ReadonlyMap<string, ReadySegment>
   private inFlight = 0
-  private readonly waiting: (() => void)[] = []
+  /** Submissions behind a step that waits for staging memory: they keep their order. */
+  private readonly queue: { readonly needsPlace: boolean; readonly submit: () => void }[] = []
+  private failure: unknown
 
   constructor(
     private readonly device: CudaDevice,
@@ -99,11 +101,43 @@ export class CudaExecutable implements Executable {
     )
   }
 
+  /** Submits now, or behind what waits already; then with copies of the inputs. */
+  private inOrder(
+    needsPlace: boolean,
+    inputs: Record<string, ArrayBufferView>,
+    submit: (inputs: Record<string, ArrayBufferView>) => void,
+  ): void {
+    if (this.queue.length === 0 && !(needsPlace && this.inFlight >= IN_FLIGHT)) {
+      submit(inputs)
+      return
+    }
+    const copies = Object.fromEntries(
+      Object.entries(inputs).map(([name, { buffer, byteOffset, byteLength }]) => [
+        name,
+        new Uint8Array(buffer, byteOffset, byteLength).slice(),
+      ]),
+    )
+    this.queue.push({ needsPlace, submit: () => submit(copies) })
+  }
+
+  private advance(): void {
+    while (this.queue.length > 0 && !(this.queue[0]!.needsPlace && this.inFlight >= IN_FLIGHT))
+      this.queue.shift()!.submit()
+  }
+
   run(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): void {
     const ready = this.ready(segment)
     this.checkSlot(slot)
-    const bytes = this.inputs(ready, inputs)
-    this.device.guarded(() => this.native.run(ready.index, slot, ready.inputOffset, bytes))
+    const later = this.queue.length > 0
+    this.inOrder(false, inputs, (given) => {
+      try {
+        const bytes = this.inputs(ready, given)
+        this.device.guarded(() => this.native.run(ready.index, slot, ready.inputOffset, bytes))
+      } catch (error) {
+        if (!later) throw error
+        this.failure ??= error
+      }
+    })
   }
 
   runSteps(segment: string, first: number, count: number, times = 1): void {
@@ -114,18 +148,23 @@ export class CudaExecutable implements Executable {
   async step(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): Promise<Outputs> {
     const ready = this.ready(segment)
     this.checkSlot(slot)
-    if (this.inFlight >= IN_FLIGHT) await new Promise<void>((resolve) => this.waiting.push(resolve))
-    const bytes = this.inputs(ready, inputs)
-    this.inFlight++
-    let all: Uint8Array
-    try {
-      all = await this.native.step(ready.index, slot, ready.inputOffset, bytes)
-    } catch (error) {
-      return this.device.fail(error)
-    } finally {
-      this.inFlight--
-      this.waiting.shift()?.()
-    }
+    const all = await new Promise<Uint8Array>((resolve, reject) => {
+      this.inOrder(true, inputs, (given) => {
+        try {
+          const bytes = this.inputs(ready, given)
+          this.inFlight++
+          this.native
+            .step(ready.index, slot, ready.inputOffset, bytes)
+            .then(resolve, reject)
+            .finally(() => {
+              this.inFlight--
+              this.advance()
+            })
+        } catch (error) {
+          reject(error)
+        }
+      })
+    }).catch((error) => this.device.fail(error))
     const outputs: Outputs = {}
     let at = 0
     for (const { name, bytes } of ready.segment.outputs) {
@@ -135,7 +174,9 @@ export class CudaExecutable implements Executable {
     return outputs
   }
 
-  finished(): Promise<void> {
+  async finished(): Promise<void> {
+    await new Promise<void>((resolve) => this.inOrder(false, {}, () => resolve()))
+    if (this.failure !== undefined) throw this.failure
     return this.device.finished()
   }
 

@@ -16,7 +16,7 @@ import type { Executable, LoadOptions, Outputs } from '../backend.ts'
 import type { Place, WebGpuArena } from './arena.ts'
 import type { WebGpuDevice } from './device.ts'
 
-/** Steps of one segment that may be in flight with their read-backs. */
+/** Read-back buffers a segment starts with: steps of it in flight; it gets more when more are. */
 const READ_BACKS = 4
 
 interface ReadySegment {
@@ -29,7 +29,6 @@ interface ReadySegment {
   readonly outputOffsets: readonly number[]
   /** Read-back buffers that are free. */
   readonly free: GPUBuffer[]
-  readonly waiting: ((buffer: GPUBuffer) => void)[]
 }
 
 const copiesOf = (step: Transfer | Exchange, members: Members): (readonly [from: Range, to: Range])[] =>
@@ -157,7 +156,6 @@ export class WebGpuExecutable implements Executable {
   }
 
   private readySegment(segment: Segment): ReadySegment {
-    const { gpu, created } = this.device
     const { program } = this
     const bindGroups = Array.from({ length: program.slots }, (_, slot) =>
       segment.steps.map((step) => (step.kind === 'launch' ? this.bindGroup(step, slot) : undefined)),
@@ -171,15 +169,7 @@ export class WebGpuExecutable implements Executable {
       return at
     })
     const free =
-      outputBytes === 0
-        ? []
-        : Array.from({ length: READ_BACKS }, () => {
-            created.buffers++
-            return gpu.createBuffer({
-              size: outputBytes,
-              usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
-            })
-          })
+      outputBytes === 0 ? [] : Array.from({ length: READ_BACKS }, () => this.readBackBuffer(outputBytes))
     const inputBytes = new Uint8Array(segment.inputs.length > 0 ? end - begin : 0)
     return {
       segment,
@@ -189,8 +179,15 @@ export class WebGpuExecutable implements Executable {
       outputBytes,
       outputOffsets,
       free,
-      waiting: [],
     }
+  }
+
+  private readBackBuffer(size: number): GPUBuffer {
+    this.device.created.buffers++
+    return this.device.gpu.createBuffer({
+      size,
+      usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+    })
   }
 
   private bindGroup(launch: Launch, slot: number): GPUBindGroup {
@@ -330,8 +327,8 @@ export class WebGpuExecutable implements Executable {
       await this.finished()
       return {}
     }
-    const buffer =
-      ready.free.pop() ?? (await new Promise<GPUBuffer>((resolve) => ready.waiting.push(resolve)))
+    // A step that waited for a buffer would come after what is submitted next: one more is made, and kept.
+    const buffer = ready.free.pop() ?? this.readBackBuffer(ready.outputBytes)
     try {
       this.submit(ready, inputs, slot, buffer)
       await buffer.mapAsync(GPUMapMode.READ)
@@ -356,9 +353,7 @@ export class WebGpuExecutable implements Executable {
         { cause },
       )
     } finally {
-      const next = ready.waiting.shift()
-      if (next) next(buffer)
-      else ready.free.push(buffer)
+      ready.free.push(buffer)
     }
   }
 

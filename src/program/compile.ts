@@ -7,7 +7,7 @@ import { dependencies } from './dependencies.ts'
 import { fuse } from './fusion.ts'
 import type { Graph, GraphNode, GraphValue } from './graph.ts'
 import { hashOf, hashText } from './hash.ts'
-import { alignTensor, arenaPlan, externalLayout } from './layout.ts'
+import { alignTensor, arenaPlan, externalLayout, type LayoutMarks } from './layout.ts'
 import { executionOrder, legalize } from './legalize.ts'
 import { type Lifetime, planMemory } from './memory_plan.ts'
 import {
@@ -35,6 +35,8 @@ export interface CompileOptions {
    * seen by a program that uses only some of them. By default the layout covers the declared tensors.
    */
   readonly layouts?: Partial<Record<ArenaKind, ArenaPlan>>
+  /** Segments that a schedule may run in another order than they are declared in: they share no memory. */
+  readonly unordered?: readonly (readonly string[])[]
 }
 
 interface Scratch {
@@ -239,7 +241,7 @@ function planArenas(
     )
     const plan =
       given ??
-      withoutMark(
+      withoutMarks(
         externalLayout(
           kind,
           declared.map((v) => ({ name: v.name, type: v.type })),
@@ -326,6 +328,16 @@ function planArenas(
     ...lives.values(),
     ...scratches.map((s) => ({ name: s.name, type: s.type, first: s.position, last: s.position })),
   ]
+  for (const segments of options.unordered ?? []) {
+    const positions = order.flatMap(({ segment }, i) => (segments.includes(segment) ? [i] : []))
+    const [start, end] = [positions[0], positions.at(-1)]
+    if (start === undefined || end === undefined) continue
+    for (const life of entries) {
+      if (life.first > end || life.last < start) continue
+      life.first = Math.min(life.first, start)
+      life.last = Math.max(life.last, end)
+    }
+  }
   if (entries.length > 0) {
     const lifetimes = entries.map(
       (e): Lifetime => ({ bytes: alignTensor(byteSize(e.type)), first: e.first, last: e.last }),
@@ -365,4 +377,4 @@ function planArenas(
   }
 }
 
-const withoutMark = ({ vectorsAt: _, ...plan }: ReturnType<typeof externalLayout>): ArenaPlan => plan
+const withoutMarks = ({ vectorsAt: _, shared: __, ...plan }: ArenaPlan & LayoutMarks): ArenaPlan => plan

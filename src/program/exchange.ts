@@ -4,6 +4,31 @@ import type { Exchange, Message, Program, Range } from './program.ts'
 /** Own member number in each group of a program. */
 export type Members = Readonly<Record<string, number>>
 
+/**
+ * The rank's number in each group of a program.
+ *
+ * @param groups the members' ranks, by member number
+ * @throws ExactmapError `invalid_argument` for a group of another size or without this rank
+ */
+export function membersOf(
+  program: Program,
+  groups: Readonly<Record<string, readonly number[]>>,
+  rank: number,
+): Members {
+  const members: Record<string, number> = {}
+  for (const [group, size] of Object.entries(program.groups)) {
+    const ranks = groups[group] ?? []
+    const self = ranks.indexOf(rank)
+    check(
+      ranks.length === size && self >= 0,
+      'invalid_argument',
+      `group '${group}' of the program has ${size} members, this rank ${rank} among them; got ranks ${ranks.join(', ') || 'none'}`,
+    )
+    members[group] = self
+  }
+  return members
+}
+
 /** What an exchange copies within this rank: its k-th send to itself goes where its k-th receive from itself is. */
 export function localCopies({ name, group, sends, receives }: Exchange, members: Members): [Range, Range][] {
   const self = memberOf(group, members, name)

@@ -139,13 +139,13 @@ export class Graph implements NodeBuilder {
     const outputs: Record<string, GraphValue> = {}
     for (const [port, type] of Object.entries(call.outputs)) {
       const valueId = this.values.length
-      const over = contract.inPlace?.[port]
+      const over = given[contract.inPlace?.[port] ?? '']
       const value: GraphValue = {
         id: valueId,
         name: [...this.currentScope, `${op}.${id}`, port].join('/'),
         type,
         origin: { kind: 'node', node: id, port },
-        storage: over !== undefined ? this.values[given[over]!.id]!.storage : valueId,
+        storage: over ? this.values[over.id]!.storage : valueId,
       }
       this.values.push(value)
       outputs[port] = value

@@ -8,24 +8,41 @@ export const TENSOR_ALIGNMENT = 256
 
 export const alignTensor = (bytes: number): number => Math.ceil(bytes / TENSOR_ALIGNMENT) * TENSOR_ALIGNMENT
 
+export interface ArenaTensor {
+  readonly name: string
+  readonly type: TensorType
+  readonly shared?: boolean
+}
+
+/** Where the parts of a layout are, in bytes. */
+export interface LayoutMarks {
+  /** Matrices end and vectors begin here. */
+  readonly vectorsAt: number
+  readonly shared: readonly [from: number, to: number]
+}
+
 /**
  * Layout of an external arena. Tensors of rank 2 and more come first (AdamW decays them), then vectors, each in
- * code-point order of their names: the canonical order. Arenas with the same tensors and formats of the same
- * size mirror each other's offsets.
+ * code-point order of their names: the canonical order. Shared ones, which several ranks have whole, lie together: last
+ * among the matrices and first among the vectors. Arenas with the same tensors and formats of the same size mirror each
+ * other's offsets.
  */
 export function externalLayout(
   kind: ArenaKind,
-  tensors: readonly { readonly name: string; readonly type: TensorType }[],
+  tensors: readonly ArenaTensor[],
   chunk: number,
-): ArenaPlan & { readonly vectorsAt: number } {
-  const isVector = (t: { type: TensorType }): number => (t.type.shape.length < 2 ? 1 : 0)
+): ArenaPlan & LayoutMarks {
+  const isVector = ({ type }: ArenaTensor): boolean => type.shape.length < 2
+  const part = (t: ArenaTensor): number => (isVector(t) ? (t.shared ? 2 : 3) : t.shared ? 1 : 0)
   const sorted = [...tensors].sort(
-    (a, b) => isVector(a) - isVector(b) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
+    (a, b) => part(a) - part(b) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0),
   )
   const plans: TensorPlan[] = []
   let end = 0
   let vectorsAt = -1
-  for (const { name, type } of sorted) {
+  let shared: [from: number, to: number] = [0, 0]
+  for (const tensor of sorted) {
+    const { name, type } = tensor
     const bytes = byteSize(type)
     check(
       bytes <= chunk,
@@ -34,11 +51,17 @@ export function externalLayout(
     )
     if (Math.floor(end / chunk) !== Math.floor((end + bytes - 1) / chunk))
       end = Math.ceil(end / chunk) * chunk
-    if (isVector({ type }) && vectorsAt < 0) vectorsAt = end
+    if (isVector(tensor) && vectorsAt < 0) vectorsAt = end
     plans.push({ name, type, offset: end, bytes })
+    const start = end
     end = alignTensor(end + bytes)
+    if (tensor.shared) shared = [shared[1] === 0 ? start : shared[0], end]
   }
-  return { ...arenaPlan(kind, true, end, 0, 1, plans, chunk), vectorsAt: vectorsAt < 0 ? end : vectorsAt }
+  return {
+    ...arenaPlan(kind, true, end, 0, 1, plans, chunk),
+    vectorsAt: vectorsAt < 0 ? end : vectorsAt,
+    shared,
+  }
 }
 
 /** Completes an arena's plan: buffers and layout hash. `bytes` is per slot. */

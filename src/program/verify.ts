@@ -303,7 +303,10 @@ function verifyValues(program: Program, fail: Fail): void {
       const at = { segment: name }
       const tensor =
         tensors.find((t) => aliveAt(op, t) && contains(t, output)) ??
-        fail(`output '${output.name}' lies in no activation that is alive at op ${op}`, at)
+        fail(
+          `output '${output.name}' is at ${output.offset}+${output.bytes}, where no activation is alive at op ${op}`,
+          at,
+        )
       if (!written.has(tensor))
         fail(`output '${output.name}' is ${tensor.name}, which no step before writes`, at)
     }

@@ -1,4 +1,5 @@
 import { check, ExactmapError } from '../errors.ts'
+import { returned } from '../ops/collectives/boundary.ts'
 import type { GradientContext, GradientRule, Value } from '../ops/contract.ts'
 import { opContract } from '../ops/index.ts'
 import type { Graph, GraphNode, GraphValue } from '../program/graph.ts'
@@ -13,6 +14,8 @@ export interface DifferentiateOptions {
   }[]
   /** Arena whose tensors are parameters; their gradients accumulate in arena `gradients` under the same names. */
   readonly parameters?: 'parameters' | 'weights'
+  /** Another name for the accumulator of a parameter's gradient at one of its uses. */
+  readonly accumulator?: (parameter: string, use: GraphNode) => string
   /** Further values whose gradients are declared as outputs `d.<name>` of the last segment. */
   readonly inputs?: readonly number[]
   /**
@@ -26,7 +29,9 @@ export interface DifferentiateOptions {
 /**
  * Reverse-mode differentiation: a new graph with the forward nodes and, in two further segments, their gradients.
  * `backward_input` holds the chain of activation gradients, `backward_weight` holds only launches that add
- * parameter gradients into their accumulators, so that a schedule may run them later (zero-bubble).
+ * parameter gradients into their accumulators, so that a schedule may run them later (zero-bubble). Gradients of nodes
+ * in a segment `forward.<chunk>` go to `backward_input.<chunk>` and `backward_weight.<chunk>`. Where a value was sent
+ * to another rank its gradient is received, and that of a received value is sent.
  */
 export function differentiate(forward: Graph, options: DifferentiateOptions): Graph {
   const map = new Map<number, GraphValue>()
@@ -57,14 +62,20 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
   }
   const needs = new Set<number>(options.inputs ?? [])
   for (const value of forward.values) if (isParameter(value.id)) needs.add(value.id)
+  for (const node of forward.nodes) if (node.op === 'receive') needs.add(node.outputs.y!)
   for (const node of forward.nodes)
     if (Object.values(node.inputs).some((id) => needs.has(id)))
       for (const id of Object.values(node.outputs)) needs.add(id)
 
   const gradients = new Map<number, GraphValue>()
+  const accumulators = new Map<string, GraphValue>()
   const recompute = options.recompute === 'layer'
-  const inInput = <T>(body: () => T): T => graph.segment(recompute ? 'backward' : 'backward_input', body)
-  const inWeight = <T>(body: () => T): T => graph.segment(recompute ? 'backward' : 'backward_weight', body)
+  /** Segment of the pass for the chunk that a forward segment is of. */
+  let chunk = ''
+  const inInput = <T>(body: () => T): T =>
+    graph.segment(`${recompute ? 'backward' : 'backward_input'}${chunk}`, body)
+  const inWeight = <T>(body: () => T): T =>
+    graph.segment(`${recompute ? 'backward' : 'backward_weight'}${chunk}`, body)
   const again = new Map<number, GraphValue>()
   /** The value a gradient of `reader` should read: made again if it comes from the reader's own layer. */
   const forGradientOf = (reader: GraphNode, id: number): GraphValue => {
@@ -89,8 +100,11 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
     for (const [port, output] of Object.entries(node.outputs)) again.set(output, made[port]!)
     return again.get(id)!
   }
-  inInput(() => {})
-  inWeight(() => {})
+  for (const segment of forward.segments) {
+    chunk = chunkOf(segment)
+    inInput(() => {})
+    inWeight(() => {})
+  }
   for (const { value, seed } of options.roots) {
     const { type } = forward.value(value)
     check(
@@ -104,16 +118,22 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
     )
   }
 
-  const addParameterGradient = (id: number, rule: GradientRule, context: GradientContext): void => {
-    const { name, type } = forward.value(id)
+  const addParameterGradient = (
+    id: number,
+    use: GraphNode,
+    rule: GradientRule,
+    context: GradientContext,
+  ): void => {
+    const { name: parameter, type } = forward.value(id)
+    const name = options.accumulator?.(parameter, use) ?? parameter
     const accumulator =
-      gradients.get(id) ?? graph.external('gradients', name, tensorType('f32', ...type.shape))
+      accumulators.get(name) ?? graph.external('gradients', name, tensorType('f32', ...type.shape))
     const updated = inWeight(() =>
       'weight' in rule
         ? rule.weight(context, accumulator)
         : graph.op('accumulate', {}, { accumulator, x: rule.input(context) }).y!,
     )
-    gradients.set(id, updated as GraphValue)
+    accumulators.set(name, updated as GraphValue)
   }
   const addInputGradient = (id: number, rule: GradientRule, context: GradientContext): void =>
     inInput(() => {
@@ -127,13 +147,17 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
     })
 
   for (const node of [...forward.nodes].reverse()) {
+    chunk = chunkOf(node.segment)
     const dOutputs: Record<string, Value> = {}
     for (const [port, id] of Object.entries(node.outputs)) {
       const gradient = gradients.get(id)
       if (gradient) dOutputs[port] = gradient
     }
+    if (node.op === 'receive' && dOutputs.y)
+      inInput(() => graph.op('send', returned(node.attrs), { x: dOutputs.y }))
     const wanted = Object.entries(node.inputs).filter(([, id]) => needs.has(id))
-    if (Object.keys(dOutputs).length === 0 || wanted.length === 0) continue
+    const reached = Object.keys(dOutputs).length > 0 || node.op === 'send'
+    if (!reached || wanted.length === 0) continue
     graph.scope(node.scope === '' ? 'backward' : `backward/${node.scope}`, () => {
       const context: GradientContext = {
         g: graph,
@@ -146,7 +170,7 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
       for (const [port, id] of wanted) {
         const rule = gradientRule(node, port)
         if (!rule) continue
-        if (isParameter(id)) addParameterGradient(id, rule, context)
+        if (isParameter(id)) addParameterGradient(id, node, rule, context)
         else addInputGradient(id, rule, context)
       }
     })
@@ -159,6 +183,9 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
   })
   return graph
 }
+
+/** `.1` of segment `forward.1`; nothing for one without chunks. */
+const chunkOf = (segment: string): string => /^forward(\.\d+)$/.exec(segment)?.[1] ?? ''
 
 function lazily(ids: Readonly<Record<string, number>>, find: (id: number) => Value): Record<string, Value> {
   const out = {}

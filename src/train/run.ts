@@ -90,7 +90,13 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
     const dataHash = hashOf([dataset.length, dataset.train, tokenizerJson])
     onMessage(`data: ${dataset.length} tokens, ${dataset.train.end - dataset.train.start} for training`)
 
-    trainer = await Trainer.create(device, family, model, config, options.onCompile)
+    trainer = await Trainer.create(
+      device,
+      family,
+      model,
+      config,
+      options.onCompile ? { onProgress: options.onCompile } : {},
+    )
     const parameters = family.parameters(model)
     const resumed = (await listCheckpoints(output)).at(-1)
     let [tokens, seconds] = [0, 0]

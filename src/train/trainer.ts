@@ -1,15 +1,22 @@
-import type { Arena, Device, Executable, Outputs } from '../../backends/backend.ts'
+import type { Arena, Device, Executable, Outputs, Target } from '../../backends/backend.ts'
+import { loadForRank, type RankLoadOptions } from '../../backends/staged_exchange.ts'
+import type { Transport } from '../../backends/transport.ts'
 import { check } from '../errors.ts'
 import type { ModelFamily, ModelShape, ParameterSpec } from '../models/model.ts'
+import { takeShard } from '../models/shard.ts'
 import { adamwHyper } from '../ops/adamw.ts'
 import { seedOf } from '../ops/cases.ts'
+import { type RankEntry, rankEntries } from '../parallel/entries.ts'
+import { broadcastNumbers, gatherNumbers, hostChannel } from '../parallel/host_messages.ts'
 import { compile, programHash } from '../program/compile.ts'
-import type { ArenaKind, Program, ScheduleEntry } from '../program/program.ts'
+import type { ArenaKind, Program } from '../program/program.ts'
 import { Philox } from '../tensor/philox.ts'
 import { elementCount } from '../tensor/type.ts'
 import { learningRate, type TrainConfig } from './config.ts'
 import type { Batch } from './data/sampler.ts'
-import { type TrainingLayouts, trainingGraph, trainingLayouts } from './training_graph.ts'
+import type { TrainingLayout } from './division.ts'
+import { endsOf, type GridPlace, groupsAt, onePlace, oneRankGrid, type TrainingGrid } from './grid.ts'
+import { trainingGraph } from './training_graph.ts'
 
 /** Where microbatches come from: a pure function of their number. */
 export interface BatchSource {
@@ -30,50 +37,85 @@ export interface StepReport {
 
 export const stateArenas = ['parameters', 'moment1', 'moment2'] as const satisfies readonly ArenaKind[]
 
-/** Compiles the training program of a model for a target; needs no device. */
+export interface RankProgram {
+  readonly program: Program
+  readonly layout: TrainingLayout
+  /** What one step runs between `zero` and `reduce`, in order. */
+  readonly entries: readonly RankEntry[]
+}
+
+/**
+ * Compiles the training program of one rank for a target; needs no device. Without a grid the one rank does everything.
+ *
+ * @throws ExactmapError `invalid_config` when model, configuration and grid do not fit together
+ */
 export function trainingProgram(
-  device: Pick<Device, 'target'>,
+  target: Target,
   family: ModelFamily,
   model: ModelShape,
   config: TrainConfig,
-): { program: Program; layout: TrainingLayouts } {
-  const layout = trainingLayouts(family, model, Math.floor(device.target.limits.maxBufferSize / 256) * 256)
-  const { batch, sequence } = config
+  grid: TrainingGrid = oneRankGrid(config.accumulation),
+  place: GridPlace = onePlace,
+): RankProgram {
+  const { batch, sequence, accumulation } = config
+  const { schedule, data } = grid
   check(
     sequence <= model.context,
     'invalid_config',
     `sequence ${sequence} is longer than the model's ${model.context} positions`,
   )
-  const graph = trainingGraph(
-    `train-${family.name}`,
-    family,
-    model,
-    {
-      batch,
-      sequence,
-      compute: config.types.compute,
-      documentMask: config.data.document_mask,
-      recompute: config.recompute,
-    },
-    layout,
+  check(
+    schedule.m * data === accumulation,
+    'invalid_config',
+    `the plan has ${schedule.m} microbatches on ${data} data ranks, together ${schedule.m * data} a step; the training file says accumulation: ${accumulation}. Make them equal`,
   )
-  return { program: compile(graph, device.target, { layouts: layout.layouts }), layout }
+  const spec = {
+    batch,
+    sequence,
+    compute: config.types.compute,
+    documentMask: config.data.document_mask,
+    recompute: config.recompute,
+  }
+  const chunk = Math.floor(target.limits.maxBufferSize / 256) * 256
+  const { graph, layout } = trainingGraph(`train-${family.name}`, family, model, spec, grid, place, chunk)
+  const { entries, slots, unordered } = rankEntries(schedule, place.pipeline, config.recompute === 'layer')
+  return { program: compile(graph, target, { layouts: layout.layouts, slots, unordered }), layout, entries }
 }
 
-/** One model in training on one device: its state is three arenas and a step count. */
+/** A rank of a training run with several. */
+export interface RankOfMany {
+  readonly grid: TrainingGrid
+  readonly place: GridPlace
+  readonly transport: Transport
+  /** Rank of the run at a place. */
+  readonly rankAt: (place: GridPlace) => number
+}
+
+export interface TrainerOptions extends Pick<RankLoadOptions, 'onProgress' | 'onTrace'> {
+  /** Absent: one rank does everything. */
+  readonly rank?: RankOfMany
+}
+
+/**
+ * One rank of a model in training, in the simplest case the only one: its state is three arenas and a step count.
+ * All ranks call the same methods in the same order.
+ */
 export class Trainer {
   /** Steps done. */
   step = 0
-  /** What one step runs, in order. */
-  readonly schedule: readonly ScheduleEntry[]
+  readonly grid: TrainingGrid
+  readonly place: GridPlace
 
   private constructor(
     readonly family: ModelFamily,
     readonly model: ModelShape,
     readonly config: TrainConfig,
     readonly executable: Executable,
+    readonly compiled: RankProgram,
+    readonly rank: RankOfMany | undefined,
   ) {
-    this.schedule = sequentialSchedule(executable.program, config.accumulation)
+    this.grid = rank?.grid ?? oneRankGrid(config.accumulation)
+    this.place = rank?.place ?? onePlace
   }
 
   static async create(
@@ -81,11 +123,13 @@ export class Trainer {
     family: ModelFamily,
     model: ModelShape,
     config: TrainConfig,
-    onProgress?: (done: number, total: number, what: string) => void,
+    { rank, ...load }: TrainerOptions = {},
   ): Promise<Trainer> {
-    const { program } = trainingProgram(device, family, model, config)
-    const executable = await device.load(program, onProgress ? { onProgress } : {})
-    return new Trainer(family, model, config, executable)
+    const compiled = trainingProgram(device.target, family, model, config, rank?.grid, rank?.place)
+    const executable = rank
+      ? await loadForRank(device, compiled.program, { ...load, communicator: communicatorOf(rank) })
+      : await device.load(compiled.program, load)
+    return new Trainer(family, model, config, executable, compiled, rank)
   }
 
   get programHash(): string {
@@ -101,29 +145,41 @@ export class Trainer {
   /** Random parameters, each from a stream of its own keyed by seed and name; moments zero. */
   initialise(): void {
     for (const kind of ['moment1', 'moment2'] as const) this.arena(kind).fill(0)
-    for (const spec of this.family.parameters(this.model))
+    for (const { spec } of this.compiled.layout.shards.values())
       this.writeParameter(spec.name, initialValues(spec, this.config.seed))
     this.parametersChanged()
   }
 
-  /** Overwrites one parameter (f32). Call `parametersChanged` after the last. */
-  writeParameter(name: string, values: Float32Array): void {
-    const arena = this.arena('parameters')
-    const tensor = arena.plan.tensors.find((t) => t.name === name)
-    check(
-      tensor && tensor.bytes === values.byteLength,
-      'invalid_shape',
-      `parameter ${name} does not have ${values.length} elements`,
-    )
-    arena.write(tensor.offset, new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
+  /** Whether this rank has a part of a parameter. */
+  has(name: string): boolean {
+    return this.compiled.layout.shards.has(name)
   }
 
+  /** Overwrites this rank's part of a parameter (f32), given all of it. Call `parametersChanged` after the last. */
+  writeParameter(name: string, values: Float32Array): void {
+    const { shard, offset } = this.parameter(name)
+    check(
+      values.length === elementCount(shard.spec.shape),
+      'invalid_shape',
+      `parameter ${name} has ${elementCount(shard.spec.shape)} elements, got ${values.length}`,
+    )
+    const own = takeShard(shard, values)
+    this.arena('parameters').write(offset, new Uint8Array(own.buffer, own.byteOffset, own.byteLength))
+  }
+
+  /** This rank's part of a parameter: all of it without tensor parallelism. */
   async readParameter(name: string): Promise<Float32Array> {
-    const arena = this.arena('parameters')
-    const tensor = arena.plan.tensors.find((t) => t.name === name)
-    check(tensor, 'not_found', `the model has no parameter '${name}'`)
-    const bytes = await arena.read(tensor.offset, tensor.bytes)
-    return new Float32Array(bytes.buffer, bytes.byteOffset, elementCount(tensor.type.shape))
+    const { shard, offset } = this.parameter(name)
+    const elements = elementCount(shard.shape)
+    const bytes = await this.arena('parameters').read(offset, 4 * elements)
+    return new Float32Array(bytes.buffer, bytes.byteOffset, elements)
+  }
+
+  private parameter(name: string) {
+    const shard = this.compiled.layout.shards.get(name)
+    const tensor = this.arena('parameters').plan.tensors.find((t) => t.name === name)
+    check(shard && tensor, 'not_found', `this rank has no parameter '${name}'`)
+    return { shard, offset: tensor.offset }
   }
 
   /** Brings the compute weights up to date after parameters were written from outside. */
@@ -131,67 +187,116 @@ export class Trainer {
     if (this.executable.program.segments.some((s) => s.name === 'publish')) this.executable.run('publish')
   }
 
-  /** One optimizer step over `accumulation` microbatches. */
+  /** One optimizer step over `accumulation` microbatches, those of all data ranks together. */
   async train(data: BatchSource): Promise<StepReport> {
-    const { config, executable } = this
+    const { config, executable, grid } = this
     const { accumulation, optimizer } = config
-    const microbatches = await Promise.all(
-      Array.from({ length: accumulation }, (_, i) => data.batch(this.step * accumulation + i)),
-    )
-    const counted = microbatches.reduce((sum, b) => sum + b.counted, 0)
+    const own = grid.schedule.m
+    const first = this.step * accumulation + this.place.data * own
+    const microbatches = await Promise.all(Array.from({ length: own }, (_, i) => data.batch(first + i)))
+    const counted = await this.overDataRanks(microbatches.reduce((sum, b) => sum + b.counted, 0))
     const rate = learningRate(config, this.step)
     const { beta1, beta2, eps } = optimizer
     const hyper = (decay: number): Float32Array =>
       Float32Array.from(adamwHyper(rate, beta1, beta2, eps, decay, this.step + 1))
-    const inputs: Record<string, Record<string, Float32Array>> = {
-      optimizer: { hyper_matrices: hyper(optimizer.weight_decay), hyper_vectors: hyper(0) },
-    }
     const losses: Promise<number>[] = []
-    let norm: Promise<Outputs> | undefined
-    for (const { segment, slot } of this.schedule) {
-      if (segment === 'forward') losses.push(this.forward(microbatches[losses.length]!, counted, slot))
-      else if (segment === 'reduce')
-        norm = executable.step(segment, { limit: Float32Array.of(optimizer.clip) })
-      else executable.run(segment, inputs[segment], slot)
+    executable.run('zero')
+    for (const { segment, slot, pass, microbatch } of this.compiled.entries) {
+      const inputs = this.inputs(segment, microbatches[microbatch]!, counted)
+      if (pass === 'forward' && this.hasLoss(segment)) losses[microbatch] = this.loss(segment, inputs, slot)
+      else executable.run(segment, inputs, slot)
     }
-    const loss = (await Promise.all(losses)).reduce((a, b) => a + b, 0)
-    const gradientNorm = f32((await norm)!, 'norm')
+    const reduced = executable.step('reduce', { limit: Float32Array.of(optimizer.clip) })
+    reduced.catch(() => {})
+    executable.run('optimizer', { hyper_matrices: hyper(optimizer.weight_decay), hyper_vectors: hyper(0) })
+    this.parametersChanged()
+    const loss = (await this.onEveryRank(await Promise.all(losses), own)).reduce((a, b) => a + b, 0)
+    const norm = f32(await reduced, 'norm')
     this.step++
     return {
       step: this.step,
       loss,
-      norm: gradientNorm,
+      norm,
       learningRate: rate,
       tokens: accumulation * config.batch * config.sequence,
     }
   }
 
-  /** Mean loss per counted token over the first `batches` microbatches of a source, in nats. */
+  /** Mean loss per counted token over the first `batches` microbatches of a source, in nats. Every data rank runs all. */
   async evaluate(data: BatchSource, batches: number): Promise<number> {
     let [sum, counted] = [0, 0]
+    const forwards = this.executable.program.segments.filter(({ name }) => /^forward(\.|$)/.test(name))
     for (let i = 0; i < batches; i++) {
       const batch = await data.batch(i)
-      sum += (await this.forward(batch, 1)) as number
+      const losses: number[] = []
+      for (const { name } of forwards) {
+        const inputs = this.inputs(name, batch, 1)
+        if (this.hasLoss(name)) losses.push(await this.loss(name, inputs, 0))
+        else this.executable.run(name, inputs)
+      }
+      sum += (await this.onEveryRank(losses, 1))[0]!
       counted += batch.counted
     }
     return sum / Math.max(1, counted)
   }
 
-  /** Loss of a microbatch whose counted tokens weigh 1/counted each. */
-  private async forward(batch: Batch, counted: number, slot = 0): Promise<number> {
-    const { executable } = this
-    const segment = executable.program.segments.find((s) => s.name === 'forward')!
-    const given: Record<string, ArrayBufferView> = {
-      ids: batch.tokens,
-      targets: batch.targets,
-      weights: batch.weights.map((w) => w / Math.max(1, counted)),
-      documents: batch.documents,
-      positions: batch.positions,
-    }
-    // A model without rotary or learned positions, or a run without a document mask, does not read every input.
-    const inputs = Object.fromEntries(segment.inputs.map(({ name }) => [name, given[name]!]))
-    const { loss } = await executable.step('forward', inputs, slot)
+  private hasLoss(segment: string): boolean {
+    return this.executable.program.segments.find((s) => s.name === segment)!.outputs.length > 0
+  }
+
+  private async loss(
+    segment: string,
+    inputs: Record<string, ArrayBufferView>,
+    slot: number,
+  ): Promise<number> {
+    const { loss } = await this.executable.step(segment, inputs, slot)
     return new Float32Array(loss!.buffer, loss!.byteOffset, loss!.byteLength / 4).reduce((a, b) => a + b, 0)
+  }
+
+  /** What a segment reads of a microbatch whose counted tokens weigh 1/counted each. */
+  private inputs(segment: string, batch: Batch, counted: number): Record<string, ArrayBufferView> {
+    const { tensor: size } = this.grid
+    const { tensor: member } = this.place
+    // Ids of other ranks' vocabulary wrap round to what no table has.
+    const fromOwn = (ids: Uint32Array): Uint32Array =>
+      size === 1 ? ids : ids.map((id) => id - (member * this.model.vocab) / size)
+    const ownRows = (values: Uint32Array): Uint32Array =>
+      values.subarray((member * values.length) / size, ((member + 1) * values.length) / size)
+    const given: Record<string, () => ArrayBufferView> = {
+      ids: () => fromOwn(batch.tokens),
+      'ids.own': () => ownRows(batch.tokens),
+      targets: () => fromOwn(batch.targets),
+      weights: () => batch.weights.map((w) => w / Math.max(1, counted)),
+      documents: () => batch.documents,
+      positions: () => batch.positions,
+      'positions.own': () => ownRows(batch.positions),
+    }
+    const { inputs } = this.executable.program.segments.find((s) => s.name === segment)!
+    return Object.fromEntries(inputs.map(({ name }) => [name, given[name]!()]))
+  }
+
+  /** Sum over the data ranks. */
+  private async overDataRanks(own: number): Promise<number> {
+    if (!this.rank || this.grid.data === 1) return own
+    const ranks = groupsAt(this.grid, this.place).data!.map(this.rank.rankAt)
+    const all = await gatherNumbers(this.rank.transport, ranks, hostChannel.counts, Float64Array.of(own))
+    return all.reduce((sum, [n]) => sum + n!, 0)
+  }
+
+  /** Losses of all data ranks' microbatches in order, from the ranks that have the last stage to every rank. */
+  private async onEveryRank(losses: readonly number[], count: number): Promise<Float64Array> {
+    if (!this.rank) return Float64Array.from(losses)
+    const { transport, rankAt } = this.rank
+    const { last } = endsOf(this.grid)
+    const sources = Array.from({ length: this.grid.data }, (_, data) =>
+      rankAt({ pipeline: last, tensor: 0, data }),
+    )
+    const all = new Float64Array(count * sources.length)
+    if (sources.includes(transport.rank)) {
+      const parts = await gatherNumbers(transport, sources, hostChannel.losses, Float64Array.from(losses))
+      for (const [i, part] of parts.entries()) all.set(part, i * count)
+    }
+    return broadcastNumbers(transport, sources[0]!, hostChannel.report, all)
   }
 
   destroy(): void {
@@ -199,19 +304,17 @@ export class Trainer {
   }
 }
 
-const f32 = (outputs: Record<string, Uint8Array>, name: string): number =>
+const f32 = (outputs: Outputs, name: string): number =>
   new Float32Array(outputs[name]!.buffer, outputs[name]!.byteOffset, 1)[0]!
 
-/**
- * The schedule of one device: clear the gradients, every microbatch forward and backward one after the other on
- * slot 0, then what follows the passes.
- */
-export function sequentialSchedule({ segments }: Program, microbatches: number): ScheduleEntry[] {
-  const names = segments.map((s) => s.name)
-  const passes = names.filter((name) => name === 'forward' || name.startsWith('backward'))
-  const after = names.filter((name) => name !== 'zero' && !passes.includes(name))
-  const each = Array.from({ length: microbatches }, () => passes).flat()
-  return ['zero', ...each, ...after].map((segment) => ({ segment, slot: 0 }))
+/** The communicator of a rank: every group of the grid, also those this rank is not in. */
+function communicatorOf({ grid, place, transport, rankAt }: RankOfMany): RankLoadOptions['communicator'] {
+  const names = ['data', 'model', 'pipeline', 'tensor', 'tied']
+  const groups = groupsAt(grid, place)
+  return {
+    transport,
+    groups: Object.fromEntries(names.map((name) => [name, (groups[name] ?? []).map(rankAt)])),
+  }
 }
 
 /** Initial values of a parameter: ones, zeros or bell-shaped, rounded to f32. */

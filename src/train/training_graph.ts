@@ -1,11 +1,14 @@
-import { ModelBuilder, type ModelFamily, type ModelShape } from '../models/model.ts'
+import { check } from '../errors.ts'
+import { ModelBuilder, type ModelFamily, type ModelShape, type TensorParallel } from '../models/model.ts'
 import type { Value } from '../ops/contract.ts'
+import { lowerCollectives } from '../parallel/collectives/lower.ts'
+import { rankGraph } from '../parallel/stages.ts'
 import { Graph } from '../program/graph.ts'
-import { externalLayout } from '../program/layout.ts'
-import type { ArenaKind, ArenaPlan } from '../program/program.ts'
-import { rewrite } from '../program/rewrite.ts'
 import { tensorType } from '../tensor/type.ts'
 import { differentiate } from './autodiff.ts'
+import { Division, type TrainingLayout } from './division.ts'
+import { type GridPlace, groupsAt, samePlace, type TrainingGrid } from './grid.ts'
+import { addUpdate } from './update_graph.ts'
 
 export interface TrainingSpec {
   /** Sequences of one microbatch and their length. */
@@ -18,134 +21,108 @@ export interface TrainingSpec {
   readonly recompute: 'none' | 'layer'
 }
 
-/** Layouts of the four mirrored arenas of a training run. */
-export interface TrainingLayouts {
-  readonly layouts: Partial<Record<ArenaKind, ArenaPlan>>
-  /** Bytes of the part AdamW decays (matrices) and of all. */
-  readonly matrixBytes: number
-  readonly bytes: number
-}
-
-export function trainingLayouts(family: ModelFamily, config: ModelShape, chunk: number): TrainingLayouts {
-  const tensors = family
-    .parameters(config)
-    .map(({ name, shape }) => ({ name, type: tensorType('f32', ...shape) }))
-  const { vectorsAt, ...plan } = externalLayout('parameters', tensors, chunk)
-  const layouts: Partial<Record<ArenaKind, ArenaPlan>> = {}
-  for (const kind of ['parameters', 'gradients', 'moment1', 'moment2'] as const)
-    layouts[kind] = { ...plan, kind }
-  return { layouts, matrixBytes: vectorsAt, bytes: plan.bytes }
+export interface TrainingGraph {
+  readonly graph: Graph
+  readonly layout: TrainingLayout
 }
 
 /**
- * The training graph of a model, by segment:
+ * The training graph of one rank, by segment (those of the passes once for each chunk it has, see parallel/stages.ts):
  * - zero: clears the gradients
  * - forward: loss of one microbatch. Inputs ids, targets, documents, positions u32[T], weights f32[T] (already
- *   divided by the number of counted tokens of the whole step). Output: loss[1]
+ *   divided by the number of counted tokens of the whole step). Output, where the last stage is: loss[T]
  * - backward_input, backward_weight (or backward): gradients added into their arena
- * - reduce: norm[1] of all gradients, clipping. Input: limit[1] (0: off)
+ * - reduce: gradients summed over ranks, norm[1] of all of them, clipping. Input: limit[1] (0: off)
  * - optimizer: AdamW over the ranges of matrices and vectors. Inputs: hyper_matrices[8], hyper_vectors[8]
  * - publish: parameters cast to the compute weights (only when compute is not f32)
+ *
+ * With tensor parallelism ids and targets count from the first vocabulary entry of the rank, and `positions.own`,
+ * `ids.own` hold the rank's part of the rows.
+ *
+ * @param chunk largest buffer of the device, a multiple of 256
  */
 export function trainingGraph(
   name: string,
   family: ModelFamily,
   config: ModelShape,
   spec: TrainingSpec,
-  layout: TrainingLayouts,
+  grid: TrainingGrid,
+  place: GridPlace,
+  chunk: number,
+): TrainingGraph {
+  const arena = spec.compute === 'f32' ? 'parameters' : 'weights'
+  const forward = forwardGraph(name, family, config, spec, {
+    group: 'tensor',
+    size: grid.tensor,
+    member: place.tensor,
+    sequence: grid.tensor > 1,
+  })
+  const division = new Division(family, config, grid, forward, arena)
+  const passes = spec.recompute === 'layer' ? ['backward'] : ['backward_input', 'backward_weight']
+  const part = rankGraph(forward, grid.schedule, place.pipeline, passes)
+  const trained = differentiate(part, {
+    roots: part.outputs.map(({ value }) => ({ value })),
+    parameters: arena,
+    recompute: spec.recompute,
+    accumulator: (parameter, use) => division.accumulator(place.pipeline, parameter, use),
+  })
+  const layout = division.layout(place, chunk)
+  const whole = addUpdate(trained, spec, division, layout, place)
+  const members = Object.fromEntries(
+    Object.entries(groupsAt(grid, place)).map(([group, places]) => [
+      group,
+      places.findIndex((other) => samePlace(other, place)),
+    ]),
+  )
+  return { graph: lowerCollectives(whole, members), layout }
+}
+
+/** The forward pass of the whole model, in segment `forward`: its loss by row. */
+function forwardGraph(
+  name: string,
+  family: ModelFamily,
+  config: ModelShape,
+  spec: TrainingSpec,
+  tensor: TensorParallel,
 ): Graph {
   const rows = spec.batch * spec.sequence
+  check(
+    rows % tensor.size === 0,
+    'invalid_config',
+    `${tensor.size} tensor-parallel ranks must divide the ${rows} rows of a microbatch; change batch or sequence`,
+  )
+  const g = new Graph(name)
+  const u32 = (label: string, count = rows): Value => g.input(label, tensorType('u32', count))
   const arena = spec.compute === 'f32' ? 'parameters' : 'weights'
-  const forward = new Graph(name)
-  const u32 = (label: string): Value => forward.input(label, tensorType('u32', rows))
-  const loss = forward.segment('forward', () => {
+  g.segment('forward', () => {
     const documents = spec.documentMask ? u32('documents') : undefined
+    const [ids, positions] = [u32('ids'), u32('positions')]
     const m = new ModelBuilder(
-      forward,
+      g,
       {
-        ids: u32('ids'),
-        positions: u32('positions'),
+        ids,
+        positions,
         maxPositions: spec.sequence,
         attention: (_m, _layer, qkv, { heads, kv_heads, head_dim, scale, window, softcap }) =>
-          forward.op(
+          g.op(
             'attention',
             { heads, kv_heads, head_dim, sequence: spec.sequence, scale, causal: true, window, softcap },
             { qkv, documents },
           ).y!,
         rows: (_m, x) => x,
+        ownRows: (input) => u32(input === ids ? 'ids.own' : 'positions.own', rows / tensor.size),
       },
       arena,
       (_name, shape) => (shape.length > 1 ? spec.compute : 'f32'),
+      tensor,
     )
     const logits = family.build(m, config)
-    const weights = forward.input('weights', tensorType('f32', rows))
-    return forward.op('cross_entropy', {}, { logits, targets: u32('targets'), weights }).loss!
+    const ports = { logits, targets: u32('targets'), weights: g.input('weights', tensorType('f32', rows)) }
+    const { loss } =
+      tensor.size === 1
+        ? g.op('cross_entropy', {}, ports)
+        : g.op('cross_entropy_parallel', { group: tensor.group, size: tensor.size }, ports)
+    g.output('loss', loss!)
   })
-  forward.segment('forward', () => {
-    forward.output('loss', loss)
-  })
-  const trained = differentiate(forward, {
-    roots: [{ value: loss.id }],
-    parameters: arena,
-    recompute: spec.recompute,
-  })
-  return aroundBackward(trained, family, config, spec, layout)
-}
-
-/** Adds the segments before and after the passes. Segments run as declared, so `zero` is put first. */
-function aroundBackward(
-  passes: Graph,
-  family: ModelFamily,
-  config: ModelShape,
-  spec: TrainingSpec,
-  layout: TrainingLayouts,
-): Graph {
-  const { matrixBytes, bytes } = layout
-  const g = rewrite(passes, () => undefined)
-  const range = (kind: ArenaKind, from: number, to: number): Value =>
-    g.range(kind, from, tensorType('f32', (to - from) / 4))
-  g.segment('zero', () => g.op('fill', { value: 0 }, { x: range('gradients', 0, bytes) }))
-  g.segment('reduce', () => {
-    const x = range('gradients', 0, bytes)
-    const total = g.op('global_norm', {}, { x }).norm!
-    g.op('clip_by_norm', {}, { x, norm: total, limit: g.input('limit', tensorType('f32', 1)) })
-    g.output('norm', total)
-  })
-  g.segment('optimizer', () => {
-    const update = (part: string, from: number, to: number): void => {
-      if (from === to) return
-      g.op(
-        'adamw',
-        {},
-        {
-          param: range('parameters', from, to),
-          moment1: range('moment1', from, to),
-          moment2: range('moment2', from, to),
-          gradient: range('gradients', from, to),
-          hyper: g.input(`hyper_${part}`, tensorType('f32', 8)),
-        },
-      )
-    }
-    update('matrices', 0, matrixBytes)
-    update('vectors', matrixBytes, bytes)
-  })
-  if (spec.compute !== 'f32') publish(g, family, config, spec.compute)
   return g
-}
-
-/** Segment `publish`: parameters (f32) cast or copied into the weights another program or the next step reads. */
-export function publish(
-  g: Graph,
-  family: ModelFamily,
-  config: ModelShape,
-  format: 'f32' | 'f16' | 'bf16',
-): void {
-  g.segment('publish', () => {
-    for (const { name, shape } of family.parameters(config)) {
-      const x = g.external('parameters', name, tensorType('f32', ...shape))
-      const to = shape.length > 1 ? format : 'f32'
-      const weights = g.external('weights', name, tensorType(to, ...shape))
-      g.op('store', {}, { destination: weights, x })
-    }
-  })
 }

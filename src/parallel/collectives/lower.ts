@@ -7,8 +7,8 @@ import type { Members } from '../../program/exchange.ts'
 import type { Graph } from '../../program/graph.ts'
 import { rewrite } from '../../program/rewrite.ts'
 import { byteSize } from '../../tensor/type.ts'
-import type { CollectiveAlgorithm, CollectiveCall, CollectiveKind } from './algorithm.ts'
-import { direct, gather } from './direct.ts'
+import type { Collective, CollectiveAlgorithm, CollectiveCall, CollectiveKind } from './algorithm.ts'
+import { direct, stack } from './direct.ts'
 
 /** Which algorithm carries out a collective of so many bytes. */
 export type ChooseAlgorithm = (
@@ -57,7 +57,7 @@ export function lowerCollectives(
         ].map(find)
         const { parts } = g.op('cross_entropy_shard', {}, { logits, targets })
         // Two numbers a row: everything to everyone.
-        const all = gather(call, parts!, [size, ...parts!.type.shape])
+        const all = stack(call, parts!, { ...parts!.type, shape: [size, ...parts!.type.shape] })
         return g.op('cross_entropy_join', {}, { parts: all, weights })
       }
       default: {
@@ -77,6 +77,6 @@ function carryOut(
   x: Value,
 ): Value {
   const algorithm = choose(kind, call, byteSize(x.type))
-  const lower = (algorithm[kind] ?? direct[kind]) as (call: CollectiveCall, x: Value) => Value
+  const { lower } = (algorithm[kind] ?? direct[kind]) as Collective
   return lower({ ...attrs, ...call }, x)
 }

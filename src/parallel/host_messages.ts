@@ -1,0 +1,44 @@
+import type { Transport } from '../../backends/transport.ts'
+
+/** Channels that ranks' hosts use among themselves; programs have those from MAX_CHANNELS on. */
+export const hostChannel = { agreement: 0, counts: 1, losses: 2, report: 3, state: 4 } as const
+
+/** Equally many numbers from each of the ranks, in their order, on every one of them. */
+export async function gatherNumbers(
+  transport: Transport,
+  ranks: readonly number[],
+  channel: number,
+  own: Float64Array,
+): Promise<Float64Array[]> {
+  const others = ranks.filter((rank) => rank !== transport.rank)
+  const all = ranks.map((rank) => (rank === transport.rank ? own : new Float64Array(own.length)))
+  await Promise.all([
+    ...others.map((rank) => transport.send(rank, channel, bytesOf(own))),
+    ...ranks.map((rank, i) =>
+      rank === transport.rank ? undefined : transport.receive(rank, channel, bytesOf(all[i]!)),
+    ),
+  ])
+  return all
+}
+
+/** The root's numbers, on every rank of the run. */
+export async function broadcastNumbers(
+  transport: Transport,
+  root: number,
+  channel: number,
+  numbers: Float64Array,
+): Promise<Float64Array> {
+  if (transport.rank !== root) {
+    await transport.receive(root, channel, bytesOf(numbers))
+    return numbers
+  }
+  await Promise.all(
+    Array.from({ length: transport.size }, (_, rank) =>
+      rank === root ? undefined : transport.send(rank, channel, bytesOf(numbers)),
+    ),
+  )
+  return numbers
+}
+
+const bytesOf = ({ buffer, byteOffset, byteLength }: Float64Array): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength)

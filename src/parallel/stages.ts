@@ -1,0 +1,154 @@
+import { check, ExactmapError } from '../errors.ts'
+import type { BoundaryAttributes } from '../ops/collectives/boundary.ts'
+import { Graph, type GraphNode, type GraphValue } from '../program/graph.ts'
+import { rankOf, type Schedule, stageCount, stageOf } from './schedules/schedule.ts'
+
+/** Name of a chunk's segment; a rank with one chunk needs no number. */
+export const chunkSegment = (name: string, chunk: number, chunks: number): string =>
+  chunks === 1 ? name : `${name}.${chunk}`
+
+/**
+ * Stage of every node of a model's forward graph: layers are dealt out evenly in order; what stands outside of layers
+ * belongs to the latest stage it reads from, so the embedding is with the first layer and the head with the last.
+ *
+ * @throws ExactmapError `invalid_config` for fewer layers than stages
+ */
+export function stagesOfNodes(graph: Graph, stages: number): number[] {
+  const layerOf = ({ scope }: GraphNode): number => {
+    const found = /(?:^|\/)layer\.(\d+)(?:\/|$)/.exec(scope)
+    return found ? Number(found[1]) : -1
+  }
+  const layers = 1 + Math.max(-1, ...graph.nodes.map(layerOf))
+  check(
+    stages === 1 || layers >= stages,
+    'invalid_config',
+    `the model has ${layers} layers, the pipeline ${stages} stages; each stage needs a layer of its own`,
+  )
+  const of: number[] = []
+  for (const node of graph.nodes) {
+    const layer = layerOf(node)
+    const before = Object.values(node.inputs).map((id) => {
+      const { origin } = graph.value(id)
+      return origin.kind === 'node' ? of[origin.node]! : 0
+    })
+    of[node.id] = layer < 0 ? Math.max(0, ...before) : Math.floor((layer * stages) / layers)
+  }
+  return of
+}
+
+/**
+ * Chunks of a rank whose stages follow each other: what one hands to the next stays where it is, so they share a
+ * microbatch slot. In a V the last rank has such a pair.
+ */
+export function joinedChunks(schedule: Schedule, rank: number): number[][] {
+  const { v, placement } = schedule
+  const chunks = Array.from({ length: v }, (_, chunk) => chunk).sort(
+    (a, b) => stageOf(placement, schedule, rank, a) - stageOf(placement, schedule, rank, b),
+  )
+  const groups: number[][] = []
+  for (const chunk of chunks) {
+    const stage = stageOf(placement, schedule, rank, chunk)
+    const last = groups.at(-1)
+    if (last && stageOf(placement, schedule, rank, last.at(-1)!) === stage - 1) last.push(chunk)
+    else groups.push([chunk])
+  }
+  return groups
+}
+
+/** Passes of a chunk in the order they run. */
+export type Passes = readonly string[]
+
+/**
+ * The part of a model's forward graph that one pipeline rank has: a segment `forward` for each of its chunks, with
+ * `receive` and `send` nodes in group `pipeline` where values come from other ranks and go to them. Each stage has two
+ * channels: 2s carries values into stage s, 2s+1 their gradients back.
+ *
+ * @param backward names of the backward passes that will be added, so that segments can be declared in the order in
+ *   which memory is reused: chunk after chunk, joined ones with their backward passes turned round
+ */
+export function rankGraph(graph: Graph, schedule: Schedule, rank: number, backward: Passes): Graph {
+  const { p, v, placement } = schedule
+  const stage = stagesOfNodes(graph, stageCount(schedule))
+  const out = new Graph(graph.name)
+  const groups = joinedChunks(schedule, rank)
+  for (const chunks of groups) {
+    for (const chunk of chunks) out.segment(chunkSegment('forward', chunk, v), () => {})
+    for (const chunk of [...chunks].reverse())
+      for (const pass of backward) out.segment(chunkSegment(pass, chunk, v), () => {})
+  }
+  const boundary = (peerStage: number, intoStage: number): BoundaryAttributes => ({
+    group: 'pipeline',
+    size: p,
+    peer: rankOf(placement, schedule, peerStage),
+    channel: 2 * intoStage,
+    back: 2 * intoStage + 1,
+  })
+  const made = new Map<number, GraphValue>()
+  const declared = (value: GraphValue): GraphValue => {
+    const { origin, type } = value
+    switch (origin.kind) {
+      case 'external':
+        return out.external(origin.arena, origin.name, type)
+      case 'range':
+        return out.range(origin.arena, origin.offset, type)
+      case 'input':
+        return out.input(origin.name, type)
+      case 'constant':
+        return out.constant(origin.generator, origin.attrs, type)
+      case 'node':
+        throw new ExactmapError('internal', `${value.name} is used before it is made`)
+    }
+  }
+
+  for (const chunk of groups.flat()) {
+    const own = stageOf(placement, schedule, rank, chunk)
+    const find = (id: number): GraphValue => {
+      const value = graph.value(id)
+      if (value.origin.kind !== 'node') return declared(value)
+      const known = made.get(id)
+      if (known) return known
+      const from = stage[value.origin.node]!
+      check(
+        from === own - 1,
+        'unsupported',
+        `stage ${own} reads ${value.name} of stage ${from}: a stage can only read what the stage before it made`,
+      )
+      const { y } = out.op('receive', { ...boundary(from, own), type: value.type }, {})
+      made.set(id, y!)
+      return y!
+    }
+    out.segment(chunkSegment('forward', chunk, v), () => {
+      for (const node of graph.nodes) {
+        if (stage[node.id] !== own) continue
+        const inputs = Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
+        const emit = (): void => {
+          const outputs = out.op(node.op, node.attrs, inputs)
+          for (const [port, id] of Object.entries(node.outputs)) made.set(id, outputs[port]!)
+        }
+        if (node.scope) out.scope(node.scope, emit)
+        else emit()
+      }
+      if (own + 1 < stageCount(schedule) && rankOf(placement, schedule, own + 1) !== rank)
+        for (const id of crossing(graph, stage, own))
+          out.op('send', boundary(own + 1, own + 1), { x: find(id) })
+      for (const { name, value } of graph.outputs) {
+        const { origin } = graph.value(value)
+        if (origin.kind === 'node' && stage[origin.node] === own) out.output(name, find(value))
+      }
+    })
+  }
+  return out
+}
+
+/** Values that a stage makes and the next one reads. */
+function crossing(graph: Graph, stage: readonly number[], from: number): number[] {
+  const read = new Set(
+    graph.nodes.filter((node) => stage[node.id] === from + 1).flatMap((node) => Object.values(node.inputs)),
+  )
+  return [...read]
+    .sort((a, b) => a - b)
+    .filter((id) => {
+      const { origin } = graph.value(id)
+      return origin.kind === 'node' && stage[origin.node] === from
+    })
+}

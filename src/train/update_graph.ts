@@ -1,0 +1,234 @@
+import type { Value } from '../ops/contract.ts'
+import { NORM_TILE } from '../ops/square_sums.ts'
+import type { Graph } from '../program/graph.ts'
+import type { ArenaKind } from '../program/program.ts'
+import { rewrite } from '../program/rewrite.ts'
+import { elementCount, tensorType } from '../tensor/type.ts'
+import { type Division, ownedRange, type TrainingLayout } from './division.ts'
+import { type GridPlace, groupsAt, samePlace } from './grid.ts'
+import type { TrainingSpec } from './training_graph.ts'
+
+/** Gradients and parameters go to other ranks in pieces of this many bytes, which bounds the memory it takes. */
+const BUCKET = 4 * 2 ** 20
+
+/** Adds the segments around the passes: see `trainingGraph`. */
+export function addUpdate(
+  passes: Graph,
+  spec: Pick<TrainingSpec, 'compute'>,
+  division: Division,
+  layout: TrainingLayout,
+  place: GridPlace,
+): Graph {
+  const { matrixBytes, bytes, owned } = layout
+  const g = rewrite(passes, () => undefined)
+  const range = (kind: ArenaKind, from: number, to: number): Value =>
+    g.range(kind, from, tensorType('f32', (to - from) / 4))
+  g.segment('zero', () =>
+    g.op('fill', { value: 0 }, { x: range('gradients', 0, layout.layouts.gradients!.bytes) }),
+  )
+  g.segment('reduce', () => {
+    sumOverRanks(g, division, layout, place, range)
+    const norm = gradientNorm(g, division, layout, place, range('gradients', 0, bytes))
+    const x = range('gradients', 0, bytes)
+    g.op('clip_by_norm', {}, { x, norm, limit: g.input('limit', tensorType('f32', 1)) })
+    g.output('norm', norm)
+  })
+  g.segment('optimizer', () => {
+    const update = (part: string, from: number, to: number): void => {
+      const [begin, end] = [Math.max(from, owned[0]), Math.min(to, owned[1])]
+      if (begin >= end) return
+      g.op(
+        'adamw',
+        {},
+        {
+          param: range('parameters', begin, end),
+          moment1: range('moment1', begin - owned[0], end - owned[0]),
+          moment2: range('moment2', begin - owned[0], end - owned[0]),
+          gradient: range('gradients', begin, end),
+          hyper: g.input(`hyper_${part}`, tensorType('f32', 8)),
+        },
+      )
+    }
+    update('matrices', 0, matrixBytes)
+    update('vectors', matrixBytes, bytes)
+    if (division.grid.zero > 0) shareParameters(g, division, bytes, place, range)
+  })
+  if (spec.compute !== 'f32') publish(g, parameterShapes(layout), spec.compute)
+  return g
+}
+
+type RangeOf = (kind: ArenaKind, from: number, to: number) => Value
+
+function* buckets(from: number, to: number): Generator<[number, number]> {
+  for (let at = from; at < to; at += BUCKET) yield [at, Math.min(to, at + BUCKET)]
+}
+
+/**
+ * Gradients over data ranks, then those of parameters that tensor-parallel ranks each have whole, then over the uses of
+ * tied parameters: in this order the sums have the same bytes for any pipeline, and for data ranks of one microbatch.
+ */
+function sumOverRanks(
+  g: Graph,
+  division: Division,
+  layout: TrainingLayout,
+  place: GridPlace,
+  range: RangeOf,
+): void {
+  const { grid } = division
+  const sum = (group: string, size: number, gradient: Value): void => {
+    const y = g.op('all_reduce', { group, size }, { x: gradient }).y!
+    g.op('store', {}, { destination: gradient, x: y })
+  }
+  if (grid.data > 1)
+    for (const [from, to] of buckets(0, layout.layouts.gradients!.bytes))
+      sum('data', grid.data, range('gradients', from, to))
+  if (grid.tensor > 1)
+    for (const [from, to] of buckets(...layout.shared))
+      sum('tensor', grid.tensor, range('gradients', from, to))
+  for (const { name, parameter } of division.furtherAccumulators(place.pipeline)) {
+    const type = tensorType('f32', ...layout.shards.get(parameter)!.shape)
+    g.op(
+      'accumulate',
+      {},
+      { accumulator: g.external('gradients', parameter, type), x: g.external('gradients', name, type) },
+    )
+  }
+  const { tied } = groupsAt(grid, place)
+  if (!tied) return
+  for (const name of division.tied()) {
+    const { offset, bytes } = layout.layouts.parameters!.tensors.find((t) => t.name === name)!
+    for (const [from, to] of buckets(offset, offset + bytes))
+      sum('tied', tied.length, range('gradients', from, to))
+  }
+}
+
+/**
+ * Norm of the gradients of the whole model, the same bytes on every rank and for every pipeline: squares are summed in
+ * tiles that start with each tensor, and the tiles' sums, gathered from all ranks, in the order of the tensors' names.
+ */
+function gradientNorm(
+  g: Graph,
+  division: Division,
+  layout: TrainingLayout,
+  place: GridPlace,
+  x: Value,
+): Value {
+  const { grid } = division
+  const places = groupsAt(grid, place).model!
+  const tilesOf = (elements: number): number => Math.ceil(elements / NORM_TILE)
+  const offsetOf = new Map(layout.layouts.parameters!.tensors.map(({ name, offset }) => [name, offset]))
+  const counted = places.map((at) =>
+    division.counted(at).map(({ name, shard }) => ({ name, elements: elementCount(shard.shape) })),
+  )
+  const self = places.findIndex((at) => samePlace(at, place))
+  const counts = counted.map((list) => list.reduce((sum, { elements }) => sum + tilesOf(elements), 0))
+  const own = counted[self]!
+  const sums =
+    own.length === 0
+      ? undefined
+      : g.op(
+          'square_sums',
+          {},
+          {
+            x,
+            tiles: g.constant(
+              'norm_tiles',
+              { tensors: own.map(({ name, elements }) => [offsetOf.get(name)! / 4, elements]) },
+              tensorType('u32', counts[self]!, 2),
+            ),
+          },
+        ).sums!
+  if (places.length === 1) return g.op('norm_of_sums', {}, { sums: sums! }).norm!
+
+  const starts = counts.map((_, i) => counts.slice(0, i).reduce((a, b) => a + b, 0))
+  const total = counts.reduce((a, b) => a + b, 0)
+  const all = g.op(
+    'exchange',
+    {
+      group: 'model',
+      size: places.length,
+      channel: 0,
+      sends: sums ? places.map((_, peer) => ({ peer, port: 'x', offset: 0, bytes: 4 * counts[self]! })) : [],
+      receives: counts.flatMap((count, peer) =>
+        count === 0 ? [] : [{ peer, port: 'y', offset: 4 * starts[peer]!, bytes: 4 * count }],
+      ),
+      outputs: { y: tensorType('f32', total, 1) },
+    },
+    { x: sums },
+  ).y!
+  // By name, then by tensor-parallel member.
+  const tensors = counted
+    .flatMap((list, at) => {
+      let tile = starts[at]!
+      return list.map(({ name, elements }) => {
+        const first = tile
+        tile += tilesOf(elements)
+        return { name, member: places[at]!.tensor, first, tiles: tilesOf(elements) }
+      })
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.member - b.member))
+  const order = tensors.flatMap(({ first, tiles }) => Array.from({ length: tiles }, (_, i) => first + i))
+  const ids = g.constant('indices', { values: order }, tensorType('u32', order.length))
+  return g.op('norm_of_sums', {}, { sums: g.op('embedding', {}, { ids, table: all }).y! }).norm!
+}
+
+/** Every data rank gives the others the parameters whose optimizer state it has. */
+function shareParameters(
+  g: Graph,
+  division: Division,
+  bytes: number,
+  place: GridPlace,
+  range: RangeOf,
+): void {
+  const { grid } = division
+  const others = Array.from({ length: grid.data }, (_, data) => data).filter((data) => data !== place.data)
+  const ranges = Array.from({ length: grid.data }, (_, data) => ownedRange(bytes, grid, { ...place, data }))
+  const steps = ranges.map(([from, to]) => [...buckets(from, to)])
+  for (let i = 0; i < Math.max(...steps.map((s) => s.length)); i++) {
+    const own = steps[place.data]![i]
+    const theirs = others.flatMap((data) => {
+      const piece = steps[data]![i]
+      return piece ? [{ data, from: piece[0], to: piece[1] }] : []
+    })
+    const received = g.op(
+      'exchange',
+      {
+        group: 'data',
+        size: grid.data,
+        channel: 0,
+        sends: own ? others.map((peer) => ({ peer, port: 'x', offset: 0, bytes: own[1] - own[0] })) : [],
+        receives: theirs.map(({ data, from, to }) => ({
+          peer: data,
+          port: `y${data}`,
+          offset: 0,
+          bytes: to - from,
+        })),
+        outputs: Object.fromEntries(
+          theirs.map(({ data, from, to }) => [`y${data}`, tensorType('f32', (to - from) / 4)]),
+        ),
+      },
+      own ? { x: range('parameters', own[0], own[1]) } : {},
+    )
+    for (const { data, from, to } of theirs)
+      g.op('store', {}, { destination: range('parameters', from, to), x: received[`y${data}`]! })
+  }
+}
+
+const parameterShapes = ({ shards }: TrainingLayout): { name: string; shape: readonly number[] }[] =>
+  [...shards].map(([name, { shape }]) => ({ name, shape }))
+
+/** Segment `publish`: parameters (f32) cast or copied into the weights another program or the next step reads. */
+export function publish(
+  g: Graph,
+  parameters: readonly { readonly name: string; readonly shape: readonly number[] }[],
+  format: 'f32' | 'f16' | 'bf16',
+): void {
+  g.segment('publish', () => {
+    for (const { name, shape } of parameters) {
+      const x = g.external('parameters', name, tensorType('f32', ...shape))
+      const to = shape.length > 1 ? format : 'f32'
+      const weights = g.external('weights', name, tensorType(to, ...shape))
+      g.op('store', {}, { destination: weights, x })
+    }
+  })
+}
