@@ -1,6 +1,6 @@
-// adamw, clip_by_norm and global_norm over flat ranges of parameters.
+// adamw, clip_by_norm and the norm of gradients over flat ranges of parameters.
 //
-// Bytes per element: 28 (adamw: 4 reads, 3 writes), 8 (clip_by_norm; 0 below the limit), 4 (global_norm). Flops: 14
+// Bytes per element: 28 (adamw: 4 reads, 3 writes), 8 (clip_by_norm; 0 below the limit), 4 (square_sums). Flops: 14
 // with two divisions and a root, 1, 2. Memory bandwidth is the limit: a step of 8e9 parameters moves 224 GB, 47 ms at
 // 4.8 TB/s.
 #include "lib/pack.h"
@@ -41,7 +41,7 @@ KERNEL(clip_by_norm, 256, float* x, const float* norm, const float* limit, uint6
 }
 
 // The sum over 256 lanes in the order of kernels-wgsl/lib/reduce_tree.wgsl, 256 to 16 to 1; the result is thread 0's.
-// This order is part of what global_norm promises, so that its bits are the same on every device.
+// This order is part of what square_sums and norm_of_sums promise, so that its bits are the same on every device.
 DEVICE float tree_sum(float x) {
   SHARED(sums, float[256]);
   const uint32_t lane = threadIdx.x;
@@ -57,29 +57,26 @@ DEVICE float tree_sum(float x) {
   return x;
 }
 
-// Rounds products and sums by themselves: a fused multiply-add would give other bits.
-template <uint32_t N>
-DEVICE float square_sum(const float* x, uint64_t first, uint64_t end) {
-  Pack<N> sum = {};
-  strided<uint64_t>(first / N + threadIdx.x, end / N, 256, [&](uint64_t i) {
-    sum = map<N>([](float s, float v) { return __fadd_rn(s, __fmul_rn(v, v)); }, sum, load_pack<N>(x, i));
-  });
-  if constexpr (N == 1) return sum.v[0];
-  else return __fadd_rn(__fadd_rn(sum.v[0], sum.v[1]), __fadd_rn(sum.v[2], sum.v[3]));
-}
-
-// partial[b] = sum of x^2 over tile b; 64 chained additions a lane at most. `tile` is a multiple of 1,024.
-KERNEL(global_norm_partial, 256, const float* x, float* partial, uint64_t count, uint32_t tile) {
-  const uint64_t first = static_cast<uint64_t>(blockIdx.x) * tile;
-  const uint64_t end = first + tile < count ? first + tile : count;
-  const float total = tree_sum(count % 4 == 0 ? square_sum<4>(x, first, end) : square_sum<1>(x, first, end));
-  if (threadIdx.x == 0) partial[blockIdx.x] = total;
+// sums[b] = sum of x^2 over tile b: four sums a lane, 16 chained additions each for a tile of 16,384. Products and sums
+// are rounded by themselves: a fused multiply-add would give other bits. The order depends on the tile's length alone.
+KERNEL(square_sums, 256, const float* x, const uint32_t* tiles, float* sums, uint64_t count) {
+  const uint64_t start = tiles[2 * blockIdx.x], left = start < count ? count - start : 0;
+  const uint32_t own = static_cast<uint32_t>(tiles[2 * blockIdx.x + 1] < left ? tiles[2 * blockIdx.x + 1] : left);
+  auto plus_square = [](float s, float v) { return __fadd_rn(s, __fmul_rn(v, v)); };
+  Pack<4> sum = {};
+  strided<uint32_t>(threadIdx.x, own / 4, 256,
+                    [&](uint32_t i) { sum = map<4>(plus_square, sum, load_pack<4>(x, start / 4 + i)); });
+  // The last pack may be a part of one.
+  if (threadIdx.x == own / 4 % 256)
+    for (uint32_t j = 0; j < own % 4; j++) sum.v[j] = plus_square(sum.v[j], x[start + own / 4 * 4 + j]);
+  const float total = tree_sum(__fadd_rn(__fadd_rn(sum.v[0], sum.v[1]), __fadd_rn(sum.v[2], sum.v[3])));
+  if (threadIdx.x == 0) sums[blockIdx.x] = total;
 }
 
 // One block. 8e9 parameters are 488,281 tiles: 2 MB, 7.6 KB a thread; some 100 us beside 6.7 ms.
-KERNEL(global_norm_final, 256, const float* partial, float* norm, uint32_t tiles) {
+KERNEL(norm_of_sums, 256, const float* sums, float* norm, uint32_t count) {
   float sum = 0;
-  strided<uint32_t>(threadIdx.x, tiles, 256, [&](uint32_t i) { sum = __fadd_rn(sum, partial[i]); });
+  strided<uint32_t>(threadIdx.x, count, 256, [&](uint32_t i) { sum = __fadd_rn(sum, sums[i]); });
   const float total = tree_sum(sum);
   if (threadIdx.x == 0) norm[0] = sqrtf(total);
 }

@@ -149,7 +149,7 @@ def make_peers(torch, case, device):
         fused = {"fused": True} if device == "cuda" else {}
         optimizer = torch.optim.AdamW([parameter], lr=1e-3, weight_decay=0.1, **fused)
         return {"AdamW fused": optimizer.step}
-    if op == "global_norm":
+    if op == "square_sums":
         a = random(2**27)
         return {"norm": lambda: torch.linalg.vector_norm(a)}
     return {}

@@ -1,4 +1,5 @@
 import { adamwHyper } from '../../src/ops/adamw.ts'
+import { constantType, generateConstant } from '../../src/ops/constants.ts'
 import { type FormatName, weightFormats } from '../../src/tensor/format.ts'
 import { tensorType } from '../../src/tensor/type.ts'
 import type { SpeedCase } from '../../src/verify/cuda_cases.ts'
@@ -17,6 +18,9 @@ const HEADS = { heads: 32, kv_heads: 8, head_dim: 128 }
 const QKV = (HEADS.heads + 2 * HEADS.kv_heads) * HEADS.head_dim
 const SCALE = 1 / Math.sqrt(HEADS.head_dim)
 const dense = { ...HEADS, sequence: 4096, scale: SCALE, causal: true, window: 0, softcap: 0 }
+
+/** Tiles of one tensor of 128M elements. */
+const wholeRange = { tensors: [[0, 2 ** 27]] }
 
 /** Decoding `batch` sequences that have `context` tokens each. */
 function decode(batch: number, context: number, kv: 'f32' | 'f16'): SpeedCase {
@@ -86,7 +90,12 @@ export const speedCases: readonly SpeedCase[] = [
   },
   { name: '2048x32768', op: 'softmax', inputs: { x: tensorType('f32', 2048, 32768) } },
   { name: '4096x28672', op: 'swiglu', inputs: { x: tensorType('f32', 4096, 28672) } },
-  { name: '128M', op: 'global_norm', inputs: { x: tensorType('f32', 2 ** 27) } },
+  {
+    name: '128M',
+    op: 'square_sums',
+    inputs: { x: tensorType('f32', 2 ** 27), tiles: constantType('norm_tiles', wholeRange) },
+    given: { tiles: Uint32Array.from(generateConstant('norm_tiles', wholeRange).values) },
+  },
   {
     name: '128M',
     op: 'adamw',

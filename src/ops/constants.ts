@@ -2,19 +2,23 @@ import { z } from 'zod'
 import { ExactmapError } from '../errors.ts'
 import { elementCount, type TensorType } from '../tensor/type.ts'
 import type { Attributes } from './contract.ts'
+import { NORM_TILE } from './square_sums.ts'
 
 /** A table that is made on the host when a program is loaded; a program stores only the recipe. */
 interface ConstantGenerator {
   /** Schema of the recipe: programs come from files too. */
   readonly attributes: z.ZodType
+  readonly format: 'f32' | 'u32'
   shape(attrs: Attributes): readonly number[]
-  /** Row-major values, stored as f32. */
+  /** Row-major values. */
   values(attrs: Attributes): Float64Array
 }
 
+const MAX_U32 = 0xffffffff
 const dim = z.number().int().positive()
 const filled = (value: number): ConstantGenerator => ({
   attributes: z.strictObject({ shape: z.array(dim) }),
+  format: 'f32',
   shape: ({ shape }) => shape,
   values: ({ shape }) => new Float64Array(elementCount(shape)).fill(value),
 })
@@ -43,9 +47,46 @@ const generators: Readonly<Record<string, ConstantGenerator>> = {
         ])
         .nullable(),
     }),
+    format: 'f32',
     shape: ({ positions, rotary_dim }) => [positions, rotary_dim],
     values: ropeTable,
   },
+  /** attrs { values }: u32 [k], for example ids of rows to gather. */
+  indices: {
+    attributes: z.strictObject({ values: z.array(z.int().min(0).max(MAX_U32)).min(1) }),
+    format: 'u32',
+    shape: ({ values }) => [values.length],
+    values: ({ values }) => Float64Array.from(values),
+  },
+  /** attrs NormTilesAttributes: u32 [k, 2], start and count of every tile of square_sums. */
+  norm_tiles: {
+    attributes: z.strictObject({
+      tensors: z.array(z.tuple([z.int().min(0).max(MAX_U32).multipleOf(64), dim.max(MAX_U32)])).min(1),
+    }),
+    format: 'u32',
+    shape: (attrs) => [normTileCount(attrs), 2],
+    values: normTiles,
+  },
+}
+
+/** Offset and length in elements of tensors in a range, in the order in which their squares are summed. */
+export interface NormTilesAttributes {
+  readonly tensors: readonly (readonly [offset: number, count: number])[]
+}
+
+/** Tiles of all tensors: each starts a new one, so that they are the same however tensors are laid out. */
+export const normTileCount = ({ tensors }: NormTilesAttributes): number =>
+  tensors.reduce((sum, [, count]) => sum + Math.ceil(count / NORM_TILE), 0)
+
+function normTiles(attrs: NormTilesAttributes): Float64Array {
+  const values = new Float64Array(2 * normTileCount(attrs))
+  let end = 0
+  for (const [offset, count] of attrs.tensors)
+    for (let at = 0; at < count; at += NORM_TILE) {
+      values[end++] = offset + at
+      values[end++] = Math.min(NORM_TILE, count - at)
+    }
+  return values
 }
 
 /** How rotary frequencies are stretched for contexts longer than the model was pretrained on. */
@@ -104,7 +145,7 @@ function ropeTable(attrs: RopeTableAttributes): Float64Array {
  * @throws ExactmapError `not_found` (no such generator), `invalid_argument` (names the attribute)
  */
 export function constantType(name: string, attrs: Attributes): TensorType {
-  const { attributes, shape } = generatorOf(name)
+  const { attributes, format, shape } = generatorOf(name)
   const parsed = attributes.safeParse(attrs)
   if (!parsed.success) {
     const { path, message } = parsed.error.issues[0]!
@@ -113,7 +154,7 @@ export function constantType(name: string, attrs: Attributes): TensorType {
       `constant ${name}: ${path.join('.') || 'attributes'}: ${message}`,
     )
   }
-  return { format: 'f32', shape: shape(attrs) }
+  return { format, shape: shape(attrs) }
 }
 
 /** Makes a constant. @throws as `constantType` */

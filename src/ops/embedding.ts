@@ -47,6 +47,11 @@ export const embedding = defineOp<Record<string, never>>({
   flops: () => 0,
   cases: [
     { name: 'one', attrs: {}, inputs: { ids: values([1], [0], 'u32'), table: normal([1, 1]) } },
+    {
+      name: 'width_1',
+      attrs: {},
+      inputs: { ids: values([53], [36, 0, 37, 17, 5, 30], 'u32'), table: normal([37, 1]) },
+    },
     { name: 'f32', attrs: {}, inputs: { ids: integers([2, 7], 0, 11), table: normal([11, 12]) } },
     { name: 'prime_width', attrs: {}, inputs: { ids: integers([13], 0, 5), table: normal([5, 37]) } },
     {

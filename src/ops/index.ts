@@ -7,6 +7,7 @@ import { attention_backward } from './attention_backward.ts'
 import { attention_paged } from './attention_paged.ts'
 import { bias_backward } from './bias_backward.ts'
 import { cast } from './cast.ts'
+import { clip_by_norm } from './clip_by_norm.ts'
 import { receive, send } from './collectives/boundary.ts'
 import {
   all_gather,
@@ -26,7 +27,6 @@ import { embedding, embedding_backward } from './embedding.ts'
 import { fill } from './fill.ts'
 import { geglu, geglu_backward } from './geglu.ts'
 import { gelu_tanh, gelu_tanh_backward } from './gelu_tanh.ts'
-import { clip_by_norm, global_norm } from './global_norm.ts'
 import { kv_write } from './kv_write.ts'
 import { layer_norm, layer_norm_backward_input, layer_norm_backward_weight } from './layer_norm.ts'
 import { matmul } from './matmul.ts'
@@ -39,6 +39,7 @@ import { rope } from './rope.ts'
 import { sample } from './sample.ts'
 import { silu, silu_backward } from './silu.ts'
 import { softmax, softmax_backward } from './softmax.ts'
+import { norm_of_sums, square_sums } from './square_sums.ts'
 import { store } from './store.ts'
 import { swiglu, swiglu_backward } from './swiglu.ts'
 import { tokens_read, tokens_write } from './tokens.ts'
@@ -94,7 +95,8 @@ export const ops = {
   tokens_write,
   tokens_read,
   adamw,
-  global_norm,
+  square_sums,
+  norm_of_sums,
   clip_by_norm,
 } satisfies Record<string, OpContract>
 

@@ -71,6 +71,36 @@ const refused: readonly (readonly [
     { x: f32(3) },
     /broadcast: .*x must be \[2\], \[1\] or \[2,3\], got \[3\]/,
   ],
+  [
+    'square_sums',
+    {},
+    { x: f32(100), tiles: tensorType('u32', 1, 2) },
+    /square_sums: x must be \[n\], n a multiple of 64.*got \[100\]/,
+  ],
+  [
+    'square_sums',
+    {},
+    { x: f32(64), tiles: tensorType('u32', 2) },
+    /square_sums: tiles must be \[k, 2\], got \[2\]/,
+  ],
+  [
+    'cross_entropy_shard',
+    {},
+    { logits: f32(2, 8), targets: tensorType('u32', 3) },
+    /cross_entropy_shard: targets must be \[2\].*got \[3\]/,
+  ],
+  [
+    'cross_entropy_join',
+    {},
+    { parts: f32(2, 3, 4), weights: f32(4) },
+    /cross_entropy_join: parts must be \[n, 2, T\], got \[2,3,4\]/,
+  ],
+  [
+    'cross_entropy_join',
+    {},
+    { parts: f32(3, 2, 4), weights: f32(3) },
+    /cross_entropy_join: weights must be \[4\].*got \[3\]/,
+  ],
   ['quantize', { to: 'q8_0' }, { x: f32(2, 33) }, /multiple of 32/],
   ['quantize', { to: 'f16' }, { x: f32(2, 32) }, /quantize: attribute to/],
 ]

@@ -2,6 +2,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import type { Target } from '../../backends/backend.ts'
 import { kernelRules } from '../../backends/webgpu/kernels/index.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
+import { generateConstant } from '../../src/ops/constants.ts'
 import type { Attributes } from '../../src/ops/contract.ts'
 import type { OpName } from '../../src/ops/index.ts'
 import { opContract } from '../../src/ops/index.ts'
@@ -79,25 +80,43 @@ async function verify(
 }
 
 describe('ranges larger than one binding', () => {
-  it('global_norm: parts of whole tiles, more tiles than lanes', async () => {
-    const n = 2 ** 22 + 3 * 16384 + 7
-    expect(await verify('global_norm', { x: noise(n) }, {}, withBindings(2 ** 23))).toBe(4)
+  // Tiles lie across every cut; the last of most tensors is not a whole one.
+  const tensors = [
+    [2 ** 20 + 64, 2 ** 20],
+    [64, 2 ** 20 - 64],
+    [2 ** 21 + 64, 4101],
+    [192, 16000],
+  ]
+  const tiles = Uint32Array.from(generateConstant('norm_tiles', { tensors }).values)
+  const x = noise(2 ** 21 + 64 * 66)
+  it('square_sums: parts that overlap by a tile', async () => {
+    const given = { x, tiles }
+    expect(await verify('square_sums', given, { tiles: [tiles.length / 2, 2] }, withBindings(2 ** 22))).toBe(
+      3,
+    )
   })
-  it('global_norm: the same bits however the range is cut', async () => {
-    const x = noise(2 ** 21 + 5)
-    const norms: number[] = []
-    for (const size of [2 ** 22, 2 ** 27]) {
-      const graph = new Graph('norm')
-      graph.output(
-        'norm',
-        graph.op('global_norm', {}, { x: graph.input('x', tensorType('f32', x.length)) }).norm!,
-      )
-      const executable = await device.load(compile(graph, withBindings(size)))
-      const { norm } = await executable.step('main', { x })
-      norms.push(new Float32Array(norm!.buffer, norm!.byteOffset, 1)[0]!)
-      executable.destroy()
+  it('square_sums: the same bits however the range is cut and wherever a tile lies', async () => {
+    const sums = async (from: number, at: Uint32Array, bindings: number): Promise<Uint8Array> => {
+      const graph = new Graph('sums')
+      const given = {
+        x: graph.input('x', tensorType('f32', x.length - from)),
+        tiles: graph.input('tiles', tensorType('u32', at.length / 2, 2)),
+      }
+      graph.output('sums', graph.op('square_sums', {}, given).sums!)
+      const executable = await device.load(compile(graph, withBindings(bindings)))
+      try {
+        return (await executable.step('main', { x: x.subarray(from), tiles: at })).sums!
+      } finally {
+        executable.destroy()
+      }
     }
-    expect(norms[0]).toBe(norms[1])
+    const whole = await sums(0, tiles, 2 ** 27)
+    expect(await sums(0, tiles, 2 ** 22)).toEqual(whole)
+    const moved = tiles.map((v, i) => (i % 2 === 0 ? v - 192 : v)).subarray(tiles.length - 2)
+    expect(await sums(192, moved, 2 ** 27)).toEqual(whole.subarray(whole.length - 4))
+  })
+  it('norm_of_sums: more sums than lanes', async () => {
+    expect(await verify('norm_of_sums', { sums: noise(70001).map(Math.abs) }, {}, device.target)).toBe(1)
   })
   it('reduce over the first dim: chains that go on in the next launch', async () => {
     const shapes = { x: [83, 1001] }

@@ -38,7 +38,7 @@ import {
   rms_norm_backward_input,
   rms_norm_backward_weight,
 } from './norm.ts'
-import { adamw, clip_by_norm, global_norm } from './optimizer.ts'
+import { adamw, clip_by_norm, norm_of_sums, square_sums } from './optimizer.ts'
 import { rope } from './rope.ts'
 import type { KernelRule } from './rule.ts'
 import { random_bits, sample } from './sample.ts'
@@ -49,7 +49,8 @@ export const kernelRules: Record<OpName, KernelRule> = {
   tokens_read,
   tokens_write,
   adamw,
-  global_norm,
+  square_sums,
+  norm_of_sums,
   clip_by_norm,
   sample,
   random_bits,

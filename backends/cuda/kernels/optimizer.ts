@@ -1,5 +1,4 @@
-import { NORM_TILE } from '../../../src/ops/global_norm.ts'
-import { elementCount, tensorType } from '../../../src/tensor/type.ts'
+import { elementCount } from '../../../src/tensor/type.ts'
 import { type KernelRule, launch } from './rule.ts'
 
 /** Blocks of 256 threads with four elements each. */
@@ -45,32 +44,33 @@ export const clip_by_norm: KernelRule = ({ inputs }) => {
   }
 }
 
-export const global_norm: KernelRule = ({ inputs }) => {
-  const count = elementCount(inputs.x!.shape)
-  const tiles = Math.ceil(count / NORM_TILE)
-  return {
-    launches: [
-      launch(
-        'optimizer',
-        'global_norm_partial',
-        tiles,
-        [
-          { port: 'x', access: 'read' },
-          { port: 'partial', access: 'write' },
-        ],
-        { count, tile: NORM_TILE },
-      ),
-      launch(
-        'optimizer',
-        'global_norm_final',
-        1,
-        [
-          { port: 'partial', access: 'read' },
-          { port: 'norm', access: 'write' },
-        ],
-        { tiles },
-      ),
-    ],
-    scratch: { partial: tensorType('f32', tiles) },
-  }
-}
+export const square_sums: KernelRule = ({ inputs }) => ({
+  launches: [
+    launch(
+      'optimizer',
+      'square_sums',
+      inputs.tiles!.shape[0]!,
+      [
+        { port: 'x', access: 'read' },
+        { port: 'tiles', access: 'read' },
+        { port: 'sums', access: 'write' },
+      ],
+      { count: elementCount(inputs.x!.shape) },
+    ),
+  ],
+})
+
+export const norm_of_sums: KernelRule = ({ inputs }) => ({
+  launches: [
+    launch(
+      'optimizer',
+      'norm_of_sums',
+      1,
+      [
+        { port: 'sums', access: 'read' },
+        { port: 'norm', access: 'write' },
+      ],
+      { count: elementCount(inputs.sums!.shape) },
+    ),
+  ],
+})

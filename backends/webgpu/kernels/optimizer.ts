@@ -1,5 +1,5 @@
-import { NORM_TILE } from '../../../src/ops/global_norm.ts'
-import { elementCount, tensorType } from '../../../src/tensor/type.ts'
+import { NORM_TILE } from '../../../src/ops/square_sums.ts'
+import { elementCount } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
 import { packOf, parts } from './row.ts'
 import { foldGrid, type KernelRule } from './rule.ts'
@@ -47,42 +47,56 @@ export const clip_by_norm: KernelRule = ({ inputs }, { limits }) => ({
 
 /**
  * Always the tree over 256 lanes, also where there are subgroups: the summation order, and so the bits of the
- * norm, is then the same on every device.
+ * norm, is then the same on every device. The rule does not know the tiles: parts of an x that is larger than a binding
+ * overlap by a tile, so that each lies whole in the part it starts in.
  */
-export const global_norm: KernelRule = ({ inputs }, { limits }) => {
+export const square_sums: KernelRule = ({ inputs }, { limits }) => {
   const n = elementCount(inputs.x!.shape)
-  const tiles = Math.ceil(n / NORM_TILE)
-  // Whole tiles per part, and so many that each part's sums start at an aligned offset too.
-  const sums: LaunchPlan[] = parts(n, limits, (NORM_TILE * limits.bindingAlignment) / 4).map(
-    ({ elements, offset, bytes }) => {
-      const own = Math.ceil(elements / NORM_TILE)
-      const { workgroups, gridX } = foldGrid(own)
-      return {
-        variant: 'global_norm_partial',
-        modules: ['global_norm_partial', `lib/pack_${packOf(elements)}`, 'lib/reduce_tree'],
-        constants: { PACKS: elements / packOf(elements), TILES: own, TILE: NORM_TILE, GRID_X: gridX },
-        workgroups,
-        bindings: [
-          { port: 'x', access: 'read', offset, bytes },
-          { port: 'partial', access: 'write', offset: offset / NORM_TILE, bytes: own * 4 },
-        ],
-      }
-    },
-  )
-  return {
-    launches: [
-      ...sums,
-      {
-        variant: 'global_norm_final',
-        modules: ['global_norm_final', 'lib/reduce_tree'],
-        constants: { TILES: tiles },
-        workgroups: [1, 1, 1],
-        bindings: [
-          { port: 'partial', access: 'read' },
-          { port: 'norm', access: 'write' },
-        ],
+  const tiles = inputs.tiles!.shape[0]!
+  const unit = limits.bindingAlignment / 4
+  const most = Math.floor(limits.maxBindingSize / 4 / unit) * unit
+  const step = n <= most ? n : most - NORM_TILE
+  if (step <= 0)
+    return {
+      unsupported: `a tile of ${4 * NORM_TILE} bytes does not fit the largest binding, ${limits.maxBindingSize} bytes`,
+    }
+  const { workgroups, gridX } = foldGrid(tiles)
+  const launches: LaunchPlan[] = []
+  for (let first = 0; first < n; first += step) {
+    const elements = Math.min(step + NORM_TILE, n - first)
+    const last = first + step >= n
+    launches.push({
+      variant: 'square_sums',
+      modules: ['square_sums', 'lib/pack_4', 'lib/reduce_tree'],
+      constants: {
+        TILES: tiles,
+        FIRST: first,
+        END: last ? 0xffffffff : first + step,
+        COUNT: elements,
+        GRID_X: gridX,
       },
-    ],
-    scratch: { partial: tensorType('f32', tiles) },
+      workgroups,
+      bindings: [
+        { port: 'x', access: 'read', offset: 4 * first, bytes: 4 * elements },
+        { port: 'tiles', access: 'read' },
+        { port: 'sums', access: 'write' },
+      ],
+    })
   }
+  return { launches }
 }
+
+export const norm_of_sums: KernelRule = ({ inputs }) => ({
+  launches: [
+    {
+      variant: 'norm_of_sums',
+      modules: ['norm_of_sums', 'lib/reduce_tree'],
+      constants: { COUNT: elementCount(inputs.sums!.shape) },
+      workgroups: [1, 1, 1],
+      bindings: [
+        { port: 'sums', access: 'read' },
+        { port: 'norm', access: 'write' },
+      ],
+    },
+  ],
+})

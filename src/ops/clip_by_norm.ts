@@ -1,52 +1,9 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
-import { elementCount, sameShape, tensorType } from '../tensor/type.ts'
+import { elementCount, sameShape } from '../tensor/type.ts'
 import { normal, values } from './cases.ts'
 import { defineOp } from './contract.ts'
 import { EPS_F32, TINY_F32 } from './tolerance.ts'
-
-/** Elements whose squares are summed before the sums of tiles are. Part of the definition of the budget. */
-export const NORM_TILE = 16384
-
-/**
- * Longest chain of additions for n elements: 64 per lane of a tile, 32 to join its 256 lanes (16 and 16); then the
- * tiles in 256 lanes and 32 again. At a thousand million elements that is 367.
- */
-const depth = (n: number): number => 64 + 32 + Math.ceil(n / NORM_TILE / 256) + 32
-
-/**
- * Euclidean norm of one range of gradients: f32 [n] to f32 [1], always summed in the same order. Squares must
- * stay inside f32: |x| below 1e19 / sqrt(n); elements below 1e-19 may count as zero.
- */
-export const global_norm = defineOp<Record<string, never>>({
-  name: 'global_norm',
-  summary: 'norm = sqrt(sum_i x[i]^2)',
-  inputs: { x: { doc: '[n]', formats: ['f32'] } },
-  outputs: { norm: { doc: '[1]', formats: ['f32'] } },
-  attributes: z.strictObject({}),
-  infer(_attrs, { x }) {
-    check(x!.shape.length === 1, 'invalid_shape', () => `global_norm: x must be [n], got [${x!.shape}]`)
-    return { norm: tensorType('f32', 1) }
-  },
-  gradient: { none: 'applied to gradients only' },
-  reference: (_call, { x }) => ({ norm: Float64Array.of(Math.sqrt(x!.reduce((sum, v) => sum + v * v, 0))) }),
-  // The sum: one rounding per square and the additions, halved by the root; the root 4.5 ulp (1 / inverseSqrt),
-  // the stored value. Squares below the smallest normal may vanish: n of them.
-  tolerance({ inputs }, _inputs, expected) {
-    const n = elementCount(inputs.x!.shape)
-    return { norm: () => expected.norm![0]! * ((depth(n) + 1) / 2 + 10) * EPS_F32 + Math.sqrt(n * TINY_F32) }
-  },
-  flops: ({ inputs }) => 2 * elementCount(inputs.x!.shape),
-  cases: [
-    { name: 'one', attrs: {}, inputs: { x: normal([1]) } },
-    { name: 'prime', attrs: {}, inputs: { x: normal([1009]) } },
-    { name: 'tile', attrs: {}, inputs: { x: normal([NORM_TILE], 0.01) } },
-    { name: 'past_tile', attrs: {}, inputs: { x: normal([NORM_TILE + 1]) } },
-    { name: 'three_tiles', attrs: {}, inputs: { x: normal([2 * NORM_TILE + 1028], 1e-4) } },
-    { name: 'large_magnitude', attrs: {}, inputs: { x: normal([260], 1e17) } },
-    { name: 'zeros', attrs: {}, inputs: { x: values([300], [0]) } },
-  ],
-})
 
 /** x *= min(1, limit / (norm + 1e-6)) in place, x f32 [n], norm and limit f32 [1]; a limit of 0 or less is off. */
 export const clip_by_norm = defineOp<Record<string, never>>({
