@@ -3,7 +3,9 @@ import { kernelRules } from '../../backends/webgpu/kernels/index.ts'
 import { baselineTraits } from '../../backends/webgpu/target.ts'
 import type { Attributes, Ports } from '../../src/ops/contract.ts'
 import { checkCall, type OpName, opContract } from '../../src/ops/index.ts'
+import { Graph } from '../../src/program/graph.ts'
 import { type TensorType, tensorType } from '../../src/tensor/type.ts'
+import { differentiate } from '../../src/train/autodiff.ts'
 
 const f32 = (...shape: number[]): TensorType => tensorType('f32', ...shape)
 
@@ -109,6 +111,19 @@ describe('shape rules', () => {
   for (const [op, attrs, inputs, message] of refused)
     it(`${op} refuses ${JSON.stringify(attrs)} ${Object.values(inputs).map((t) => `[${t.shape}]`)}`, () =>
       expect(() => checkCall(opContract(op), attrs, inputs)).toThrow(message))
+})
+
+describe('gradients that reduce does not have', () => {
+  it.each([
+    [{ kind: 'max', axis: 'last' }, /kind 'max' has no gradient.*'sum' or 'mean'/],
+    [{ kind: 'sum', axis: 'first' }, /axis 'first' has no gradient.*transpose/],
+  ])('%j', (attrs, message) => {
+    const g = new Graph('reduce')
+    const x = g.input('x', f32(3, 4))
+    const { y } = g.segment('forward', () => g.op('reduce', attrs, { x }))
+    const options = { roots: [{ value: y!.id, seed: 'seed' }], inputs: [x.id] }
+    expect(() => differentiate(g, options)).toThrow(message)
+  })
 })
 
 describe('ranges larger than a binding', () => {

@@ -90,16 +90,20 @@ export const cross_entropy: KernelRule = (call, traits) =>
 export const cross_entropy_shard: KernelRule = (call, traits) => {
   const [rows, width] = call.inputs.logits!.shape as [number, number]
   const { module, workgroup } = rowReduction(traits)
-  let first = 0
   return {
     launches: rowParts(rows, width, traits.limits).map((part) => {
       const { workgroups, gridX } = foldGrid(part.rows)
-      const constants = { FIRST: first, ROWS: part.rows, ALL_ROWS: rows }
-      first += part.rows
       return {
         variant: 'cross_entropy_shard',
         modules: ['cross_entropy_shard', `lib/pack_${packOf(width)}`, module, 'lib/row_logits'],
-        constants: { ...constants, PACKS: width / packOf(width), GRID_X: gridX, WORKGROUP: workgroup },
+        constants: {
+          PACKS: width / packOf(width),
+          ROWS: part.rows,
+          FIRST: part.first,
+          ALL_ROWS: rows,
+          GRID_X: gridX,
+          WORKGROUP: workgroup,
+        },
         workgroups,
         bindings: [
           part.bind('logits', 'read', width),

@@ -46,6 +46,7 @@ export function parts(
 
 /** Some rows of a [rows, width] f32 matrix, and the binding of the same rows of any tensor. */
 export interface RowPart {
+  readonly first: number
   readonly rows: number
   /** Binding of a tensor with `wordsPerRow` 4-byte elements in each row. */
   bind(port: string, access: Access, wordsPerRow: number): LaunchPlan['bindings'][number]
@@ -54,6 +55,7 @@ export interface RowPart {
 /** Cuts a matrix by rows, so that each part fits one binding and starts aligned in tensors of any width. */
 export const rowParts = (rows: number, width: number, limits: TargetLimits): RowPart[] =>
   parts(rows * width, limits, (limits.bindingAlignment / 4) * width).map(({ elements, offset }) => ({
+    first: offset / 4 / width,
     rows: elements / width,
     bind: (port, access, wordsPerRow) => ({
       port,
