@@ -3,6 +3,7 @@ import type { OpCall } from '../src/ops/contract.ts'
 import type { Members } from '../src/program/exchange.ts'
 import type { Access, ArenaKind, ArenaPlan, Program } from '../src/program/program.ts'
 import type { TensorType } from '../src/tensor/type.ts'
+import type { Communicator } from './transport.ts'
 
 /** One launch of a kernel as a rule emits it; the lowering turns ports into arena ranges. */
 export interface LaunchPlan {
@@ -84,6 +85,8 @@ export interface LoadOptions {
   readonly arenas?: Partial<Record<ArenaKind, Arena>>
   /** Which member of its groups this rank is, for a program with exchanges. */
   readonly members?: Members
+  /** What a device that carries messages itself joins its groups by. */
+  readonly communicator?: Communicator
   readonly onProgress?: (done: number, total: number, what: string) => void
 }
 
@@ -108,6 +111,8 @@ export interface Executable {
 export interface Device {
   readonly info: DeviceInfo
   readonly target: Target
+  /** Exchanges run on the device itself, given a communicator; elsewhere the host carries messages (loadForRank). */
+  readonly carriesMessages?: boolean
   /** Resolves once when the device is lost. */
   readonly lost: Promise<ExactmapError>
   /** Takes kernels from another library for what is compiled and loaded from now on; absent without kernel texts. */

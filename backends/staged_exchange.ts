@@ -1,5 +1,5 @@
-import { check, ExactmapError } from '../src/errors.ts'
-import { type Members, remoteMessages } from '../src/program/exchange.ts'
+import { ExactmapError } from '../src/errors.ts'
+import { type Members, membersOf, remoteMessages } from '../src/program/exchange.ts'
 import type { Exchange, Message, Program, Segment, SegmentOutput, Step } from '../src/program/program.ts'
 import { MAX_CHANNELS, verifyProgram } from '../src/program/verify.ts'
 import { tensorType } from '../src/tensor/type.ts'
@@ -18,7 +18,7 @@ export interface TraceEvent {
 
 export interface RankLoadOptions extends LoadOptions {
   readonly communicator: Communicator
-  /** Called when something ended. With it, the rank waits for every part of a segment before it starts the next. */
+  /** Called when something ended, where the host carries the messages. With it, the rank waits for every part of a segment before it starts the next. */
   readonly onTrace?: (event: TraceEvent) => void
 }
 
@@ -26,8 +26,7 @@ export interface RankLoadOptions extends LoadOptions {
 const IN_FLIGHT = 3
 
 /**
- * Loads a program as one rank of several on a device that has no messages of its own: every segment is cut at its
- * exchanges, the bytes they send are read back as outputs of the part before, and what arrives is written into the
+ * Loads a program as one rank of several. Where the device has no messages of its own every segment is cut at its exchanges, the bytes they send are read back as outputs of the part before, and what arrives is written into the
  * arenas. Segments run in the order they are submitted. A message leaves as soon as its part is done, while later work
  * goes on; receives are posted when their segment is submitted, which may be long before it starts.
  */
@@ -36,20 +35,10 @@ export async function loadForRank(
   program: Program,
   options: RankLoadOptions,
 ): Promise<Executable> {
+  if (device.carriesMessages) return device.load(program, options)
   const { communicator, onTrace, ...load } = options
-  const { transport, groups } = communicator
   verifyProgram(program, device.target)
-  const members: Record<string, number> = {}
-  for (const [group, size] of Object.entries(program.groups)) {
-    const ranks = groups[group] ?? []
-    const self = ranks.indexOf(transport.rank)
-    check(
-      ranks.length === size && self >= 0,
-      'invalid_argument',
-      `group '${group}' of the program has ${size} members, this rank ${transport.rank} among them; got ranks ${ranks.join(', ') || 'none'}`,
-    )
-    members[group] = self
-  }
+  const members = membersOf(program, communicator.groups, communicator.transport.rank)
   const staged = stage(program, members)
   const inner = await device.load(staged.program, { ...load, members })
   return new StagedExecutable(program, inner, staged, communicator, onTrace)
@@ -98,12 +87,12 @@ function stage(program: Program, members: Members): Staged {
     const cut = (to: number, outputs: readonly SegmentOutput[], exchange?: StagedExchange): void => {
       const steps = segment.steps.slice(from, to)
       const name = `${segment.name}#${list.length}`
-      // The inputs are written by the first part that has steps.
-      const own = steps.length > 0 ? inputs : []
-      if (steps.length > 0) inputs = []
+      // The first part writes the inputs, also where it only sends or copies from them.
+      const own = inputs
+      inputs = []
       list.push({
         segment: name,
-        hasSteps: steps.length > 0 || outputs.length > 0,
+        hasSteps: steps.length + outputs.length + own.length > 0,
         inputs: own.map((i) => i.name),
         ...(exchange ? { exchange } : {}),
       })

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { type ErrorCode, ExactmapError } from '../../src/errors.ts'
+import type { Members } from '../../src/program/exchange.ts'
 import { packageRoot } from '../package_root.ts'
 
 /**
@@ -14,6 +15,15 @@ export interface CudaAddon {
   probe(driver?: string): CudaProbe
   /** @param driver path of the driver library, by default libcuda.so.1 */
   openDevice(index: number, driver?: string): NativeDevice
+  /**
+   * Version of an NCCL library, e.g. 22703 for 2.27.3.
+   *
+   * @param nccl path of the library, by default libnccl.so.2
+   * @throws ExactmapError `not_found` without one, `unsupported` for one that is too old
+   */
+  probeNccl(nccl?: string): number
+  /** What member 0 of a group makes for each channel, 128 bytes. */
+  makeNcclId(nccl?: string): Uint8Array
 }
 
 export interface CudaProbe {
@@ -37,13 +47,43 @@ export interface NativeDevice {
   /** Replaces an image of that name for programs loaded later. */
   loadModule(name: string, image: Uint8Array): void
   createArena(kind: string, bytes: number, zeroed: boolean): NativeArena
-  /** @param arenas in the program's order */
-  loadProgram(file: Uint8Array, arenas: readonly NativeArena[]): NativeProgram
+  /**
+   * Resolves when all members of the group have connected with the same id.
+   *
+   * @param nccl path of the library, '' for libnccl.so.2
+   * @param seconds how long to wait for them, here and where they load programs
+   */
+  createCommunicator(
+    nccl: string,
+    group: string,
+    channel: number,
+    member: number,
+    size: number,
+    id: Uint8Array,
+    seconds: number,
+  ): Promise<NativeCommunicator>
+  /**
+   * @param arenas in the program's order
+   * @param rank for a program with exchanges
+   */
+  loadProgram(file: Uint8Array, arenas: readonly NativeArena[], rank?: NativeRank): Promise<NativeProgram>
   memory(): { free: number; total: number }
   /** Resolves when everything submitted so far is done. */
   finished(): Promise<void>
   /** Frees everything on the device, arenas and programs included. */
   destroy(): void
+}
+
+/** One channel of a group; programs that use it hold it, and the device ends it. */
+export interface NativeCommunicator {
+  readonly [native]: true
+}
+declare const native: unique symbol
+
+export interface NativeRank {
+  readonly members: Members
+  /** Absent where the host carries the messages. */
+  readonly communicators?: readonly NativeCommunicator[]
 }
 
 export interface NativeArena {

@@ -1,11 +1,14 @@
-import { ExactmapError } from '../../src/errors.ts'
+import { check, ExactmapError } from '../../src/errors.ts'
+import { membersOf, requireStaged } from '../../src/program/exchange.ts'
 import { requireLayouts } from '../../src/program/layout.ts'
 import { requireMemory } from '../../src/program/memory_report.ts'
 import type { ArenaKind, ArenaPlan, Program } from '../../src/program/program.ts'
 import { verifyProgram } from '../../src/program/verify.ts'
 import type { Arena, Device, DeviceInfo, LoadOptions } from '../backend.ts'
-import type { NativeDevice } from './addon.ts'
+import type { Communicator } from '../transport.ts'
+import type { NativeDevice, NativeRank } from './addon.ts'
 import { CudaArena } from './arena.ts'
+import { NcclConnections } from './connect.ts'
 import { CudaExecutable } from './executable.ts'
 import type { KernelImages } from './images.ts'
 import { encodeProgramFile } from './program_file.ts'
@@ -18,20 +21,25 @@ export interface CudaOpenOptions {
   readonly images: KernelImages
   /** Version of the driver, e.g. `CUDA 13.0`. */
   readonly driver: string
+  /** The NCCL library that carries messages, '' for libnccl.so.2; the host carries them without. */
+  readonly nccl?: string | undefined
 }
 
 /** A CUDA device, or the emulated one: the same runtime, programs and kernels, over another driver library. */
 export class CudaDevice implements Device {
   readonly info: DeviceInfo
+  readonly carriesMessages: boolean
   readonly lost: Promise<ExactmapError>
   private reportLoss!: (error: ExactmapError) => void
   private currentTarget: CudaTarget
   /** Text hash of the image each module was loaded from. */
   private readonly loaded = new Map<string, string>()
+  private readonly connections = new WeakMap<Communicator, NcclConnections>()
 
   constructor(private readonly options: CudaOpenOptions) {
     const { native, traits, sources, driver } = options
     this.currentTarget = cudaTarget(traits, sources)
+    this.carriesMessages = options.nccl !== undefined
     this.info = { backend: native.emulated ? 'cuda-emulated' : 'cuda', device: native.name, driver }
     this.lost = new Promise((resolve) => {
       this.reportLoss = resolve
@@ -64,6 +72,8 @@ export class CudaDevice implements Device {
     const { native, images } = this.options
     const target = this.currentTarget
     verifyProgram(program, target)
+    const { communicator } = options
+    if (!communicator) requireStaged(program)
     requireLayouts(program, options.arenas)
     requireMemory(program, this.memory().free, Object.keys(options.arenas ?? {}))
     const modules = new Map(program.kernels.map((k) => [k.modules[0]!, k.textHash]))
@@ -86,12 +96,28 @@ export class CudaDevice implements Device {
       }
       const bound = program.arenas.map(({ kind }) => (arenas[kind] as CudaArena).native)
       const file = encodeProgramFile(program, target)
-      const loaded = this.guarded(() => native.loadProgram(file, bound))
+      const rank = communicator ? await this.join(program, communicator) : { members: options.members ?? {} }
+      const loaded = await native.loadProgram(file, bound, rank).catch((error) => this.fail(error))
       return new CudaExecutable(this, program, arenas as Record<ArenaKind, CudaArena>, own, loaded)
     } catch (error) {
       for (const arena of own) arena.destroy()
       throw error
     }
+  }
+
+  /** What the rank's exchanges need: its numbers in the groups, and communicators. */
+  private async join(program: Program, communicator: Communicator): Promise<NativeRank> {
+    const { native, nccl } = this.options
+    check(
+      nccl !== undefined,
+      'unsupported',
+      'the device carries no messages: install NCCL, or load the program with loadForRank, which stages them',
+    )
+    const members = membersOf(program, communicator.groups, communicator.transport.rank)
+    const known = this.connections.get(communicator) ?? new NcclConnections(native, nccl, communicator)
+    this.connections.set(communicator, known)
+    const communicators = await known.connect(program, members).catch((error) => this.fail(error))
+    return { members, communicators }
   }
 
   /** Resolves when all submitted work is done. */

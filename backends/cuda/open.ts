@@ -1,7 +1,8 @@
 import { check, ExactmapError } from '../../src/errors.ts'
 import { loadAddon } from './addon.ts'
 import { buildEmulatedDriver, EmulatedImages } from './build/emulated.ts'
-import { emulatedDriver, imageFolder } from './build/places.ts'
+import { emulatedDriver, emulatedNccl, imageFolder } from './build/places.ts'
+import { chooseNccl } from './connect.ts'
 import { CudaDevice } from './device.ts'
 import { CubinImages } from './images.ts'
 import { readCudaSources } from './library.ts'
@@ -46,6 +47,7 @@ export async function openCuda(index = 0): Promise<CudaDevice> {
     sources: readCudaSources(),
     images: new CubinImages(imageFolder(traits.arch), traits.arch),
     driver: versionName(version),
+    nccl: chooseNccl(''),
   })
 }
 
@@ -71,5 +73,6 @@ export async function openCudaEmulated(index = 0): Promise<CudaDevice> {
     sources: readCudaSources(),
     images: new EmulatedImages(),
     driver: 'emulated on the CPU',
+    nccl: chooseNccl(emulatedNccl()),
   })
 }

@@ -1,6 +1,6 @@
 import { check } from '../../src/errors.ts'
 import { generateConstant } from '../../src/ops/constants.ts'
-import type { ArenaKind, Program, Range, Step } from '../../src/program/program.ts'
+import type { ArenaKind, Message, Program, Range, Step } from '../../src/program/program.ts'
 import { formatOf } from '../../src/tensor/format.ts'
 import { ByteWriter } from './byte_writer.ts'
 import { scalarBits } from './signature.ts'
@@ -15,6 +15,7 @@ import type { CudaTarget } from './target.ts'
  *
  *     header   "EXACTMAP", u32 version, u32 0, u64 bytes of the body, u64 FNV-1a of the body
  *     body     str name, str target, u32 slots
+ *              u32 groups    { str name, u32 size }          groups of ranks that exchanges name
  *              u32 arenas    { str kind, u32 external, u64 bytes, u64 slotBytes, str layoutHash }
  *              u32 data      { range, the bytes }            what is written into arenas at load
  *              u32 modules   { str name, str textHash }      textHash: of the text its image is built from
@@ -24,10 +25,14 @@ import type { CudaTarget } from './target.ts'
  *                              u32 steps { u32 kind, str name, u32 after { u32 step },
  *                                          kind 0, a launch: u32 kernel, u32 grid x, y, z,
  *                                                            u32 pointers { u32 bound: 0 null, 1 a range follows }
- *                                          kind 1, a copy: range from, range to }
+ *                                          kind 1, a copy: range from, range to
+ *                                          kind 2, an exchange: u32 group, u32 channel,
+ *                                            u32 sends { u32 peer, range }, u32 receives { u32 peer, range } }
  *                              u32 inputs { str name, range }, u32 outputs { str name, range } }
  */
-export const PROGRAM_FILE_VERSION = 1
+export const PROGRAM_FILE_VERSION = 2
+
+const STEP_KINDS = { launch: 0, transfer: 1, exchange: 2 } as const
 
 /** Encodes a program that `target` compiled. Deterministic: equal programs give equal bytes. */
 export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Array<ArrayBuffer> {
@@ -42,6 +47,11 @@ export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Ar
   out.text(program.name)
   out.text(program.target.name)
   out.u32(program.slots)
+  const groups = Object.keys(program.groups)
+  out.list(groups, (group) => {
+    out.text(group)
+    out.u32(program.groups[group]!)
+  })
   out.list(program.arenas, ({ kind, external, bytes, slotBytes, layoutHash }) => {
     out.text(kind)
     out.u32(Number(external))
@@ -81,13 +91,24 @@ export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Ar
     })
   })
 
+  const message = (one: Message): void => {
+    out.u32(one.peer)
+    range(one)
+  }
   const step = (one: Step): void => {
-    out.u32(one.kind === 'launch' ? 0 : 1)
+    out.u32(STEP_KINDS[one.kind])
     out.text(one.name)
     out.list(one.after, (i) => out.u32(i))
     if (one.kind === 'transfer') {
       range(one.from)
       range(one.to)
+      return
+    }
+    if (one.kind === 'exchange') {
+      out.u32(groups.indexOf(one.group))
+      out.u32(one.channel)
+      out.list(one.sends, message)
+      out.list(one.receives, message)
       return
     }
     out.u32(one.kernel)

@@ -48,6 +48,10 @@ static void put(uint8_t *at, uint64_t value, int bytes) {
   for (int i = 0; i < bytes; i++) at[i] = (uint8_t)(value >> (8 * i));
 }
 
+// The tiny program's messages are the host's.
+static const em_member MEMBER = {"pair", 1};
+static const em_rank RANK = {.members = &MEMBER, .member_count = 1, .staged = true};
+
 static void damage(uint8_t *file, size_t *bytes) {
   static const uint64_t strange[] = {0, 1, 2, 0x7f, 0xff, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000, INT64_MAX,
                                      UINT64_MAX};
@@ -78,7 +82,7 @@ static void damage(uint8_t *file, size_t *bytes) {
   }
   // Mostly with a right header, so that the rest is read at all.
   if (*bytes >= 32 && next_random(8) > 0) {
-    memcpy(file, "EXACTMAP\1\0\0\0\0\0\0\0", 16);
+    memcpy(file, "EXACTMAP\2\0\0\0\0\0\0\0", 16);
     put(file + 16, *bytes - 32, 8);
     put(file + 24, em_checksum(file + 32, *bytes - 32), 8);
   }
@@ -101,7 +105,7 @@ static bool load(em_device *device, const em_plan *plan, const uint8_t *file, si
   for (const char *kind; good && (kind = em_plan_arena(plan, count, &size)); count += good)
     good = em_arena_create(device, kind, size, false, &arenas[count], error);
   em_program *program = NULL;
-  good = good && em_program_load(device, file, bytes, arenas, count, &program, error);
+  good = good && em_program_load(device, file, bytes, arenas, count, &RANK, &program, error);
   if (program) em_program_release(program);
   for (uint32_t i = 0; i < count; i++) em_arena_release(arenas[i]);
   return good;
@@ -213,7 +217,7 @@ static bool session(const char *path, const char *driver, const char *images, co
   bool good = em_plan_open(file, bytes, &plan, error) && load_images(device, images, file, bytes, error);
   for (const char *kind; good && (kind = em_plan_arena(plan, count, &size)); count += good)
     good = em_arena_create(device, kind, size, true, &arenas[count], error);
-  good = good && em_program_load(device, file, bytes, arenas, count, &program, error) &&
+  good = good && em_program_load(device, file, bytes, arenas, count, &RANK, &program, error) &&
          run_segments(program, plan, error) && use_arena(arenas[0], path, error) &&
          em_device_memory(device, &size, &total, error) && em_device_mark(device, &ticket, error) &&
          em_ticket_wait(ticket, error);
@@ -306,7 +310,7 @@ static int threads(int count, char **arguments) {
     good = em_arena_create(all.device, kind, size, true, &arenas[arena_count], &error);
   // Larger than the staging memory: reading it keeps the others out.
   all.arena_bytes = (40 << 20) + 4;
-  good = good && em_program_load(all.device, file, bytes, arenas, arena_count, &all.program, &error) &&
+  good = good && em_program_load(all.device, file, bytes, arenas, arena_count, &RANK, &all.program, &error) &&
          em_arena_create(all.device, "large", all.arena_bytes, true, &all.arena, &error);
   if (!good) {
     fprintf(stderr, "%s\n", error.message);

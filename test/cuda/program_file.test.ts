@@ -2,8 +2,16 @@ import { describe, expect, it } from 'vitest'
 import { loadAddon } from '../../backends/cuda/addon.ts'
 import { emulatedDriver } from '../../backends/cuda/build/places.ts'
 import { ExactmapError } from '../../src/errors.ts'
-import { failure, openTiny, whyNoDriver, withBody } from './tiny_device.ts'
-import { encodeRaw, type RawProgram, type RawStep, tinyImage, tinyProgram, WORDS } from './tiny_program.ts'
+import { failure, openTiny, RANK, rejection, whyNoDriver, withBody } from './tiny_device.ts'
+import {
+  encodeRaw,
+  type RawExchange,
+  type RawProgram,
+  type RawStep,
+  tinyImage,
+  tinyProgram,
+  WORDS,
+} from './tiny_program.ts'
 
 // What the C runtime refuses to load, by which code and in which words.
 
@@ -14,10 +22,12 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
     const { device, arenas } = await openTiny()
     const file = encodeRaw(tinyProgram())
     for (let bytes = 0; bytes < file.length; bytes++) {
-      expect(failure(() => device.loadProgram(file.subarray(0, bytes), arenas)).code).toBe('invalid_format')
+      expect((await rejection(device.loadProgram(file.subarray(0, bytes), arenas, RANK))).code).toBe(
+        'invalid_format',
+      )
       if (bytes < 32) continue
       const cut = withBody(file, file.subarray(32, bytes))
-      expect(failure(() => device.loadProgram(cut, arenas)).code).toBe('invalid_format')
+      expect((await rejection(device.loadProgram(cut, arenas, RANK))).code).toBe('invalid_format')
     }
     device.destroy()
   })
@@ -31,11 +41,11 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
         const changed = file.slice()
         changed[at]! ^= change
         expect(['invalid_format', 'unsupported']).toContain(
-          failure(() => device.loadProgram(changed, arenas)).code,
+          (await rejection(device.loadProgram(changed, arenas, RANK))).code,
         )
         if (at < 32) continue
         try {
-          device.loadProgram(withBody(changed, changed.subarray(32)), arenas).destroy()
+          ;(await device.loadProgram(withBody(changed, changed.subarray(32)), arenas, RANK)).destroy()
         } catch (error) {
           expect(error).toBeInstanceOf(ExactmapError)
           expect([
@@ -53,6 +63,7 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
   })
 
   const step = (p: RawProgram, i = 2): RawStep => p.segments[0]!.steps[i]!
+  const exchange = (p: RawProgram): RawExchange => p.segments[3]!.steps[0]!.exchange!
   const rules: [what: string, change: (p: RawProgram) => void, code: string, message: RegExp][] = [
     ['no slots', (p) => (p.slots = 0), 'invalid_program', /slots is 0/],
     ['slots that do not fill', (p) => (p.slots = 3), 'invalid_program', /arenas\[1\]: slotBytes is 1024/],
@@ -83,7 +94,7 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
       'invalid_format',
       /parameters\[1\]: bytes is 2/,
     ],
-    ['a step kind', (p) => (step(p).kind = 2), 'invalid_format', /segments\[0\]\.steps\[2\]: kind is 2/],
+    ['a step kind', (p) => (step(p).kind = 3), 'invalid_format', /segments\[0\]\.steps\[2\]: kind is 3/],
     ['a later dependency', (p) => (step(p).after = [2]), 'invalid_program', /after\[0\] is step 2/],
     ['a dependency twice', (p) => (step(p).after = [1, 1]), 'invalid_program', /step 1 twice/],
     ['an unknown kernel index', (p) => (step(p).kernel = 2), 'invalid_program', /kernel is 2/],
@@ -99,6 +110,66 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
     ],
     ['an unknown arena', (p) => (step(p).pointers[0] = [4, 0, 4]), 'invalid_program', /in arena 4/],
     ['a copy of two sizes', (p) => (step(p, 1).to = [1, 256, 8]), 'invalid_program', /copies 256 bytes to 8/],
+    ['a group of nobody', (p) => (p.groups[0]!.size = 0), 'invalid_program', /groups\[0\]: size is 0/],
+    [
+      'a group twice',
+      (p) => p.groups.push({ name: 'pair', size: 2 }),
+      'invalid_program',
+      /name 'pair' is that/,
+    ],
+    ['an unknown group', (p) => (exchange(p).group = 1), 'invalid_program', /group is 1, the program has 1/],
+    ['channel 1024', (p) => (exchange(p).channel = 1024), 'invalid_program', /channel is 1024/],
+    [
+      'a message to nobody',
+      (p) => (exchange(p).sends[0]![0] = 2),
+      'invalid_program',
+      /sends\[0\]: peer is 2/,
+    ],
+    [
+      'a message from nobody',
+      (p) => (exchange(p).receives[1]![0] = 2 ** 32 - 1),
+      'invalid_program',
+      /receives\[1\]: peer is 4294967295, group 'pair' has 2 members/,
+    ],
+    [
+      'a message past its slot',
+      (p) => (exchange(p).receives[0]![2] = 1000),
+      'invalid_program',
+      /segments\[3\]\.steps\[0\]: receives, 256 bytes at 1000, leaves a slot/,
+    ],
+    [
+      'a message of no bytes',
+      (p) => (exchange(p).sends[1]![3] = 0),
+      'invalid_program',
+      /sends\[1\] has no bytes/,
+    ],
+    [
+      'an exchange of nothing',
+      (p) => {
+        exchange(p).sends = []
+        exchange(p).receives = []
+      },
+      'invalid_program',
+      /it has no messages/,
+    ],
+    [
+      'an own message that nobody takes',
+      (p) => exchange(p).receives.pop(),
+      'invalid_program',
+      /member 1 sends itself 1 ranges and takes 0/,
+    ],
+    [
+      'own messages of two sizes',
+      (p) => (exchange(p).receives[1]![3] = 8),
+      'invalid_program',
+      /sends itself 256 bytes and takes 8/,
+    ],
+    [
+      'an exchange among other steps and no communicator',
+      (p) => p.segments[3]!.steps.push({ ...p.segments[1]!.steps[0]!, after: [0] }),
+      'unsupported',
+      /needs communicators/,
+    ],
     [
       'an input elsewhere',
       (p) => (p.segments[0]!.inputs[0]!.range = [1, 0, 4]),
@@ -116,7 +187,7 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
     const { device, arenas } = await openTiny()
     const program = tinyProgram()
     change(program)
-    const error = failure(() => device.loadProgram(encodeRaw(program), arenas))
+    const error = await rejection(device.loadProgram(encodeRaw(program), arenas, RANK))
     expect(error.message).toMatch(message)
     expect(error.code).toBe(code)
     expect(error.place.program).toBe('tiny')
@@ -127,21 +198,25 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
     const { device, arenas } = await openTiny()
     const file = encodeRaw(tinyProgram())
     const newer = file.slice()
-    newer[8] = 2
-    expect(failure(() => device.loadProgram(newer, arenas)).code).toBe('unsupported')
+    newer[8]!++
+    expect((await rejection(device.loadProgram(newer, arenas, RANK))).code).toBe('unsupported')
     const raw = tinyProgram()
     raw.segments[0]!.steps[2]!.pointers[0] = [1, 8, 8]
-    expect(failure(() => device.loadProgram(encodeRaw(raw), arenas)).place).toEqual({
+    expect((await rejection(device.loadProgram(encodeRaw(raw), arenas, RANK))).place).toEqual({
       program: 'tiny',
       segment: 'sum',
       launch: 'sum/second',
       kernel: 'test_add',
     })
-    expect(failure(() => device.loadProgram(file, arenas.slice(1))).message).toContain('3 arenas were given')
+    expect((await rejection(device.loadProgram(file, arenas.slice(1), RANK))).message).toContain(
+      '3 arenas were given',
+    )
     const swapped = [arenas[1]!, arenas[0]!, ...arenas.slice(2)]
-    expect(failure(() => device.loadProgram(file, swapped)).code).toBe('invalid_argument')
+    expect((await rejection(device.loadProgram(file, swapped, RANK))).code).toBe('invalid_argument')
     const other = await openTiny(1)
-    expect(failure(() => device.loadProgram(file, other.arenas)).message).toContain('another device')
+    expect((await rejection(device.loadProgram(file, other.arenas, RANK))).message).toContain(
+      'another device',
+    )
     other.device.destroy()
     device.destroy()
   })

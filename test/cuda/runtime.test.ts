@@ -6,7 +6,7 @@ import { runInNewContext } from 'node:vm'
 import { afterAll, describe, expect, it } from 'vitest'
 import { loadAddon } from '../../backends/cuda/addon.ts'
 import { emulatedDriver } from '../../backends/cuda/build/places.ts'
-import { asWords, failure, none, openTiny, rejection, whyNoDriver, words } from './tiny_device.ts'
+import { asWords, failure, none, openTiny, RANK, rejection, whyNoDriver, words } from './tiny_device.ts'
 import { encodeRaw, tinyProgram, WORDS } from './tiny_program.ts'
 
 // The C runtime through the addon, on the emulated driver: what it survives, and in which order it does things. Whether
@@ -130,7 +130,7 @@ describe.skipIf(reason)(`CUDA runtime${reason && ` (skipped: ${reason})`}`, () =
       0,
       words(() => 1),
     )
-    const second = device.loadProgram(encodeRaw(tinyProgram()), arenas)
+    const second = await device.loadProgram(encodeRaw(tinyProgram()), arenas, RANK)
     second.destroy()
     second.destroy()
     expect(failure(() => second.run(0, 0, 0, none)).code).toBe('invalid_argument')

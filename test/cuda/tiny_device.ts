@@ -32,11 +32,14 @@ export interface Loaded {
   readonly program: NativeProgram
 }
 
+/** The tiny program's exchange is the host's. */
+export const RANK = { members: { pair: 1 } }
+
 /** The tiny program on a device, with arenas of its own. */
 async function prepare(device: NativeDevice): Promise<Loaded> {
   device.loadModule('runtime_test', await tinyImage())
   const arenas = tinyProgram().arenas.map(({ kind, bytes }) => device.createArena(kind, bytes, true))
-  return { device, arenas, program: device.loadProgram(encodeRaw(tinyProgram()), arenas) }
+  return { device, arenas, program: await device.loadProgram(encodeRaw(tinyProgram()), arenas, RANK) }
 }
 
 export const openTiny = (index = 0): Promise<Loaded> =>

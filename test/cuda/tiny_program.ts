@@ -1,11 +1,13 @@
 import { EmulatedImages } from '../../backends/cuda/build/emulated.ts'
 import { ByteWriter } from '../../backends/cuda/byte_writer.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
+import { PROGRAM_FILE_VERSION } from '../../backends/cuda/program_file.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
 
 /** A program file field by field, so that a test can set each to anything. */
 export interface RawProgram {
   slots: number
+  groups: { name: string; size: number }[]
   arenas: { kind: string; external: number; bytes: number; slotBytes: number }[]
   data: { range: RawRange; bytes: Uint8Array }[]
   modules: string[]
@@ -34,7 +36,17 @@ export interface RawStep {
   pointers: (RawRange | undefined)[]
   from?: RawRange
   to?: RawRange
+  exchange?: RawExchange
 }
+
+export interface RawExchange {
+  group: number
+  channel: number
+  sends: RawMessage[]
+  receives: RawMessage[]
+}
+
+export type RawMessage = [peer: number, ...range: RawRange]
 
 export function encodeRaw(program: RawProgram): Uint8Array<ArrayBuffer> {
   const out = new ByteWriter()
@@ -46,6 +58,10 @@ export function encodeRaw(program: RawProgram): Uint8Array<ArrayBuffer> {
   out.text('tiny')
   out.text('test')
   out.u32(program.slots)
+  out.list(program.groups, ({ name, size }) => {
+    out.text(name)
+    out.u32(size)
+  })
   out.list(program.arenas, ({ kind, external, bytes, slotBytes }) => {
     out.text(kind)
     out.u32(external)
@@ -82,6 +98,17 @@ export function encodeRaw(program: RawProgram): Uint8Array<ArrayBuffer> {
         range(step.to)
         return
       }
+      if (step.exchange) {
+        const { group, channel, sends, receives } = step.exchange
+        out.u32(group)
+        out.u32(channel)
+        for (const messages of [sends, receives])
+          out.list(messages, ([peer, ...place]) => {
+            out.u32(peer)
+            range(place)
+          })
+        return
+      }
       out.u32(step.kernel)
       for (const size of step.grid) out.u32(size)
       out.list(step.pointers, (pointer) => {
@@ -95,7 +122,7 @@ export function encodeRaw(program: RawProgram): Uint8Array<ArrayBuffer> {
         range(port.range)
       })
   })
-  return out.finish('EXACTMAP', 1)
+  return out.finish('EXACTMAP', PROGRAM_FILE_VERSION)
 }
 
 /** Words of each tensor of the tiny program. */
@@ -106,7 +133,7 @@ const pointer = () => ({ kind: 0, bytes: 8, value: 0n })
 
 /**
  * Two slots. `sum`: y = x + table, z = y + y by way of a copy. `add_state`: state += y. `fault` writes where no memory
- * is.
+ * is. `swap`: y goes to member 0 and to z, whose y comes in place of the copy.
  */
 export function tinyProgram(): RawProgram {
   const [input, activations, constants, state] = [0, 1, 2, 3]
@@ -126,6 +153,7 @@ export function tinyProgram(): RawProgram {
   })
   return {
     slots: 2,
+    groups: [{ name: 'pair', size: 2 }],
     arenas: [
       { kind: 'step_input', external: 0, bytes: BYTES, slotBytes: 0 },
       { kind: 'activations', external: 0, bytes: 2048, slotBytes: 1024 },
@@ -179,6 +207,29 @@ export function tinyProgram(): RawProgram {
         ],
         inputs: [],
         outputs: [],
+      },
+      {
+        name: 'swap',
+        steps: [
+          {
+            ...add('swap/exchange', [], []),
+            kind: 2,
+            exchange: {
+              group: 0,
+              channel: 3,
+              sends: [
+                [0, ...y],
+                [1, ...y],
+              ],
+              receives: [
+                [0, ...copy],
+                [1, ...z],
+              ],
+            },
+          },
+        ],
+        inputs: [],
+        outputs: [{ name: 'z', range: z }],
       },
     ],
   }

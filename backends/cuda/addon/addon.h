@@ -11,7 +11,7 @@
 
 struct AddonData {
   Napi::FunctionReference make_error;
-  Napi::FunctionReference device, arena, program;
+  Napi::FunctionReference device, arena, program, communicator;
 };
 
 // The JavaScript error of a runtime error: what the function given to setErrorFactory makes of its fields.
@@ -23,6 +23,7 @@ Napi::Value error_value(Napi::Env env, const em_error& error);
 uint64_t whole_number(const Napi::CallbackInfo& info, size_t index, const char* what, uint64_t most = 1ull << 53);
 uint32_t small_number(const Napi::CallbackInfo& info, size_t index, const char* what);
 std::string text(const Napi::CallbackInfo& info, size_t index, const char* what);
+std::string optional_text(const Napi::CallbackInfo& info, size_t index);
 Napi::Uint8Array bytes(const Napi::CallbackInfo& info, size_t index, const char* what);
 
 // A call that blocks, made on a worker thread; its promise keeps `owner` alive. `result` is what it resolves to, made
@@ -30,6 +31,9 @@ Napi::Uint8Array bytes(const Napi::CallbackInfo& info, size_t index, const char*
 class Blocking : public Napi::AsyncWorker {
  public:
   static Napi::Promise run(Napi::Object owner, Napi::Value result, std::function<bool(em_error*)> work);
+  // The same with a result that is made when the work is done.
+  static Napi::Promise make(Napi::Object owner, std::function<bool(em_error*)> work,
+                            std::function<Napi::Value(Napi::Env)> result);
 
  private:
   Blocking(Napi::Object owner, Napi::Value result, std::function<bool(em_error*)> work);
@@ -41,6 +45,7 @@ class Blocking : public Napi::AsyncWorker {
   Napi::ObjectReference owner_;
   Napi::Reference<Napi::Value> result_;
   std::function<bool(em_error*)> work_;
+  std::function<Napi::Value(Napi::Env)> make_;
   em_error error_ = {};
 };
 
@@ -60,6 +65,19 @@ class Arena : public Napi::ObjectWrap<Arena> {
   void fill(const Napi::CallbackInfo& info);
   void destroy(const Napi::CallbackInfo& info);
   em_arena* arena_;
+};
+
+class Communicator : public Napi::ObjectWrap<Communicator> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  // Takes over the reference.
+  static Napi::Object wrap(Napi::Env env, em_communicator* communicator);
+  explicit Communicator(const Napi::CallbackInfo& info);
+  ~Communicator() override;
+  em_communicator* get() const { return communicator_; }
+
+ private:
+  em_communicator* communicator_;
 };
 
 class Program : public Napi::ObjectWrap<Program> {
@@ -91,6 +109,7 @@ class Device : public Napi::ObjectWrap<Device> {
   em_device* get(Napi::Env env) const;
   void load_module(const Napi::CallbackInfo& info);
   Napi::Value create_arena(const Napi::CallbackInfo& info);
+  Napi::Value create_communicator(const Napi::CallbackInfo& info);
   Napi::Value load_program(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
   Napi::Value finished(const Napi::CallbackInfo& info);

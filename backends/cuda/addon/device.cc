@@ -1,3 +1,4 @@
+#include <memory>
 #include <vector>
 
 #include "addon.h"
@@ -7,6 +8,7 @@ Napi::Function Device::define(Napi::Env env) {
                      {
                          InstanceMethod<&Device::load_module>("loadModule"),
                          InstanceMethod<&Device::create_arena>("createArena"),
+                         InstanceMethod<&Device::create_communicator>("createCommunicator"),
                          InstanceMethod<&Device::load_program>("loadProgram"),
                          InstanceMethod<&Device::memory>("memory"),
                          InstanceMethod<&Device::finished>("finished"),
@@ -58,24 +60,98 @@ Napi::Value Device::create_arena(const Napi::CallbackInfo& info) {
   return Arena::wrap(info.Env(), arena);
 }
 
+Napi::Value Device::create_communicator(const Napi::CallbackInfo& info) {
+  const std::string nccl = optional_text(info, 0), group = text(info, 1, "a group");
+  const uint32_t channel = small_number(info, 2, "a channel"), member = small_number(info, 3, "a member"),
+                 size = small_number(info, 4, "a group's size");
+  const Napi::Uint8Array given = bytes(info, 5, "an id");
+  const double seconds = static_cast<double>(small_number(info, 6, "seconds"));
+  if (given.ByteLength() != EM_NCCL_ID_BYTES) throw_error(info.Env(), "invalid_argument", "an id has 128 bytes");
+  const std::vector<uint8_t> id(given.Data(), given.Data() + EM_NCCL_ID_BYTES);
+  em_device* device = get(info.Env());
+  em_device_retain(device);
+  const auto made = std::make_shared<em_communicator*>(nullptr);
+  const auto work = [=](em_error* failed) {
+    const bool good = em_communicator_create(device, nccl.c_str(), {group.c_str(), channel, member, size}, id.data(),
+                                             seconds, made.get(), failed);
+    em_device_release(device);
+    return good;
+  };
+  return Blocking::make(info.This().As<Napi::Object>(), work,
+                        [made](Napi::Env env) { return Communicator::wrap(env, *made); });
+}
+
+namespace {
+
+// Everything that a load needs while it runs on another thread.
+struct Load {
+  em_device* device = nullptr;
+  std::vector<uint8_t> file;
+  std::vector<em_arena*> arenas;
+  std::vector<std::string> groups;
+  std::vector<em_member> members;
+  std::vector<em_communicator*> communicators;
+  bool has_rank = false, staged = true;
+  em_program* program = nullptr;
+
+  ~Load() {
+    for (em_communicator* one : communicators) em_communicator_release(one);
+    for (em_arena* one : arenas) em_arena_release(one);
+    if (device) em_device_release(device);
+  }
+  bool run(em_error* failed) {
+    const em_rank rank = {members.data(), members.size(), staged, communicators.data(), communicators.size()};
+    return em_program_load(device, file.data(), file.size(), arenas.data(), arenas.size(), has_rank ? &rank : nullptr,
+                           &program, failed);
+  }
+};
+
+// { members, communicators? } of NativeRank.
+void read_rank(Napi::Env env, const Napi::Object& given, Load& load) {
+  load.has_rank = true;
+  const Napi::Object members = given.Get("members").ToObject();
+  const Napi::Array names = members.GetPropertyNames();
+  for (uint32_t i = 0; i < names.Length(); i++) load.groups.push_back(names.Get(i).ToString().Utf8Value());
+  for (const std::string& group : load.groups)
+    load.members.push_back({group.c_str(), members.Get(group).ToNumber().Uint32Value()});
+  const Napi::Value communicators = given.Get("communicators");
+  load.staged = !communicators.IsArray();
+  if (load.staged) return;
+  const Napi::Array list = communicators.As<Napi::Array>();
+  const Napi::FunctionReference& own = env.GetInstanceData<AddonData>()->communicator;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    const Napi::Value item = list[i];
+    if (!item.IsObject() || !item.As<Napi::Object>().InstanceOf(own.Value()))
+      throw_error(env, "invalid_argument", "communicator " + std::to_string(i) + " is none");
+    load.communicators.push_back(Communicator::Unwrap(item.As<Napi::Object>())->get());
+    em_communicator_retain(load.communicators.back());
+  }
+}
+
+}  // namespace
+
 Napi::Value Device::load_program(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Napi::Uint8Array file = bytes(info, 0, "a program file");
   if (!info[1].IsArray()) throw_error(env, "invalid_argument", "the arenas must be a list");
   const Napi::Array list = info[1].As<Napi::Array>();
   const Napi::FunctionReference& arena_class = env.GetInstanceData<AddonData>()->arena;
-  std::vector<em_arena*> arenas;
+  const auto load = std::make_shared<Load>();
+  load->file.assign(file.Data(), file.Data() + file.ByteLength());
   for (uint32_t i = 0; i < list.Length(); i++) {
     const Napi::Value item = list[i];
     if (!item.IsObject() || !item.As<Napi::Object>().InstanceOf(arena_class.Value()))
       throw_error(env, "invalid_argument", "arena " + std::to_string(i) + " is none");
-    arenas.push_back(Arena::Unwrap(item.As<Napi::Object>())->get(env));
+    em_arena* arena = Arena::Unwrap(item.As<Napi::Object>())->get(env);
+    em_arena_retain(arena);
+    load->arenas.push_back(arena);
   }
-  em_error error = {};
-  em_program* program = nullptr;
-  if (!em_program_load(get(env), file.Data(), file.ByteLength(), arenas.data(), arenas.size(), &program, &error))
-    throw_error(env, error);
-  return Program::wrap(env, program);
+  if (info[2].IsObject()) read_rank(env, info[2].As<Napi::Object>(), *load);
+  em_device* device = get(env);
+  em_device_retain(device);
+  load->device = device;
+  return Blocking::make(info.This().As<Napi::Object>(), [load](em_error* failed) { return load->run(failed); },
+                        [load](Napi::Env env) { return Program::wrap(env, load->program); });
 }
 
 Napi::Value Device::memory(const Napi::CallbackInfo& info) {

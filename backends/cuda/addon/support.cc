@@ -9,13 +9,9 @@ Napi::Value set_error_factory(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
-std::string driver_path(const Napi::CallbackInfo& info, size_t index) {
-  return info[index].IsString() ? info[index].As<Napi::String>().Utf8Value() : "";
-}
-
 Napi::Value probe(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const std::string driver = driver_path(info, 0);
+  const std::string driver = optional_text(info, 0);
   em_error error = {};
   int version = 0, count = 0;
   if (!em_driver_probe(driver.c_str(), &version, &count, &error)) throw_error(env, error);
@@ -39,12 +35,26 @@ Napi::Value probe(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value probe_nccl(const Napi::CallbackInfo& info) {
+  em_error error = {};
+  int version = 0;
+  if (!em_nccl_probe(optional_text(info, 0).c_str(), &version, &error)) throw_error(info.Env(), error);
+  return Napi::Number::New(info.Env(), version);
+}
+
+Napi::Value make_nccl_id(const Napi::CallbackInfo& info) {
+  em_error error = {};
+  Napi::Uint8Array id = Napi::Uint8Array::New(info.Env(), EM_NCCL_ID_BYTES);
+  if (!em_nccl_make_id(optional_text(info, 0).c_str(), id.Data(), &error)) throw_error(info.Env(), error);
+  return id;
+}
+
 Napi::Value open_device(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int index = static_cast<int>(whole_number(info, 0, "the device's index", INT32_MAX));
   em_error error = {};
   em_device* device = nullptr;
-  if (!em_device_open(driver_path(info, 1).c_str(), index, &device, &error)) throw_error(env, error);
+  if (!em_device_open(optional_text(info, 1).c_str(), index, &device, &error)) throw_error(env, error);
   return Device::wrap(env, device);
 }
 
@@ -53,9 +63,12 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   data->device = Napi::Persistent(Device::define(env));
   data->arena = Napi::Persistent(Arena::define(env));
   data->program = Napi::Persistent(Program::define(env));
+  data->communicator = Napi::Persistent(Communicator::define(env));
   env.SetInstanceData(data);
   exports["setErrorFactory"] = Napi::Function::New(env, set_error_factory, "setErrorFactory");
   exports["probe"] = Napi::Function::New(env, probe, "probe");
+  exports["probeNccl"] = Napi::Function::New(env, probe_nccl, "probeNccl");
+  exports["makeNcclId"] = Napi::Function::New(env, make_nccl_id, "makeNcclId");
   exports["openDevice"] = Napi::Function::New(env, open_device, "openDevice");
   return exports;
 }
@@ -112,6 +125,10 @@ std::string text(const Napi::CallbackInfo& info, size_t index, const char* what)
   return info[index].As<Napi::String>().Utf8Value();
 }
 
+std::string optional_text(const Napi::CallbackInfo& info, size_t index) {
+  return info[index].IsString() ? info[index].As<Napi::String>().Utf8Value() : "";
+}
+
 Napi::Uint8Array bytes(const Napi::CallbackInfo& info, size_t index, const char* what) {
   if (!info[index].IsTypedArray() || info[index].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
     throw_error(info.Env(), "invalid_argument", std::string(what) + " must be a Uint8Array");
@@ -133,11 +150,21 @@ Napi::Promise Blocking::run(Napi::Object owner, Napi::Value result, std::functio
   return promise;
 }
 
+Napi::Promise Blocking::make(Napi::Object owner, std::function<bool(em_error*)> work,
+                             std::function<Napi::Value(Napi::Env)> result) {
+  Blocking* worker = new Blocking(owner, owner.Env().Undefined(), std::move(work));
+  worker->make_ = std::move(result);
+  const Napi::Promise promise = worker->deferred_.Promise();
+  worker->Queue();
+  return promise;
+}
+
 void Blocking::Execute() {
   if (!work_(&error_)) SetError("failed");
 }
 
 void Blocking::OnOK() {
+  if (make_) return deferred_.Resolve(make_(Env()));
   deferred_.Resolve(result_.IsEmpty() ? Env().Undefined() : result_.Value());
 }
 

@@ -1,22 +1,25 @@
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { writeFileAtomic } from '../../../src/formats/node_file.ts'
 import { hashBytes, hashText } from '../../../src/program/hash.ts'
 import { compileWith, knownVersion } from '../../build/tools.ts'
 import { packageRoot } from '../../package_root.ts'
 import { type ImageRecord, type KernelImages, readRecord } from '../images.ts'
-import { emulatedDriver, imageFolder } from './places.ts'
+import { emulatedDriver, emulatedNccl, imageFolder } from './places.ts'
 
 /** No contraction: a multiplication and an addition round twice, as WGSL and the contracts' budgets assume at worst. */
 const COMMON = ['-std=c++20', '-O2', '-g1', '-fPIC', '-shared', '-ffp-contract=off', '-mtls-dialect=gnu2']
 
 const source = (...parts: string[]): string => join(packageRoot(), ...parts)
 
-/** Text of everything in the emulation that a kernel's image (`.h`) or the driver (all) is built from. */
-async function emulationText(pattern: RegExp): Promise<string> {
-  const folder = source('backends', 'cuda', 'emulation')
-  const files = (await readdir(folder)).filter((f) => pattern.test(f)).sort()
-  const texts = await Promise.all(files.map((f) => readFile(join(folder, f), 'utf8')))
+const EMULATION = ['backends', 'cuda', 'emulation']
+/** Declarations that the emulated libraries share with the runtime. */
+const RUNTIME_API = /^(cuda|nccl)_api\.h$/
+
+/** Text of the files of a folder that something in the emulation is built from. */
+async function folderText(folder: readonly string[], pattern: RegExp): Promise<string> {
+  const files = (await readdir(source(...folder))).filter((f) => pattern.test(f)).sort()
+  const texts = await Promise.all(files.map((f) => readFile(source(...folder, f), 'utf8')))
   return texts.join('\n')
 }
 
@@ -46,21 +49,31 @@ async function build(
   }
 }
 
+/** Builds a library from all sources of a folder unless it was built from them; whether there was something to do. */
+async function buildLibrary(folder: readonly string[], output: string): Promise<boolean> {
+  const module = basename(output, '.so')
+  const texts = [
+    await folderText(folder, /\.(h|cpp)$/),
+    await folderText(['backends', 'cuda', 'runtime'], RUNTIME_API),
+    COMMON.join(' '),
+  ]
+  const textHash = hashText(texts.join('\n'))
+  const known = await readRecord(dirname(output), module)
+  if (known?.textHash === textHash) return false
+  const files = (await readdir(source(...folder))).filter((f) => f.endsWith('.cpp')).sort()
+  const args = [...files.map((f) => join(...folder, f)), '-ldl', '-lpthread']
+  await build(output, args, join(...folder), { module, textHash })
+  return true
+}
+
 /**
- * Builds the emulated driver unless it was built from these sources. About ten seconds.
+ * Builds the emulated driver and the emulated NCCL unless they were built from these sources. About fifteen seconds.
  *
  * @returns whether there was something to do
  */
 export async function buildEmulatedDriver(): Promise<boolean> {
-  const output = emulatedDriver()
-  const textHash = hashText((await emulationText(/\.(h|cpp)$/)) + COMMON.join(' '))
-  const known = await readRecord(dirname(output), 'libcuda-emulated')
-  if (known?.textHash === textHash) return false
-  const folder = source('backends', 'cuda', 'emulation')
-  const files = (await readdir(folder)).filter((f) => f.endsWith('.cpp')).sort()
-  const args = [...files.map((f) => join('backends/cuda/emulation', f)), '-ldl', '-lpthread']
-  await build(output, args, 'backends/cuda/emulation', { module: 'libcuda-emulated', textHash })
-  return true
+  const driver = await buildLibrary(EMULATION, emulatedDriver())
+  return (await buildLibrary([...EMULATION, 'nccl'], emulatedNccl())) || driver
 }
 
 /** Machine code of this processor for the emulated device, built with g++ when a kernel's text changed. */
@@ -70,7 +83,7 @@ export class EmulatedImages implements KernelImages {
 
   async image(module: string, text: string): Promise<Uint8Array> {
     const output = join(this.folder, `${module}.so`)
-    this.headers ??= emulationText(/\.h$/)
+    this.headers ??= folderText(EMULATION, /\.h$/)
     const textHash = hashText(text + (await this.headers) + COMMON.join(' '))
     const known = await readRecord(this.folder, module)
     const image = known?.textHash === textHash ? await readFile(output).catch(() => undefined) : undefined

@@ -8,3 +8,6 @@ export const cudaDist = (): string => join(packageRoot(), 'dist', 'cuda')
 export const imageFolder = (arch: string): string => join(cudaDist(), 'kernels', arch)
 
 export const emulatedDriver = (): string => join(cudaDist(), 'emulated', 'libcuda-emulated.so')
+
+/** The emulated NCCL finds the emulated driver beside itself. */
+export const emulatedNccl = (): string => join(cudaDist(), 'emulated', 'libnccl-emulated.so')

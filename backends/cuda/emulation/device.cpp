@@ -78,8 +78,18 @@ static CUresult planned_failure(const char* function) {
   return CUDA_SUCCESS;
 }
 
+// Set while the calling thread runs a host function.
+static thread_local bool in_host_call = false;
+
+void run_host_call(const HostCall& call) {
+  in_host_call = true;
+  call.function(call.argument);
+  in_host_call = false;
+}
+
 CUresult enter(const char* function) {
   if (const CUresult error = planned_failure(function)) return error;
+  if (in_host_call) return refuse(CUDA_ERROR_NOT_PERMITTED, std::string("a host function calls ") + function);
   return initialized ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;
 }
 
@@ -254,5 +264,18 @@ CUresult emulated::cuCtxSetCurrent(CUcontext handle) {
     if (handle && reinterpret_cast<CUcontext>(&device) == handle && device.context) found = &device;
   if (handle && !found) return CUDA_ERROR_INVALID_CONTEXT;
   current = found;
+  return CUDA_SUCCESS;
+}
+
+CUresult emulated::cuCtxGetCurrent(CUcontext* handle) {
+  ENTER(cuCtxGetCurrent);
+  const std::lock_guard lock(mutex);
+  *handle = reinterpret_cast<CUcontext>(current);
+  return CUDA_SUCCESS;
+}
+
+CUresult emulated::cuCtxGetDevice(CUdevice* device) {
+  ENTER_CONTEXT(cuCtxGetDevice);
+  *device = context->device;
   return CUDA_SUCCESS;
 }

@@ -13,6 +13,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <variant>
 #include <vector>
 #include "../runtime/cuda_api.h"
 #include "worker.h"
@@ -90,7 +91,7 @@ class Context {
 
 // The calling thread's context, or the error to return.
 CUresult current_context(std::shared_ptr<Context>& context);
-// Counts the call, and gives the error that EXACTMAP_EMULATED_FAIL or a missing cuInit asks for.
+// Counts the call, and gives the error that EXACTMAP_EMULATED_FAIL, a missing cuInit or a host function asks for.
 CUresult enter(const char* function);
 // Leaves `message` for exactmap_emulated_message and returns `error`.
 CUresult refuse(CUresult error, const std::string& message);
@@ -110,6 +111,8 @@ CUresult allocate_device(const std::shared_ptr<Context>& context, size_t bytes, 
 CUresult free_device(const Context& context, CUdeviceptr address);
 void free_all(const Context& context);
 bool is_device_range(CUdeviceptr address, size_t bytes);
+// The allocation that an address is in; none where there is none.
+std::optional<std::pair<CUdeviceptr, size_t>> allocation_of(CUdeviceptr address);
 CUresult allocate_pinned(size_t bytes, void*& address);
 CUresult free_pinned(void* address);
 bool is_pinned(const void* address, size_t bytes);
@@ -142,8 +145,13 @@ class Stream {
   void enqueue(Operation operation, bool always = false);
   void synchronize();
   const std::shared_ptr<Context> context;
+  // What its calls become nodes of; empty while they are executed.
+  std::shared_ptr<struct Capture> capture() const;
+  void set_capture(std::shared_ptr<struct Capture> capture);
 
  private:
+  mutable std::mutex capture_mutex_;
+  std::shared_ptr<struct Capture> capture_;
   struct Queue;
   static void execute(std::shared_ptr<Queue> queue);
   std::shared_ptr<Queue> queue_;
@@ -174,6 +182,31 @@ CUresult make_call(CUfunction function, dim3 grid, dim3 block, unsigned shared_b
                    Call& call);
 void run_call(const Call& call, Context& context, simt::Worker& worker);
 
+// A call of the host. In a graph it runs beside the nodes that do not wait for it.
+struct HostCall {
+  CUhostFn function;
+  void* argument;
+};
+void run_host_call(const HostCall& call);
+
+// What a node of a graph does.
+using Work = std::variant<Call, CUDA_MEMCPY3D, HostCall>;
+CUresult add_node(CUgraphNode* handle, CUgraph graph, const CUgraphNode* after, size_t count, Work work);
+CUDA_MEMCPY3D device_copy(CUdeviceptr to, CUdeviceptr from, size_t bytes);
+// Whether the nodes are those of the graph, each named once.
+CUresult check_nodes(CUgraph graph, const CUgraphNode* nodes, size_t count);
+// While a stream captures into a graph, it can't be instantiated.
+CUresult hold_graph(CUgraph graph, int change);
+
+// Streams that capture (capture.cpp). Makes the work a node; nothing where the stream captures into no graph.
+std::optional<CUresult> capture(Stream& stream, const std::function<CUresult(Work&)>& make);
+// The error of a call that can't be captured, which ends the capture; success where there is none.
+CUresult refuse_capturing(Stream& stream, const char* function);
+// The error of a call that could wait for a stream in capture.
+CUresult refuse_unsafe(const char* function);
+#define REFUSE_UNSAFE(function) \
+  if (const CUresult unsafe = driver::refuse_unsafe(#function)) return unsafe
+
 Table<CUstream, Stream>& streams();
 Table<CUevent, Event>& events();
 Table<CUlibrary, Library>& libraries();
@@ -186,6 +219,7 @@ std::shared_ptr<Stream> find_stream(CUstream handle, Context& context);
 namespace emulated {
 #define DECLARE(name, version, arguments) CUresult name arguments;
 CUDA_API(DECLARE)
+CUDA_API_OF_NCCL(DECLARE)
 #undef DECLARE
 }  // namespace emulated
 

@@ -26,11 +26,12 @@ struct Function {
 #define CHECK(name, version, arguments) \
   static_assert(std::is_same_v<decltype(&emulated::name), CUresult(*) arguments>);
 CUDA_API(CHECK)
+CUDA_API_OF_NCCL(CHECK)
 #undef CHECK
 
 const Function functions[] = {
 #define ENTRY(name, version, arguments) {#name, version, reinterpret_cast<void*>(&emulated::name)},
-  CUDA_API(ENTRY)
+  CUDA_API(ENTRY) CUDA_API_OF_NCCL(ENTRY)
 #undef ENTRY
 };
 
@@ -51,6 +52,7 @@ constexpr ErrorText errors[] = {
   ERROR(CUDA_ERROR_INVALID_CONTEXT, "invalid device context"),
   ERROR(CUDA_ERROR_NO_BINARY_FOR_GPU, "no kernel image is available for execution on the device"),
   ERROR(CUDA_ERROR_INVALID_HANDLE, "invalid resource handle"),
+  ERROR(CUDA_ERROR_ILLEGAL_STATE, "the operation cannot be performed in the present state"),
   ERROR(CUDA_ERROR_NOT_FOUND, "named symbol not found"),
   ERROR(CUDA_ERROR_NOT_READY, "device not ready"),
   ERROR(CUDA_ERROR_ILLEGAL_ADDRESS, "an illegal memory access was encountered"),
@@ -59,7 +61,11 @@ constexpr ErrorText errors[] = {
   ERROR(CUDA_ERROR_ASSERT, "device-side assert triggered"),
   ERROR(CUDA_ERROR_MISALIGNED_ADDRESS, "misaligned address"),
   ERROR(CUDA_ERROR_LAUNCH_FAILED, "unspecified launch failure"),
+  ERROR(CUDA_ERROR_NOT_PERMITTED, "operation not permitted"),
   ERROR(CUDA_ERROR_NOT_SUPPORTED, "operation not supported"),
+  ERROR(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "operation not permitted when stream is capturing"),
+  ERROR(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "operation failed due to a previous error during capture"),
+  ERROR(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "attempt to terminate a thread-local capture sequence from another thread"),
   ERROR(CUDA_ERROR_UNKNOWN, "unknown error"),
 };
 #undef ERROR

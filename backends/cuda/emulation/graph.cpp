@@ -1,10 +1,11 @@
 // Graphs run one node at a time, in the order they were added or, with EXACTMAP_EMULATED_GRAPH_ORDER=shuffle:<seed>,
-// in another random topological order at every launch: a missing edge then shows as a changed result.
+// in another random topological order at every launch: a missing edge then shows as a changed result. Host functions
+// run beside the nodes that do not wait for them: exchanges of two channels may wait for each other's peers.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <utility>
-#include <variant>
 #include "driver.h"
 
 #pragma GCC visibility push(hidden)
@@ -14,13 +15,15 @@ namespace driver {
 using Copy = CUDA_MEMCPY3D;
 
 struct Node {
-  std::variant<Call, Copy> work;
+  Work work;
   std::vector<size_t> after;
 };
 
 struct Graph {
   std::mutex mutex;
   std::vector<Node> nodes;
+  // Streams that capture into it.
+  int captures = 0;
 };
 
 struct NodeHandle {
@@ -49,23 +52,47 @@ static Table<CUgraphExec, Executable>& executables() {
   return table;
 }
 
-static CUresult add_node(CUgraphNode* handle, CUgraph graph_handle, const CUgraphNode* after, size_t count,
-                         std::variant<Call, Copy> work) {
+CUresult check_nodes(CUgraph graph_handle, const CUgraphNode* given, size_t count) {
   const auto graph = graphs().find(graph_handle);
-  if (!graph || !handle || (count > 0 && !after)) return CUDA_ERROR_INVALID_VALUE;
-  Node node{std::move(work), {}};
+  if (!graph || (count > 0 && !given)) return CUDA_ERROR_INVALID_VALUE;
   for (size_t i = 0; i < count; i++) {
-    const auto other = nodes().find(after[i]);
-    if (!other || other->graph.lock() != graph)
+    const auto node = nodes().find(given[i]);
+    if (!node || node->graph.lock() != graph)
       return refuse(CUDA_ERROR_INVALID_VALUE, "a node depends on a node that is not of its graph");
-    if (std::find(node.after.begin(), node.after.end(), other->index) != node.after.end())
+    if (std::find(given, given + i, given[i]) != given + i)
       return refuse(CUDA_ERROR_INVALID_VALUE, "a node names a dependency twice");
-    node.after.push_back(other->index);
   }
+  return CUDA_SUCCESS;
+}
+
+CUresult hold_graph(CUgraph handle, int change) {
+  const auto graph = graphs().find(handle);
+  if (!graph) return CUDA_ERROR_INVALID_VALUE;
+  const std::lock_guard lock(graph->mutex);
+  graph->captures += change;
+  return CUDA_SUCCESS;
+}
+
+CUresult add_node(CUgraphNode* handle, CUgraph graph_handle, const CUgraphNode* after, size_t count, Work work) {
+  if (!handle) return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult wrong = check_nodes(graph_handle, after, count)) return wrong;
+  const auto graph = graphs().find(graph_handle);
+  Node node{std::move(work), {}};
+  for (size_t i = 0; i < count; i++) node.after.push_back(nodes().find(after[i])->index);
   const std::lock_guard lock(graph->mutex);
   graph->nodes.push_back(std::move(node));
   *handle = nodes().add(std::make_shared<NodeHandle>(NodeHandle{graph, graph->nodes.size() - 1}));
   return CUDA_SUCCESS;
+}
+
+CUDA_MEMCPY3D device_copy(CUdeviceptr to, CUdeviceptr from, size_t bytes) {
+  Copy copy{};
+  copy.srcMemoryType = copy.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+  copy.srcDevice = from;
+  copy.dstDevice = to;
+  copy.WidthInBytes = bytes;
+  copy.Height = copy.Depth = 1;
+  return copy;
 }
 
 // The seed of the next launch's order; none for the order of adding.
@@ -79,28 +106,42 @@ static std::optional<uint64_t> next_seed() {
   return simt::Random(order->seed ^ launches++).next();
 }
 
-// Nodes were added after those they depend on, so the order of adding is topological.
-static std::vector<size_t> topological_order(const Executable& executable, std::optional<uint64_t> seed) {
-  const size_t count = executable.nodes.size();
-  std::vector<size_t> order, ready, missing(count);
-  order.reserve(count);
-  if (!seed) {
-    for (size_t i = 0; i < count; i++) order.push_back(i);
-    return order;
+// The nodes whose dependencies are done, and which of them comes next.
+class Ready {
+ public:
+  Ready(const Executable& executable, std::optional<uint64_t> seed)
+      : executable_(executable), missing_(executable.nodes.size()), random_(seed.value_or(0)), shuffled_(seed) {
+    for (size_t i = 0; i < missing_.size(); i++)
+      if ((missing_[i] = executable.nodes[i].after.size()) == 0) nodes_.insert(i);
   }
-  simt::Random random(*seed);
-  for (size_t i = 0; i < count; i++)
-    if ((missing[i] = executable.nodes[i].after.size()) == 0) ready.push_back(i);
-  while (!ready.empty()) {
-    std::swap(ready[random.below(ready.size())], ready.back());
-    const size_t node = ready.back();
-    ready.pop_back();
-    order.push_back(node);
-    for (const size_t next : executable.before[node])
-      if (--missing[next] == 0) ready.push_back(next);
+  bool empty() const { return nodes_.empty(); }
+  size_t take() {
+    const auto next = std::next(nodes_.begin(), shuffled_ ? static_cast<long>(random_.below(nodes_.size())) : 0);
+    const size_t node = *next;
+    nodes_.erase(next);
+    return node;
   }
-  return order;
-}
+  void done(size_t node) {
+    for (const size_t next : executable_.before[node])
+      if (--missing_[next] == 0) nodes_.insert(next);
+  }
+
+ private:
+  const Executable& executable_;
+  std::vector<size_t> missing_;
+  // In the order of adding.
+  std::set<size_t> nodes_;
+  simt::Random random_;
+  const bool shuffled_;
+};
+
+// Host functions under way, and those that have ended.
+struct HostCalls {
+  std::mutex mutex;
+  std::condition_variable changed;
+  size_t running = 0;
+  std::vector<size_t> ended;
+};
 
 static const unsigned char* source(const Copy& copy) {
   return copy.srcMemoryType == CU_MEMORYTYPE_HOST ? static_cast<const unsigned char*>(copy.srcHost)
@@ -126,20 +167,52 @@ static CUresult check_copy(const Copy& copy) {
   return ranges ? CUDA_SUCCESS : refuse(CUDA_ERROR_INVALID_VALUE, "a copy node's range is no device memory");
 }
 
+static void run_copy(const Copy& copy, Context& context) {
+  if (check_copy(copy) != CUDA_SUCCESS)
+    context.fail(CUDA_ERROR_ILLEGAL_ADDRESS, "a copy node's device memory was freed");
+  else
+    std::memmove(destination(copy), source(copy), copy.WidthInBytes);
+}
+
+static void start_host_call(const std::shared_ptr<HostCalls>& calls, HostCall call, size_t node) {
+  {
+    const std::lock_guard lock(calls->mutex);
+    calls->running++;
+  }
+  std::thread([calls, call, node] {
+    run_host_call(call);
+    const std::lock_guard lock(calls->mutex);
+    calls->running--;
+    calls->ended.push_back(node);
+    calls->changed.notify_all();
+  }).detach();
+}
+
 static void run_graph(const Executable& executable, std::optional<uint64_t> seed, Context& context,
                       simt::Worker& worker) {
-  for (const size_t i : topological_order(executable, seed)) {
-    const auto& work = executable.nodes[i].work;
-    if (const Call* call = std::get_if<Call>(&work)) {
-      run_call(*call, context, worker);
-    } else {
-      const Copy& copy = std::get<Copy>(work);
-      if (check_copy(copy) != CUDA_SUCCESS)
-        context.fail(CUDA_ERROR_ILLEGAL_ADDRESS, "a copy node's device memory was freed");
-      else
-        std::memmove(destination(copy), source(copy), copy.WidthInBytes);
-    }
+  Ready ready(executable, seed);
+  const auto calls = std::make_shared<HostCalls>();
+  for (;;) {
+    // After an error nothing waits for host functions either: the context is gone.
     if (context.sticky != CUDA_SUCCESS) return;
+    {
+      std::unique_lock lock(calls->mutex);
+      if (ready.empty()) calls->changed.wait(lock, [&] { return calls->running == 0 || !calls->ended.empty(); });
+      for (const size_t node : std::exchange(calls->ended, {})) ready.done(node);
+      if (ready.empty() && calls->running == 0) return;
+      if (ready.empty()) continue;
+    }
+    const size_t node = ready.take();
+    const Work& work = executable.nodes[node].work;
+    if (const HostCall* call = std::get_if<HostCall>(&work)) {
+      start_host_call(calls, *call, node);
+      continue;
+    }
+    if (const Call* call = std::get_if<Call>(&work))
+      run_call(*call, context, worker);
+    else
+      run_copy(std::get<Copy>(work), context);
+    ready.done(node);
   }
 }
 
@@ -182,6 +255,7 @@ CUresult emulated::cuGraphInstantiate(CUgraphExec* handle, CUgraph graph_handle,
   const auto executable = std::make_shared<Executable>();
   {
     const std::lock_guard lock(graph->mutex);
+    if (graph->captures > 0) return refuse(CUDA_ERROR_INVALID_VALUE, "a stream captures into the graph");
     executable->nodes = graph->nodes;
   }
   executable->before.resize(executable->nodes.size());
@@ -202,6 +276,7 @@ CUresult emulated::cuGraphLaunch(CUgraphExec handle, CUstream stream_handle) {
   const auto executable = executables().find(handle);
   const auto stream = find_stream(stream_handle, *context);
   if (!executable || !stream) return CUDA_ERROR_INVALID_HANDLE;
+  if (const CUresult captures = refuse_capturing(*stream, __func__)) return captures;
   const auto completion = std::make_shared<Completion>();
   const std::lock_guard lock(executable->mutex);
   const auto earlier = std::exchange(executable->last, completion);

@@ -183,6 +183,11 @@ CUresult emulated::cuLaunchKernel(CUfunction function, unsigned int grid_x, unsi
   const CUresult invalid = make_call(function, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes,
                                      parameters, extra, call);
   if (invalid) return invalid;
+  const auto captured = capture(*stream, [&](Work& work) {
+    work = call;
+    return CUDA_SUCCESS;
+  });
+  if (captured) return *captured;
   stream->enqueue([call = std::move(call), owner = stream->context](simt::Worker& worker) {
     run_call(call, *owner, worker);
   });

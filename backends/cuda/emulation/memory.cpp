@@ -123,6 +123,13 @@ bool is_device_range(CUdeviceptr address, size_t bytes) {
          address - found->first <= found->second.bytes - bytes;
 }
 
+std::optional<std::pair<CUdeviceptr, size_t>> allocation_of(CUdeviceptr address) {
+  const std::lock_guard lock(mutex);
+  const auto found = entry_below(allocations, address);
+  if (found == allocations.end() || address - found->first >= found->second.bytes) return std::nullopt;
+  return std::pair{CUdeviceptr{found->first}, found->second.bytes};
+}
+
 std::string overrun_allocation() {
   const std::lock_guard lock(mutex);
   const auto intact = [](const unsigned char* from, const unsigned char* to) {
@@ -198,22 +205,35 @@ CUresult emulated::cuMemGetInfo(size_t* free, size_t* total) {
 
 CUresult emulated::cuMemAlloc(CUdeviceptr* address, size_t bytes) {
   ENTER_CONTEXT(cuMemAlloc);
+  REFUSE_UNSAFE(cuMemAlloc);
   return allocate_device(context, bytes, *address);
 }
 
 CUresult emulated::cuMemFree(CUdeviceptr address) {
   ENTER_CONTEXT(cuMemFree);
+  REFUSE_UNSAFE(cuMemFree);
   context->finish();
   return free_device(*context, address);
 }
 
+CUresult emulated::cuMemGetAddressRange(CUdeviceptr* base, size_t* bytes, CUdeviceptr address) {
+  ENTER_CONTEXT(cuMemGetAddressRange);
+  const auto found = allocation_of(address);
+  if (!found) return refuse(CUDA_ERROR_NOT_FOUND, "the address is in no device memory");
+  if (base) *base = found->first;
+  if (bytes) *bytes = found->second;
+  return CUDA_SUCCESS;
+}
+
 CUresult emulated::cuMemAllocHost(void** address, size_t bytes) {
   ENTER_CONTEXT(cuMemAllocHost);
+  REFUSE_UNSAFE(cuMemAllocHost);
   return allocate_pinned(bytes, *address);
 }
 
 CUresult emulated::cuMemFreeHost(void* address) {
   ENTER_CONTEXT(cuMemFreeHost);
+  REFUSE_UNSAFE(cuMemFreeHost);
   context->finish();
   return free_pinned(address);
 }

@@ -86,9 +86,13 @@ static std::shared_ptr<Completion> last_of(Event& event) {
 
 using namespace driver;
 
-#define FIND_STREAM(handle)                                       \
+#define FIND_ANY_STREAM(handle)                                         \
   const std::shared_ptr<Stream> stream = find_stream(handle, *context); \
   if (!stream) return CUDA_ERROR_INVALID_HANDLE
+// For calls that can't be captured.
+#define FIND_STREAM(handle) \
+  FIND_ANY_STREAM(handle);  \
+  if (const CUresult captures = refuse_capturing(*stream, __func__)) return captures
 #define FIND_EVENT(handle)                                     \
   const std::shared_ptr<Event> event = events().find(handle); \
   if (!event) return CUDA_ERROR_INVALID_HANDLE
@@ -102,12 +106,15 @@ CUresult emulated::cuStreamCreate(CUstream* handle, unsigned int flags) {
 
 CUresult emulated::cuStreamDestroy(CUstream handle) {
   ENTER_CONTEXT(cuStreamDestroy);
+  if (const auto stream = streams().find(handle))
+    if (const CUresult captures = refuse_capturing(*stream, __func__)) return captures;
   return streams().remove(handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
 CUresult emulated::cuStreamSynchronize(CUstream handle) {
   ENTER_CONTEXT(cuStreamSynchronize);
   FIND_STREAM(handle);
+  REFUSE_UNSAFE(cuStreamSynchronize);
   stream->synchronize();
   return stream->context->sticky;
 }
@@ -153,6 +160,7 @@ CUresult emulated::cuEventRecord(CUevent event_handle, CUstream handle) {
 
 CUresult emulated::cuEventQuery(CUevent handle) {
   ENTER_CONTEXT(cuEventQuery);
+  REFUSE_UNSAFE(cuEventQuery);
   FIND_EVENT(handle);
   const auto last = last_of(*event);
   return last && !last->done ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
@@ -160,6 +168,7 @@ CUresult emulated::cuEventQuery(CUevent handle) {
 
 CUresult emulated::cuEventSynchronize(CUevent handle) {
   ENTER_CONTEXT(cuEventSynchronize);
+  REFUSE_UNSAFE(cuEventSynchronize);
   FIND_EVENT(handle);
   if (const auto last = last_of(*event)) last->done.wait(false);
   return context->sticky;
@@ -213,9 +222,14 @@ CUresult emulated::cuMemcpyDtoHAsync(void* to, CUdeviceptr from, size_t bytes, C
 
 CUresult emulated::cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream handle) {
   ENTER_CONTEXT(cuMemcpyDtoDAsync);
-  FIND_STREAM(handle);
+  FIND_ANY_STREAM(handle);
   if (bytes == 0) return CUDA_SUCCESS;
   if (!is_device_range(to, bytes) || !is_device_range(from, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  const auto captured = driver::capture(*stream, [&](Work& work) {
+    work = device_copy(to, from, bytes);
+    return CUDA_SUCCESS;
+  });
+  if (captured) return *captured;
   stream->enqueue([=](simt::Worker&) { std::memmove(host(to), host(from), bytes); });
   return CUDA_SUCCESS;
 }

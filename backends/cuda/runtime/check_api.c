@@ -5,3 +5,4 @@
 #define CHECK(name, version, arguments)                                                               \
   _Static_assert(__builtin_types_compatible_p(__typeof__(&name), CUresult(*) arguments), #name);
 CUDA_API(CHECK)
+CUDA_API_OF_NCCL(CHECK)

@@ -30,6 +30,12 @@ typedef struct CUevent_st *CUevent;
 typedef struct CUgraph_st *CUgraph;
 typedef struct CUgraphNode_st *CUgraphNode;
 typedef struct CUgraphExec_st *CUgraphExec;
+typedef int CUstreamCaptureStatus;
+typedef int CUstreamCaptureMode;
+typedef struct CUgraphEdgeData_st {
+  unsigned char from_port, to_port, type, reserved[5];
+} CUgraphEdgeData;
+typedef void (*CUhostFn)(void *);
 typedef struct CUDA_KERNEL_NODE_PARAMS_v2_st {
   CUfunction func;
   unsigned int gridDimX, gridDimY, gridDimZ, blockDimX, blockDimY, blockDimZ, sharedMemBytes;
@@ -69,6 +75,7 @@ enum {
   CUDA_ERROR_INVALID_CONTEXT = 201,
   CUDA_ERROR_NO_BINARY_FOR_GPU = 209,
   CUDA_ERROR_INVALID_HANDLE = 400,
+  CUDA_ERROR_ILLEGAL_STATE = 401,
   CUDA_ERROR_NOT_FOUND = 500,
   CUDA_ERROR_NOT_READY = 600,
   CUDA_ERROR_ILLEGAL_ADDRESS = 700,
@@ -77,7 +84,11 @@ enum {
   CUDA_ERROR_ASSERT = 710,
   CUDA_ERROR_MISALIGNED_ADDRESS = 716,
   CUDA_ERROR_LAUNCH_FAILED = 719,
+  CUDA_ERROR_NOT_PERMITTED = 800,
   CUDA_ERROR_NOT_SUPPORTED = 801,
+  CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900,
+  CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901,
+  CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD = 908,
   CUDA_ERROR_UNKNOWN = 999,
 };
 enum {
@@ -88,6 +99,8 @@ enum {
 };
 enum { CU_MEMORYTYPE_HOST = 1, CU_MEMORYTYPE_DEVICE = 2 };
 enum { CU_STREAM_NON_BLOCKING = 1, CU_EVENT_DISABLE_TIMING = 2 };
+enum { CU_STREAM_CAPTURE_STATUS_NONE = 0, CU_STREAM_CAPTURE_STATUS_ACTIVE = 1, CU_STREAM_CAPTURE_STATUS_INVALIDATED = 2 };
+enum { CU_STREAM_CAPTURE_MODE_GLOBAL = 0, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1, CU_STREAM_CAPTURE_MODE_RELAXED = 2 };
 #ifdef __cplusplus
 }
 #endif
@@ -137,6 +150,12 @@ enum { CU_STREAM_NON_BLOCKING = 1, CU_EVENT_DISABLE_TIMING = 2 };
   X(cuGraphLaunch, 10000, (CUgraphExec, CUstream))                                                                   \
   X(cuGraphExecDestroy, 10000, (CUgraphExec))                                                                        \
   X(cuGraphDestroy, 10000, (CUgraph))                                                                                \
+  X(cuStreamBeginCaptureToGraph, 12030,                                                                              \
+    (CUstream, CUgraph, const CUgraphNode *, const CUgraphEdgeData *, size_t, CUstreamCaptureMode))                  \
+  X(cuStreamGetCaptureInfo, 12030,                                                                                   \
+    (CUstream, CUstreamCaptureStatus *, cuuint64_t *, CUgraph *, const CUgraphNode **, const CUgraphEdgeData **,     \
+     size_t *))                                                                                                      \
+  X(cuStreamEndCapture, 10000, (CUstream, CUgraph *))                                                                \
   X(cuLibraryLoadData, 12000,                                                                                        \
     (CUlibrary *, const void *, CUjit_option *, void **, unsigned int, CUlibraryOption *, void **, unsigned int))    \
   X(cuLibraryUnload, 12000, (CUlibrary))                                                                             \
@@ -144,3 +163,10 @@ enum { CU_STREAM_NON_BLOCKING = 1, CU_EVENT_DISABLE_TIMING = 2 };
   X(cuLaunchKernel, 4000,                                                                                            \
     (CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,   \
      CUstream, void **, void **))
+
+// What NCCL calls beside these; the emulated driver has it for the emulated NCCL.
+#define CUDA_API_OF_NCCL(X)                                            \
+  X(cuCtxGetCurrent, 4000, (CUcontext *))                              \
+  X(cuCtxGetDevice, 2000, (CUdevice *))                                \
+  X(cuMemGetAddressRange, 3020, (CUdeviceptr *, size_t *, CUdeviceptr)) \
+  X(cuLaunchHostFunc, 10000, (CUstream, CUhostFn, void *))

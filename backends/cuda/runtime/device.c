@@ -45,6 +45,8 @@ bool em_device_open(const char *path, int index, em_device **opened, em_error *e
   device->info = info;
   pthread_mutex_init(&device->mutex, NULL);
   pthread_cond_init(&device->changed, NULL);
+  pthread_mutex_init(&device->watch.mutex, NULL);
+  pthread_cond_init(&device->watch.changed, NULL);
   if (em_context_acquire(driver, ordinal, &device->context, error) &&
       EM_CALL(device, error, cuCtxSetCurrent, device->context->handle) &&
       EM_CALL(device, error, cuStreamCreate, &device->stream, CU_STREAM_NON_BLOCKING) &&
@@ -133,9 +135,11 @@ void em_device_close(em_device *device) {
   while (device->waiting > 0) pthread_cond_wait(&device->changed, &device->mutex);
   if (device->context) {
     device->driver->cuCtxSetCurrent(device->context->handle);
+    em_watch_drain(device);
     if (device->stream) device->driver->cuStreamSynchronize(device->stream);
     for (em_program *program = device->programs; program; program = em_program_next(program))
       em_program_free(program);
+    em_watch_end(device);
     for (em_arena *arena = device->arenas; arena; arena = arena->next) em_arena_free(arena);
     while (device->modules) {
       em_module *module = device->modules;
@@ -144,6 +148,7 @@ void em_device_close(em_device *device) {
     }
     em_staging_destroy(device, &device->upload);
     em_staging_destroy(device, &device->download);
+    if (device->capture) device->driver->cuStreamDestroy(device->capture);
     if (device->stream) device->driver->cuStreamDestroy(device->stream);
     em_context_give_back(device->context);
   }
@@ -153,6 +158,8 @@ void em_device_close(em_device *device) {
 void em_device_release(em_device *device) {
   if (atomic_fetch_sub(&device->references, 1) > 1) return;
   em_device_close(device);
+  pthread_mutex_destroy(&device->watch.mutex);
+  pthread_cond_destroy(&device->watch.changed);
   pthread_mutex_destroy(&device->mutex);
   pthread_cond_destroy(&device->changed);
   free(device);

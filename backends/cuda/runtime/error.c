@@ -114,7 +114,12 @@ static void blame_oldest(const em_device *device, em_error *error) {
 }
 
 bool em_check(em_device *device, CUresult result, const char *call, em_error *error) {
-  if (result == CUDA_SUCCESS) return true;
+  if (result == CUDA_SUCCESS) {
+    if (!atomic_load(&device->context->lost)) return true;
+    // What was waited for has ended because its messages were aborted.
+    *error = device->context->cause;
+    return false;
+  }
   em_check_driver(device->driver, result, call, error);
   if (!em_is_sticky(result)) return false;
   if (!device->stepping) blame_oldest(device, error);

@@ -35,6 +35,7 @@ typedef struct em_program em_program;
 typedef struct em_ticket em_ticket;
 typedef struct em_read em_read;
 typedef struct em_plan em_plan;
+typedef struct em_communicator em_communicator;
 
 typedef struct em_device_info {
   char name[128];
@@ -51,6 +52,7 @@ bool em_device_probe(const char *driver, int index, em_device_info *info, em_err
 
 // Opens a device: its primary context, a stream and the staging memory that transfers go through.
 bool em_device_open(const char *driver, int index, em_device **device, em_error *error);
+void em_device_retain(em_device *device);
 const em_device_info *em_device_describe(const em_device *device);
 bool em_device_memory(em_device *device, uint64_t *free_bytes, uint64_t *total_bytes, em_error *error);
 // Gives back everything on the device after waiting for it; later calls are refused. After a device was lost, closing
@@ -93,9 +95,46 @@ int em_plan_segment(const em_plan *plan, const char *name);
 const char *em_plan_input(const em_plan *plan, uint32_t segment, uint32_t index, uint64_t *offset, uint64_t *bytes);
 const char *em_plan_output(const em_plan *plan, uint32_t segment, uint32_t index, uint64_t *offset, uint64_t *bytes);
 
+// An NCCL library: `path`, or libnccl.so.2 for NULL or "".
+bool em_nccl_probe(const char *path, int *version, em_error *error);
+enum { EM_NCCL_ID_BYTES = 128 };
+// What member 0 of a group makes for each of its channels; the host carries it to the other members.
+bool em_nccl_make_id(const char *path, uint8_t id[EM_NCCL_ID_BYTES], em_error *error);
+
+// One channel of a group, seen from one of its members.
+typedef struct em_communicator_place {
+  const char *group;
+  uint32_t channel, member, size;
+} em_communicator_place;
+
+// Blocks until all members of the group have made theirs with the same id, at most `seconds`; so long may peers also
+// take to join when a program is loaded. Members make communicators in the same order. A device that has any watches
+// them: when a peer is lost, it is lost too (`device_lost`, naming group and channel), and what waits for it ends.
+bool em_communicator_create(em_device *device, const char *nccl, em_communicator_place place,
+                            const uint8_t id[EM_NCCL_ID_BYTES], double seconds, em_communicator **communicator,
+                            em_error *error);
+void em_communicator_retain(em_communicator *communicator);
+void em_communicator_release(em_communicator *communicator);
+
+typedef struct em_member {
+  const char *group;
+  uint32_t number;
+} em_member;
+
+// Which rank of several runs a program with exchanges: its number in each group, and what carries the messages.
+typedef struct em_rank {
+  const em_member *members;
+  size_t member_count;
+  // The host carries them: every exchange stands alone in its segment, which makes only the copies within the rank.
+  bool staged;
+  em_communicator *const *communicators;
+  size_t communicator_count;
+} em_rank;
+
 // Validates and loads a program file over arenas, which come in the program's order. Everything is allocated here.
+// `rank` is NULL for a program without exchanges. With communicators it blocks until the peers load theirs.
 bool em_program_load(em_device *device, const void *file, size_t bytes, em_arena *const *arenas, size_t arena_count,
-                     em_program **program, em_error *error);
+                     const em_rank *rank, em_program **program, em_error *error);
 void em_program_release(em_program *program);
 // Bytes a segment's outputs have together, each padded to a multiple of 8; 0 for an unknown segment.
 uint64_t em_program_output_bytes(const em_program *program, uint32_t segment);

@@ -35,8 +35,7 @@ static bool run_eagerly(em_program *program, uint32_t index, uint32_t slot, em_e
     good = em_step_launch(program, segment, i, slot, error) &&
            EM_CALL(device, error, cuStreamSynchronize, device->stream);
     if (good) continue;
-    em_error_place(error, program->name, segment->name, step->name,
-                   step->is_copy ? NULL : program->kernels[step->kernel].entry);
+    em_step_place(error, program, segment, step);
     em_context_refine(device->context, error);
   }
   device->stepping = false;

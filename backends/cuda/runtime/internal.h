@@ -5,6 +5,7 @@
 
 #include "cuda_api.h"
 #include "exactmap.h"
+#include "nccl_api.h"
 
 // --- driver.c
 
@@ -56,6 +57,61 @@ bool em_check(em_device *device, CUresult result, const char *call, em_error *er
 #define EM_CALL(device, error, function, ...) \
   em_check(device, (device)->driver->function(__VA_ARGS__), #function, error)
 
+// --- nccl.c
+
+typedef struct em_nccl {
+  struct em_nccl *next;
+  char *path;
+  int version;
+#define EM_MEMBER(name, result, arguments) result(*name) arguments;
+  NCCL_API(EM_MEMBER)
+#undef EM_MEMBER
+} em_nccl;
+
+bool em_nccl_open(const char *path, const em_nccl **nccl, em_error *error);
+// True for ncclSuccess; else fills *error.
+bool em_check_nccl(const em_nccl *nccl, ncclComm_t communicator, ncclResult_t result, const char *call,
+                   em_error *error);
+
+// --- communicator.c
+
+struct em_communicator {
+  atomic_uint references;
+  em_communicator *next;  // in the device's list
+  em_device *device;
+  const em_nccl *nccl;
+  char group[64];
+  uint32_t channel, member, size;
+  double seconds;
+  // With the watch's mutex.
+  ncclComm_t handle;  // NULL when it has ended
+  bool busy;          // a call is under way, whose thread looks for errors itself
+};
+
+// Looks for errors of a device's communicators beside whatever else waits for the device.
+typedef struct em_watch {
+  pthread_mutex_t mutex;
+  pthread_cond_t changed;
+  pthread_t thread;
+  bool running, stopping;
+  em_communicator *communicators;
+} em_watch;
+
+typedef struct em_nccl_message {
+  bool is_send;
+  uint32_t peer;
+  CUdeviceptr address;
+  uint64_t bytes;
+} em_nccl_message;
+
+// Issues the messages as one group of NCCL calls and waits until NCCL has taken them.
+bool em_communicator_issue(em_communicator *communicator, const em_nccl_message *messages, size_t count,
+                           CUstream stream, em_error *error);
+// Before a device is closed: ends exchanges whose peers do not come.
+void em_watch_drain(em_device *device);
+// Ends the communicators of a device that is being closed, whose graphs are gone.
+void em_watch_end(em_device *device);
+
 // --- staging.c
 
 #define EM_STAGING_BYTES ((size_t)8 << 20)
@@ -103,6 +159,8 @@ struct em_device {
   unsigned waiting;  // calls that wait for the device without the mutex
 
   CUstream stream;
+  CUstream capture;  // where NCCL's calls become nodes of graphs; made with the first communicator
+  em_watch watch;
   em_staging upload, download;
   struct em_module *modules;
   em_arena *arenas;
@@ -123,7 +181,6 @@ void em_device_leave(em_device *device);
 // Between these two the mutex is free; em_device_close waits for the second.
 void em_device_begin_wait(em_device *device);
 void em_device_end_wait(em_device *device);
-void em_device_retain(em_device *device);
 uint64_t em_device_log(em_device *device, const char *program, const char *segment);
 void em_device_completed(em_device *device, uint64_t submission);
 

@@ -115,7 +115,7 @@ static bool prepare(em_program *program, em_error *error) {
 }
 
 bool em_program_load(em_device *device, const void *file, size_t bytes, em_arena *const *arenas, size_t arena_count,
-                     em_program **loaded, em_error *error) {
+                     const em_rank *rank, em_program **loaded, em_error *error) {
   em_program *program = calloc(1, sizeof *program);
   if (!program) return em_fail(error, "out_of_memory", "no host memory for a program");
   const char *eager = getenv("EXACTMAP_CUDA_EAGER");
@@ -124,7 +124,7 @@ bool em_program_load(em_device *device, const void *file, size_t bytes, em_arena
   program->eager = eager && strcmp(eager, "1") == 0;
   em_device_retain(device);
   if (em_program_parse(program, file, bytes, error)) {
-    if (bind_arenas(program, arenas, arena_count, error) && write_data(program, error) && prepare(program, error)) {
+    if (em_exchange_prepare(program, rank, error) && bind_arenas(program, arenas, arena_count, error) && write_data(program, error) && prepare(program, error)) {
       *loaded = program;
       return true;
     }
@@ -173,6 +173,7 @@ void em_program_release(em_program *program) {
   pthread_mutex_unlock(&device->mutex);
   for (uint32_t i = 0; program->arenas && i < program->arena_count; i++)
     if (program->arenas[i]) em_arena_release(program->arenas[i]);
+  for (size_t i = 0; i < program->communicator_count; i++) em_communicator_release(program->communicators[i]);
   while (program->schedules) {
     em_schedule *schedule = program->schedules;
     program->schedules = schedule->next;

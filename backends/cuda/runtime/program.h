@@ -36,16 +36,43 @@ typedef struct em_pointer {
   em_range range;
 } em_pointer;
 
+typedef struct em_copy {
+  em_range from, to;
+} em_copy;
+
+typedef struct em_group {
+  const char *name;
+  uint32_t size;
+  int64_t self;  // own member number, or -1 until the host has said it
+} em_group;
+
+typedef struct em_message {
+  uint32_t peer;
+  em_range range;
+} em_message;
+
+typedef struct em_exchange {
+  uint32_t group, channel, send_count, receive_count;
+  em_message *sends, *receives;
+  // Made when the program is loaded: what stays within the rank, and what carries the rest; NULL where nothing leaves
+  // the rank, or the host carries it.
+  uint32_t copy_count;
+  em_copy *copies;
+  em_communicator *communicator;
+} em_exchange;
+
+typedef enum em_step_kind { EM_LAUNCH = 0, EM_COPY = 1, EM_EXCHANGE = 2 } em_step_kind;
+
 typedef struct em_step {
   const char *name;
   uint32_t after_count;
   uint32_t *after;
-  bool is_copy;
+  em_step_kind kind;
   // a launch
   uint32_t kernel, grid[3];
   em_pointer *pointers;
-  // a copy
-  em_range from, to;
+  em_copy copy;
+  em_exchange exchange;
 } em_step;
 
 typedef struct em_port {
@@ -86,6 +113,10 @@ struct em_program {
   bool eager;
   const char *name, *target;
   uint32_t slots;
+  uint32_t group_count;
+  em_group *groups;
+  em_communicator **communicators;
+  size_t communicator_count;
   uint32_t arena_count, data_count, module_count, kernel_count, segment_count;
   em_arena_plan *plans;
   em_arena **arenas;
@@ -114,5 +145,27 @@ bool em_program_check(const em_program *program, uint32_t segment, uint32_t slot
 
 // launch.c
 bool em_step_launch(em_program *program, const em_segment *segment, uint32_t step, uint32_t slot, em_error *error);
+// Writes a launch's arguments to the program's buffers.
+void em_step_arguments(em_program *program, const em_step *step, uint32_t slot);
+// Names the step in the error.
+void em_step_place(em_error *error, const em_program *program, const em_segment *segment, const em_step *step);
+
+// graph.c
 bool em_graph_build(em_program *program, const em_schedule_entry *entries, size_t count, CUgraphExec *graph,
                     em_error *error);
+
+// Nodes of a graph in the making.
+typedef struct em_nodes {
+  CUgraphNode *items;
+  size_t count, room;
+} em_nodes;
+bool em_nodes_add(em_nodes *nodes, CUgraphNode node, em_error *error);
+bool em_graph_add_copy(em_program *program, CUgraph graph, em_copy copy, uint32_t slot, const em_nodes *after,
+                       em_nodes *added, em_error *error);
+
+// exchange.c: what exchanges copy within the rank, and which communicator carries the rest.
+bool em_exchange_prepare(em_program *program, const em_rank *rank, em_error *error);
+bool em_exchange_launch(em_program *program, const em_exchange *exchange, uint32_t slot, em_error *error);
+// Adds the last nodes of the exchange to `added`.
+bool em_exchange_capture(em_program *program, const em_exchange *exchange, uint32_t slot, CUgraph graph,
+                         const em_nodes *after, em_nodes *added, em_error *error);

@@ -5,12 +5,13 @@
 
 #include "program.h"
 
-enum { VERSION = 1, MAX_ARENAS = 64, MAX_PARAMETERS = 1024, MAX_THREADS = 1024, ALIGNMENT = 256 };
+enum { VERSION = 2, MAX_ARENAS = 64, MAX_PARAMETERS = 1024, MAX_THREADS = 1024, ALIGNMENT = 256 };
 // Graphs of a program: segments times slots.
 enum { MAX_GRAPHS = 65536 };
+enum { MAX_GROUPS = 1024, MAX_CHANNELS = 1024 };
 // Bytes a list's item has at least.
 enum { ARENA_LEAST = 28, DATA_LEAST = 20, MODULE_LEAST = 8, KERNEL_LEAST = 16, PARAMETER_LEAST = 16 };
-enum { SEGMENT_LEAST = 16, STEP_LEAST = 32, PORT_LEAST = 24, POINTER_LEAST = 4, AFTER_LEAST = 4 };
+enum { GROUP_LEAST = 8, MESSAGE_LEAST = 24, SEGMENT_LEAST = 16, STEP_LEAST = 32, PORT_LEAST = 24, POINTER_LEAST = 4, AFTER_LEAST = 4 };
 
 static const char RULES[] = "invalid_program", FORMAT[] = "invalid_format";
 
@@ -33,6 +34,26 @@ static em_range read_range(em_reader *in, const em_program *program, const char 
                   (unsigned long long)limit))
     return (em_range){0};
   return range;
+}
+
+static void read_groups(em_reader *in, em_program *program) {
+  program->group_count = em_read_count(in, GROUP_LEAST, "groups");
+  em_require(in, program->group_count <= MAX_GROUPS, RULES, "it has %u groups, at most %d are allowed",
+             program->group_count, MAX_GROUPS);
+  program->groups = em_reader_take(in, program->group_count, sizeof *program->groups);
+  for (uint32_t i = 0; i < program->group_count && !in->failed; i++) {
+    em_group *group = &program->groups[i];
+    WHERE(in, "groups[%u]", i);
+    group->name = em_read_text(in, "name");
+    group->size = em_read_u32(in, "size");
+    group->self = -1;
+    em_require(in, group->size >= 1 && group->size <= INT32_MAX, RULES, "size is %u, not 1 to 2147483647",
+               group->size);
+    for (uint32_t j = 0; j < i && !in->failed; j++)
+      em_require(in, strcmp(group->name, program->groups[j].name) != 0, RULES, "name '%s' is that of groups[%u]",
+                 group->name, j);
+  }
+  in->where[0] = 0;
 }
 
 static void read_arenas(em_reader *in, em_program *program) {
@@ -152,6 +173,34 @@ static void read_launch(em_reader *in, em_program *program, em_step *step) {
   in->kernel = NULL;
 }
 
+static em_message *read_messages(em_reader *in, const em_program *program, const em_group *group, const char *field,
+                                 uint32_t *count) {
+  *count = em_read_count(in, MESSAGE_LEAST, field);
+  em_message *messages = em_reader_take(in, *count, sizeof *messages);
+  for (uint32_t i = 0; i < *count && !in->failed; i++) {
+    messages[i].peer = em_read_u32(in, field);
+    messages[i].range = read_range(in, program, field);
+    em_require(in, messages[i].peer < group->size, RULES, "%s[%u]: peer is %u, group '%s' has %u members", field, i,
+               messages[i].peer, group->name, group->size);
+    em_require(in, messages[i].range.bytes > 0, RULES, "%s[%u] has no bytes", field, i);
+  }
+  return messages;
+}
+
+static void read_exchange(em_reader *in, const em_program *program, em_exchange *exchange) {
+  exchange->group = em_read_u32(in, "group");
+  exchange->channel = em_read_u32(in, "channel");
+  em_require(in, exchange->channel < MAX_CHANNELS, RULES, "channel is %u, not below %d", exchange->channel,
+             MAX_CHANNELS);
+  if (!em_require(in, exchange->group < program->group_count, RULES, "group is %u, the program has %u",
+                  exchange->group, program->group_count))
+    return;
+  const em_group *group = &program->groups[exchange->group];
+  exchange->sends = read_messages(in, program, group, "sends", &exchange->send_count);
+  exchange->receives = read_messages(in, program, group, "receives", &exchange->receive_count);
+  em_require(in, exchange->send_count > 0 || exchange->receive_count > 0, RULES, "it has no messages");
+}
+
 // `stamp` holds for every step the last one, counted from 1, that named it in `after`.
 static void read_step(em_reader *in, em_program *program, em_step *step, uint32_t index, uint32_t *stamp) {
   const uint32_t kind = em_read_u32(in, "kind");
@@ -164,16 +213,21 @@ static void read_step(em_reader *in, em_program *program, em_step *step, uint32_
         em_require(in, stamp[earlier] != index + 1, RULES, "after names step %u twice", earlier))
       stamp[earlier] = index + 1;
   }
-  step->is_copy = kind == 1;
-  if (!em_require(in, kind <= 1, FORMAT, "kind is %u, not 0 (launch) or 1 (copy)", kind)) return;
-  if (!step->is_copy) {
-    read_launch(in, program, step);
-  } else {
-    step->from = read_range(in, program, "from");
-    step->to = read_range(in, program, "to");
-    em_require(in, step->from.bytes == step->to.bytes && step->from.bytes > 0, RULES,
-               "it copies %llu bytes to %llu", (unsigned long long)step->from.bytes,
-               (unsigned long long)step->to.bytes);
+  if (!em_require(in, kind <= EM_EXCHANGE, FORMAT, "kind is %u, not 0 (launch), 1 (copy) or 2 (exchange)", kind)) return;
+  step->kind = (em_step_kind)kind;
+  switch (step->kind) {
+    case EM_LAUNCH:
+      read_launch(in, program, step);
+      break;
+    case EM_COPY:
+      step->copy.from = read_range(in, program, "from");
+      step->copy.to = read_range(in, program, "to");
+      em_require(in, step->copy.from.bytes == step->copy.to.bytes && step->copy.from.bytes > 0, RULES,
+                 "it copies %llu bytes to %llu", (unsigned long long)step->copy.from.bytes,
+                 (unsigned long long)step->copy.to.bytes);
+      break;
+    case EM_EXCHANGE:
+      read_exchange(in, program, &step->exchange);
   }
   in->launch = NULL;
 }
@@ -231,6 +285,7 @@ bool em_program_parse(em_program *program, const void *file, size_t bytes, em_er
   if (!em_require(in, program->slots >= 1 && program->slots <= MAX_GRAPHS, RULES, "slots is %u, not 1 to %d",
                   program->slots, MAX_GRAPHS))
     return false;
+  read_groups(in, program);
   read_arenas(in, program);
   read_data(in, program);
   read_kernels(in, program);
