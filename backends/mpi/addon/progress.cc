@@ -12,10 +12,10 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-// How long to go on asking without a pause; yields meanwhile, since there may be more ranks than cores.
-constexpr microseconds kSpin{100};
+// How long to go on asking without a pause: longer than a megabyte takes to cross. Yields meanwhile, since there may be more ranks than cores.
+constexpr microseconds kSpin{250};
 // Then pauses are an eighth of the time waited so far, so that they add little to it, within these bounds.
-constexpr microseconds kShortest{50}, kLongest{1000};
+constexpr microseconds kShortest{50}, kLongest{500};
 // With nothing asked for, MPI is still called now and then: it may have taken bytes from a send that it has yet to
 // pass on, and does so only inside a call.
 constexpr microseconds kLongestIdle{10000};
@@ -105,7 +105,8 @@ void Progress::run() {
     if (abort_code_ >= 0) MPI_Abort(MPI_COMM_WORLD, abort_code_);
     bool moved = fresh.first != nullptr;
     while (Operation* operation = fresh.pop()) begin(operation);
-    if (poll()) moved = true;
+    // After a pause twice: Open MPI finds what has arrived only in the call after the one that takes it in.
+    if (poll() || (paused_ && poll())) moved = true;
     if (!left_) rest(moved);
   }
 }
@@ -256,7 +257,8 @@ void Progress::rest(bool moved) {
   const steady_clock::time_point now = steady_clock::now();
   if (moved) last_move_ = now;
   const steady_clock::duration waited = now - last_move_;
-  if (waited < kSpin) {
+  paused_ = waited >= kSpin;
+  if (!paused_) {
     std::this_thread::yield();
     return;
   }

@@ -105,6 +105,6 @@ class Progress {
   std::vector<Channel*> receiving_;
   Operation* closing_ = nullptr;
   MPI_Request barrier_ = MPI_REQUEST_NULL;
-  bool left_ = false;
+  bool left_ = false, paused_ = false;
   std::chrono::steady_clock::time_point last_move_;
 };
