@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { check, ExactmapError } from '../../errors.ts'
 import { type FormatName, formats } from '../../tensor/format.ts'
-import { byteSize, type TensorType } from '../../tensor/type.ts'
+import { byteSize, showType, type TensorType } from '../../tensor/type.ts'
 import { defineOp } from '../contract.ts'
 
 const format = z.enum(Object.keys(formats) as [FormatName, ...FormatName[]])
@@ -25,7 +25,8 @@ const anyFormat = Object.keys(formats) as FormatName[]
 
 /**
  * Messages between the ranks of a group that take place together: what every collective is made of. Compiled to an
- * `exchange` step (src/program/program.ts), not to a kernel. A message to the own member number is a copy.
+ * `exchange` step (src/program/program.ts), not to a kernel. A message to the own member number is a copy. With an
+ * input `onto`, output y is written over it and keeps the bytes that no message brings.
  */
 export const exchange = defineOp<ExchangeAttributes>({
   name: 'exchange',
@@ -33,6 +34,7 @@ export const exchange = defineOp<ExchangeAttributes>({
   inputs: {},
   anyInputs: { doc: '[...]', formats: anyFormat },
   outputs: {},
+  inPlace: { y: 'onto' },
   attributes: z.strictObject({
     group: z.string().min(1),
     size: z.number().int().positive(),
@@ -56,6 +58,13 @@ export const exchange = defineOp<ExchangeAttributes>({
     }
     verify(inputs, sends, 'input')
     verify(outputs, receives, 'output')
+    const { onto } = inputs
+    const y = outputs.y && showType(outputs.y)
+    check(
+      !onto || showType(onto) === y,
+      'invalid_shape',
+      () => `exchange: output 'y' must be ${showType(onto!)} like input 'onto', got ${y ?? 'none'}`,
+    )
     return outputs
   },
   gradient: { none: 'collectives have gradients, and become exchanges after those are taken' },
