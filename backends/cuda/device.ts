@@ -6,7 +6,7 @@ import type { ArenaKind, ArenaPlan, Program } from '../../src/program/program.ts
 import { verifyProgram } from '../../src/program/verify.ts'
 import type { Arena, Device, DeviceInfo, LoadOptions } from '../backend.ts'
 import type { Communicator } from '../transport.ts'
-import type { NativeDevice, NativeRank } from './addon.ts'
+import type { NativeDevice, NativeProgram, NativeRank } from './addon.ts'
 import { CudaArena } from './arena.ts'
 import { NcclConnections } from './connect.ts'
 import { CudaExecutable } from './executable.ts'
@@ -34,6 +34,7 @@ export class CudaDevice implements Device {
   private currentTarget: CudaTarget
   /** Text hash of the image each module was loaded from. */
   private readonly loaded = new Map<string, string>()
+  private loading: Promise<unknown> = Promise.resolve()
   private readonly connections = new WeakMap<Communicator, NcclConnections>()
 
   constructor(private readonly options: CudaOpenOptions) {
@@ -96,8 +97,13 @@ export class CudaDevice implements Device {
       }
       const bound = program.arenas.map(({ kind }) => (arenas[kind] as CudaArena).native)
       const file = encodeProgramFile(program, target)
-      const rank = communicator ? await this.join(program, communicator) : { members: options.members ?? {} }
-      const loaded = await native.loadProgram(file, bound, rank).catch((error) => this.fail(error))
+      const load = async (): Promise<NativeProgram> => {
+        const rank = communicator
+          ? await this.join(program, communicator)
+          : { members: options.members ?? {} }
+        return native.loadProgram(file, bound, rank)
+      }
+      const loaded = await this.inTurn(load).catch((error) => this.fail(error))
       return new CudaExecutable(this, program, arenas as Record<ArenaKind, CudaArena>, own, loaded)
     } catch (error) {
       for (const arena of own) arena.destroy()
@@ -116,8 +122,14 @@ export class CudaDevice implements Device {
     const members = membersOf(program, communicator.groups, communicator.transport.rank)
     const known = this.connections.get(communicator) ?? new NcclConnections(native, nccl, communicator)
     this.connections.set(communicator, known)
-    const communicators = await known.connect(program, members).catch((error) => this.fail(error))
-    return { members, communicators }
+    return { members, communicators: await known.connect(program, members) }
+  }
+
+  /** Loads follow each other in the order of the calls: ranks wait for each other in them. */
+  private inTurn<T>(load: () => Promise<T>): Promise<T> {
+    const turn = this.loading.then(load)
+    this.loading = turn.catch(() => {})
+    return turn
   }
 
   /** Resolves when all submitted work is done. */

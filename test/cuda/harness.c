@@ -11,12 +11,10 @@
 //   harness threads <program file> <driver> <folder of images>
 //     Uses one program from four threads at a time and closes the device under them. For -fsanitize=thread too.
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "exactmap.h"
+#include "harness.h"
 #include "reader.h"
 
 static uint64_t state;
@@ -27,21 +25,6 @@ static uint32_t next_random(uint32_t below) {
   state ^= state << 25;
   state ^= state >> 27;
   return (uint32_t)((state * 0x2545f4914f6cdd1du) >> 32) % below;
-}
-
-static uint8_t *read_all(const char *path, size_t *bytes) {
-  FILE *file = fopen(path, "rb");
-  if (!file) {
-    perror(path);
-    exit(2);
-  }
-  fseek(file, 0, SEEK_END);
-  *bytes = (size_t)ftell(file);
-  rewind(file);
-  uint8_t *content = malloc(*bytes + 1);
-  if (fread(content, 1, *bytes, file) != *bytes) exit(2);
-  fclose(file);
-  return content;
 }
 
 static void put(uint8_t *at, uint64_t value, int bytes) {
@@ -108,22 +91,6 @@ static bool load(em_device *device, const em_plan *plan, const uint8_t *file, si
   good = good && em_program_load(device, file, bytes, arenas, count, &RANK, &program, error);
   if (program) em_program_release(program);
   for (uint32_t i = 0; i < count; i++) em_arena_release(arenas[i]);
-  return good;
-}
-
-static bool load_images(em_device *device, const char *folder, const uint8_t *file, size_t bytes, em_error *error) {
-  em_plan *plan;
-  const char *name;
-  bool good = em_plan_open(file, bytes, &plan, error);
-  for (uint32_t i = 0; good && (name = em_plan_module(plan, i)); i++) {
-    char path[4096];
-    size_t count;
-    snprintf(path, sizeof path, "%s/%s.so", folder, name);
-    uint8_t *image = read_all(path, &count);
-    good = em_module_load(device, name, image, count, error);
-    free(image);
-  }
-  em_plan_close(plan);
   return good;
 }
 

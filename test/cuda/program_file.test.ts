@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { loadAddon } from '../../backends/cuda/addon.ts'
+import { loadAddon, type NativeRank } from '../../backends/cuda/addon.ts'
 import { emulatedDriver } from '../../backends/cuda/build/places.ts'
 import { ExactmapError } from '../../src/errors.ts'
 import { failure, openTiny, RANK, rejection, whyNoDriver, withBody } from './tiny_device.ts'
@@ -213,6 +213,19 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
     )
     const swapped = [arenas[1]!, arenas[0]!, ...arenas.slice(2)]
     expect((await rejection(device.loadProgram(file, swapped, RANK))).code).toBe('invalid_argument')
+    const alone = await rejection(device.loadProgram(file, arenas))
+    expect(alone.message).toContain('it exchanges messages with other ranks')
+    expect(alone.place).toMatchObject({ segment: 'swap', launch: 'swap/exchange' })
+    const ranks: [NativeRank, RegExp][] = [
+      [{ members: {} }, /which member of group 'pair' this rank is was not given/],
+      [{ members: { pair: 2 } }, /no member 2 of group 'pair', which has 2/],
+      [{ members: { pair: 1 }, communicators: [] }, /no communicator of group 'pair' for channel 3/],
+    ]
+    for (const [rank, message] of ranks)
+      expect(await rejection(device.loadProgram(file, arenas, rank))).toMatchObject({
+        code: 'invalid_argument',
+        message: expect.stringMatching(message),
+      })
     const other = await openTiny(1)
     expect((await rejection(device.loadProgram(file, other.arenas, RANK))).message).toContain(
       'another device',

@@ -42,6 +42,22 @@ describe.skipIf(reason)(`CUDA runtime${reason && ` (skipped: ${reason})`}`, () =
     device.destroy()
   })
 
+  it('copies what an exchange sends to its own rank, and leaves the rest to the host', async () => {
+    const { device, arenas, program } = await openTiny()
+    arenas[1]!.fill(255)
+    await program.step(
+      0,
+      1,
+      0,
+      words((i) => i),
+    )
+    const z = asWords(await program.step(3, 1, 0, none))
+    expect(z).toEqual(Array.from({ length: WORDS }, (_, i) => 2 * i))
+    // What member 0 would have sent is still the copy of y that `sum` made.
+    expect(asWords(await arenas[1]!.read(1024 + 256, 8))).toEqual([0, 2])
+    device.destroy()
+  })
+
   it('does everything in the order of the calls', async () => {
     const { device, arenas, program } = await openTiny()
     const state = arenas[3]!

@@ -1,10 +1,11 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { emulatedDriver } from '../../backends/cuda/build/places.ts'
 import { packageRoot } from '../../backends/package_root.ts'
+import { buildWithRuntime } from './sanitized.ts'
 import { whyNoDriver } from './tiny_device.ts'
 import { encodeRaw, tinyImage, tinyProgram } from './tiny_program.ts'
 
@@ -26,17 +27,7 @@ describe.skipIf(reason)(`CUDA runtime under sanitizers${reason && ` (skipped: ${
 
   beforeAll(async () => {
     if (reason) return
-    const root = packageRoot()
-    const runtime = join(root, 'backends/cuda/runtime')
-    const sources = readdirSync(runtime).filter((f) => f.endsWith('.c') && f !== 'check_api.c')
-    execFileSync('cc', [
-      ...['-std=gnu11', '-Wall', '-Wextra', '-Werror', '-g', '-O1', '-fsanitize=address,undefined'],
-      '-fno-sanitize-recover=all',
-      `-I${runtime}`,
-      ...sources.map((name) => join(runtime, name)),
-      join(root, 'test/cuda/harness.c'),
-      ...['-ldl', '-lpthread', '-o', harness],
-    ])
+    await buildWithRuntime('harness.c', harness)
     writeFileSync(join(folder, 'runtime_test.so'), await tinyImage())
   })
 

@@ -1,13 +1,18 @@
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { emulatedNccl } from '../../../backends/cuda/build/places.ts'
 import { here, kernels, missing, printMissing, runProgram } from './emulated.ts'
 
 printMissing()
 
 describe.skipIf(missing)('the emulated driver', () => {
-  const inStreams = ['streams_and_events', 'graphs']
+  const files: Record<string, readonly string[]> = {
+    'streams.cpp': ['streams_and_events', 'graphs', 'captures', 'host_functions'],
+    'nccl.cpp': ['nccl_groups', 'nccl_counts', 'nccl_misuse'],
+  }
   const check = async (name: string, env: Record<string, string> = {}): Promise<string> =>
-    runProgram(inStreams.includes(name) ? 'streams.cpp' : 'driver.cpp', name, {
+    runProgram(Object.keys(files).find((f) => files[f]!.includes(name)) ?? 'driver.cpp', name, {
+      NCCL: emulatedNccl(),
       KERNELS: await kernels(join(here, 'primitives.cu')),
       ...env,
     })
@@ -28,6 +33,15 @@ describe.skipIf(missing)('the emulated driver', () => {
     ['refuses ranges outside its allocations', 'memory'],
     ['orders streams by events', 'streams_and_events'],
     ['runs graphs as they were built', 'graphs'],
+    ['captures streams into graphs, and ends a capture at what has no place in it', 'captures'],
+    ['runs host functions beside what does not wait for them', 'host_functions'],
+    ['has an NCCL that moves groups of messages', 'nccl_groups', { EXACTMAP_EMULATED_DEVICES: '3' }],
+    [
+      'has an NCCL that knows a wrong count, a member or device that is there twice, and one that does not come',
+      'nccl_counts',
+      { EXACTMAP_EMULATED_DEVICES: '3', EXACTMAP_EMULATED_NCCL_TIMEOUT: '0.5' },
+    ],
+    ['has an NCCL that refuses wrong calls', 'nccl_misuse', { EXACTMAP_EMULATED_DEVICES: '3' }],
     ['loads kernel libraries only', 'libraries'],
     ['keeps an error until the context is reset', 'sticky_errors'],
     [

@@ -7,6 +7,7 @@
 
 #define DECLARE(name, version, arguments) static CUresult(*name) arguments;
 CUDA_API(DECLARE)
+CUDA_API_OF_NCCL(DECLARE)
 #undef DECLARE
 
 static CUresult (*resolve)(const char*, void**, int, cuuint64_t, int*);
@@ -32,5 +33,6 @@ inline void open_driver(const char* path) {
 #define RESOLVE(name, version, arguments) \
   if (resolve(#name, reinterpret_cast<void**>(&name), version, 0, &status)) std::exit(2);
   CUDA_API(RESOLVE)
+  CUDA_API_OF_NCCL(RESOLVE)
 #undef RESOLVE
 }

@@ -1,4 +1,7 @@
 // Checks of streams, events and graphs.
+#include <atomic>
+#include <functional>
+#include <thread>
 #include "checks.h"
 
 static void streams_and_events() {
@@ -137,6 +140,138 @@ static void graphs() {
   EXPECT(cuGraphExecDestroy(executable), CUDA_ERROR_INVALID_VALUE);
 }
 
+static CUresult begin_capture(CUstream stream, CUgraph graph, std::vector<CUgraphNode> after, int mode) {
+  return cuStreamBeginCaptureToGraph(stream, graph, after.data(), nullptr, after.size(), mode);
+}
+
+static CUstreamCaptureStatus status_of(CUstream stream) {
+  CUstreamCaptureStatus status = -1;
+  OK(cuStreamGetCaptureInfo(stream, &status, nullptr, nullptr, nullptr, nullptr, nullptr));
+  return status;
+}
+
+static void captures() {
+  begin();
+  const auto bytes = image();
+  const CUlibrary library = load(bytes);
+  const CUfunction append = kernel(library, "append");
+  CUdeviceptr list, memory;
+  OK(cuMemAlloc(&list, 256));
+  OK(cuMemsetD8Async(list, 0, 256, nullptr));
+  CUgraph graph, other, captured = nullptr;
+  CUstream stream;
+  CUevent event;
+  OK(cuGraphCreate(&graph, 0));
+  OK(cuGraphCreate(&other, 0));
+  OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  OK(cuEventCreate(&event, 0));
+  CUgraphNode first, foreign, third;
+  OK(add_append(&first, graph, {}, append, list, 1));
+  OK(add_append(&foreign, other, {}, append, list, 4));
+  constexpr int local = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+  EXPECT(begin_capture(nullptr, graph, {}, local), CUDA_ERROR_INVALID_HANDLE);
+  EXPECT(begin_capture(stream, graph, {foreign}, local), CUDA_ERROR_INVALID_VALUE);
+  EXPECT(begin_capture(stream, graph, {first, first}, local), CUDA_ERROR_INVALID_VALUE);
+  EXPECT(begin_capture(stream, graph, {first}, 3), CUDA_ERROR_INVALID_VALUE);
+  EXPECT(cuStreamEndCapture(stream, &captured), CUDA_ERROR_ILLEGAL_STATE);
+
+  // Kernels, copies and host functions become nodes one after the other, and nothing runs meanwhile.
+  static std::atomic<int> calls = 0;
+  static CUresult inside = CUDA_SUCCESS;
+  const auto host = [](void*) {
+    CUdeviceptr none;
+    inside = cuMemAlloc(&none, 4);
+    calls++;
+  };
+  OK(begin_capture(stream, graph, {first}, local));
+  EXPECT(begin_capture(stream, graph, {first}, local), CUDA_ERROR_ILLEGAL_STATE);
+  OK(launch(append, 1, 1, {list, 2}, stream));
+  OK(cuMemcpyDtoDAsync(list + 128, list, 16, stream));
+  OK(cuLaunchHostFunc(stream, host, nullptr));
+  const CUgraphNode* last = nullptr;
+  const CUgraphEdgeData* edges = nullptr;
+  CUstreamCaptureStatus status;
+  CUgraph into = nullptr;
+  cuuint64_t id = 0;
+  size_t count = 0;
+  OK(cuStreamGetCaptureInfo(stream, &status, &id, &into, &last, &edges, &count));
+  EXPECT(status, CU_STREAM_CAPTURE_STATUS_ACTIVE);
+  EXPECT(into == graph, 1);
+  EXPECT(count, 1);
+  EXPECT(edges[0].type, 0);
+  OK(add_append(&third, graph, {*last}, append, list, 3));
+  CUgraphExec executable;
+  EXPECT(cuGraphInstantiate(&executable, graph, 0), CUDA_ERROR_INVALID_VALUE);
+  // Other threads are not held up, but can't end the capture.
+  std::thread([&] {
+    OK(cuCtxSetCurrent(context));
+    OK(cuMemAlloc(&memory, 4));
+    EXPECT(cuStreamEndCapture(stream, &captured), CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD);
+  }).join();
+  OK(cuStreamEndCapture(stream, &captured));
+  EXPECT(captured == graph, 1);
+  EXPECT(status_of(stream), CU_STREAM_CAPTURE_STATUS_NONE);
+  EXPECT(word(list), 0);
+  EXPECT(calls, 0);
+  OK(cuGraphInstantiate(&executable, graph, 0));
+  for (int i = 0; i < 2; i++) OK(cuGraphLaunch(executable, stream));
+  OK(cuStreamSynchronize(stream));
+  EXPECT(calls, 2);
+  EXPECT(inside, CUDA_ERROR_NOT_PERMITTED);
+  EXPECT(word(list), 6);
+  for (uint32_t i = 0; i < 3; i++) EXPECT(word(list + 4 + 4 * i), i + 1);
+  OK(cuLaunchHostFunc(stream, host, nullptr));
+  OK(cuStreamSynchronize(stream));
+  EXPECT(calls, 3);
+
+  // What can't be captured ends the capture, as does what could wait for it.
+  const std::vector<std::function<CUresult()>> refused = {
+    [&] { return cuMemsetD8Async(list, 0, 4, stream); },  [&] { return cuStreamSynchronize(stream); },
+    [&] { return cuEventRecord(event, stream); },         [&] { return cuGraphLaunch(executable, stream); },
+    [&] { return cuStreamDestroy(stream); },              [&] { return cuMemAlloc(&memory, 4); },
+    [&] { return cuMemFree(list); },                      [&] { return cuEventSynchronize(event); },
+    [&] { return cuEventQuery(event); },                  [&] { return cuStreamSynchronize(nullptr); },
+  };
+  for (const auto& call : refused) {
+    OK(begin_capture(stream, graph, {first}, local));
+    EXPECT(call(), CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    EXPECT(status_of(stream), CU_STREAM_CAPTURE_STATUS_INVALIDATED);
+    EXPECT(launch(append, 1, 1, {list, 2}, stream), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    EXPECT(cuStreamEndCapture(stream, &captured), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    EXPECT(captured == nullptr, 1);
+  }
+  OK(begin_capture(stream, graph, {}, CU_STREAM_CAPTURE_MODE_RELAXED));
+  OK(cuMemAlloc(&memory, 4));
+  OK(cuStreamEndCapture(stream, &captured));
+}
+
+// Two host functions that wait for each other both run: neither depends on the other.
+static void host_functions() {
+  begin();
+  static std::atomic<int> there = 0;
+  const auto meet = [](void*) {
+    there++;
+    while (there < 2) std::this_thread::yield();
+  };
+  CUgraph graph, captured;
+  CUstream stream;
+  CUgraphExec executable;
+  OK(cuGraphCreate(&graph, 0));
+  OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  for (int i = 0; i < 2; i++) {
+    OK(begin_capture(stream, graph, {}, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL));
+    OK(cuLaunchHostFunc(stream, meet, nullptr));
+    OK(cuStreamEndCapture(stream, &captured));
+  }
+  OK(cuGraphInstantiate(&executable, graph, 0));
+  OK(cuGraphLaunch(executable, stream));
+  OK(cuStreamSynchronize(stream));
+  EXPECT(there, 2);
+}
+
 int main(int count, char** arguments) {
-  return run_check(count, arguments, {{"streams_and_events", streams_and_events}, {"graphs", graphs}});
+  return run_check(count, arguments, {{"streams_and_events", streams_and_events},
+                                       {"graphs", graphs},
+                                       {"captures", captures},
+                                       {"host_functions", host_functions}});
 }
