@@ -43,3 +43,9 @@ export function launchedBy(env: Environment): Launch | undefined {
       : launch('pmix', 'PMIX_RANK')
   return found?.size === 1 ? undefined : found
 }
+
+/** This process among the ranks of its host, from 0, as the launcher says; 0 where it does not. */
+export function localRank(env: Environment): number {
+  const text = env.OMPI_COMM_WORLD_LOCAL_RANK ?? env.SLURM_LOCALID ?? env.PMIX_LOCAL_RANK ?? '0'
+  return /^\d{1,9}$/.test(text) ? Number(text) : 0
+}

@@ -81,7 +81,9 @@ export async function openMpi({ pieceBytes = 2 ** 30 } = {}): Promise<Transport>
   const addon = loadMpi()
   opened = true
   const calls = new Calls(addon)
-  await calls.make((id) => addon.open(id, pieceBytes, calls.finished))
+  const started = calls.make((id) => addon.open(id, pieceBytes, calls.finished))
+  // A thread that runs on while the process takes libmpi down would crash it.
   process.on('exit', () => addon.stop())
+  await started
   return new MpiTransport(calls)
 }

@@ -26,11 +26,12 @@ describe.skipIf(reason)(`ranks of mpirun${reason ? ` (skipped: ${reason})` : ''}
   const run = (ranks: number, ...args: string[]): Promise<Run> => mpirun(ranks, script, args)
 
   it.each([
-    [2, ''],
-    [4, ''],
-    [3, 'pieces'],
-  ])('%i ranks keep the contract of transports %s', async (ranks, option) => {
-    const result = await run(ranks, 'contract', ...(option ? [option] : []))
+    ['two ranks', 2, [], []],
+    ['more ranks than cores', 4, [], []],
+    ['messages in pieces', 3, ['pieces'], []],
+    ['TCP', 2, [], ['--mca', 'btl', 'tcp,self']],
+  ])('the contract of transports: %s', async (_, ranks, args, options) => {
+    const result = await mpirun(ranks, script, ['contract', ...args], options)
     expect(result.err).toBe('')
     const all = Array.from({ length: ranks }, (_, r) => Object.keys(checks).map((name) => `${r}: ${name}`))
     expect(result.out.trim().split('\n').sort()).toEqual(all.flat().sort())

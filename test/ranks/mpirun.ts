@@ -34,9 +34,14 @@ export const mpirunArguments = (ranks: number): string[] => [
   ...['--oversubscribe', '-np', `${ranks}`],
 ]
 
-/** Runs a script on ranks to its end; at most 50 seconds. */
-export function mpirun(ranks: number, script: string, args: readonly string[]): Promise<Run> {
-  const command = [...mpirunArguments(ranks), process.execPath, script, ...args]
+/** Runs a script on ranks to its end; at most 50 seconds. `options` are mpirun's. */
+export function mpirun(
+  ranks: number,
+  script: string,
+  args: readonly string[],
+  options: readonly string[] = [],
+): Promise<Run> {
+  const command = [...mpirunArguments(ranks), ...options, process.execPath, script, ...args]
   return new Promise((resolve, reject) => {
     const child = spawn('mpirun', command, { stdio: ['ignore', 'pipe', 'pipe'], timeout: 50_000 })
     const text = { out: '', err: '' }

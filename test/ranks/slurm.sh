@@ -27,7 +27,6 @@ stop() {
     grep -qsz "^SLURM_CONF=$work/" "/proc/$pid/environ" && daemons+=("$pid")
   done
   [ ${#daemons[@]} = 0 ] || kill -KILL "${daemons[@]}" 2>/dev/null
-  wait 2>/dev/null
   rm -rf "$work"
 }
 trap stop EXIT
@@ -86,11 +85,14 @@ C
 munged --foreground --force --key-file="$work/munge/key" --socket="$work/munge/socket" \
   --pid-file="$work/munge/pid" --log-file="$work/munge/log" --seed-file="$work/munge/seed" >/dev/null 2>&1 &
 daemons+=($!)
+disown
 for _ in $(seq 50); do [ -S "$work/munge/socket" ] && break; sleep 0.1; done
 slurmctld -D -i >/dev/null 2>&1 &
 daemons+=($!)
+disown
 slurmd -D >/dev/null 2>&1 &
 daemons+=($!)
+disown
 for _ in $(seq 100); do
   sinfo -h -o %t 2>/dev/null | grep -q idle && break
   sleep 0.1

@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest'
+import { buildMpi } from '../../backends/mpi/build.ts'
 import { launchedBy } from '../../backends/mpi/launch.ts'
 import { openRanks } from '../../backends/mpi/open.ts'
 
@@ -9,7 +10,8 @@ import { openRanks } from '../../backends/mpi/open.ts'
 const { empty } = vi.hoisted(() => ({ empty: { folder: '' } }))
 vi.mock('../../backends/package_root.ts', () => ({ packageRoot: () => empty.folder }))
 empty.folder = mkdtempSync(join(tmpdir(), 'exactmap-launch-'))
-afterEach(() => rmSync(empty.folder, { recursive: true, force: true }))
+afterEach(() => vi.unstubAllEnvs())
+afterAll(() => rmSync(empty.folder, { recursive: true }))
 
 const mpirun = { OMPI_COMM_WORLD_SIZE: '4', OMPI_COMM_WORLD_RANK: '3', PMIX_RANK: '3' }
 const srun = { SLURM_STEP_NUM_TASKS: '8', SLURM_PROCID: '5', SLURM_NTASKS: '8' }
@@ -48,6 +50,23 @@ describe('openRanks', () => {
     await expect(openRanks(mpirun)).rejects.toMatchObject({
       code: 'not_found',
       message: expect.stringContaining('the MPI addon is not built; run npx exactmap build mpi'),
+    })
+  })
+
+  it('says what to do where MPI is missing', async () => {
+    mkdirSync(join(empty.folder, 'dist', 'mpi'), { recursive: true })
+    const file = join(empty.folder, 'dist', 'mpi', 'exactmap_mpi.node')
+    writeFileSync(file, 'no library')
+    await expect(openRanks(mpirun)).rejects.toMatchObject({
+      code: 'not_found',
+      message: expect.stringMatching(
+        /can't be loaded: .*apt-get install openmpi-bin.*run npx exactmap build mpi/,
+      ),
+    })
+    vi.stubEnv('PATH', empty.folder)
+    await expect(buildMpi()).rejects.toMatchObject({
+      code: 'not_found',
+      message: expect.stringMatching(/mpicc is not installed; .*apt-get install openmpi-bin libopenmpi-dev/),
     })
   })
 

@@ -12,7 +12,8 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-// How long to go on asking without a pause: longer than a megabyte takes to cross. Yields meanwhile, since there may be more ranks than cores.
+// How long to go on asking without a pause: longer than a megabyte takes to cross. Yields meanwhile, since there may be
+// more ranks than cores.
 constexpr microseconds kSpin{250};
 // Then pauses are an eighth of the time waited so far, so that they add little to it, within these bounds.
 constexpr microseconds kShortest{50}, kLongest{500};
@@ -45,7 +46,13 @@ Operation* OperationList::pop() {
 Progress::Progress(size_t piece_bytes, std::function<void()> notify)
     : piece_bytes_(piece_bytes), notify_(std::move(notify)) {}
 
-void Progress::start() { thread_ = std::thread([this] { run(); }); }
+void Progress::start() {
+  running_ = true;
+  thread_ = std::thread([this] {
+    run();
+    running_ = false;
+  });
+}
 
 void Progress::submit(Operation* operation) {
   {
@@ -84,9 +91,10 @@ void Progress::stop() {
 void Progress::abort(int code) {
   abort_code_ = code;
   changed_.notify_one();
-  // MPI_Abort ends the process from the progress thread. Where it can't, because the thread is not there or waits
-  // inside MPI, the launcher sees the exit.
-  std::this_thread::sleep_for(std::chrono::seconds(thread_.joinable() ? 2 : 0));
+  // MPI_Abort ends the process from the progress thread. Where it can't, because MPI was left or the thread waits inside
+  // it, the launcher sees the exit.
+  const steady_clock::time_point latest = steady_clock::now() + std::chrono::seconds(2);
+  while (running_ && steady_clock::now() < latest) std::this_thread::sleep_for(milliseconds(1));
   _exit(code);
 }
 

@@ -96,6 +96,7 @@ class Progress {
   OperationList submitted_, finished_;
   bool stopping_ = false;
   std::atomic<int> abort_code_{-1};
+  std::atomic<bool> running_{false};
   // Whether the thread is inside a call that may never return.
   std::atomic<bool> blocked_{false};
 
