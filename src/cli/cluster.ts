@@ -8,6 +8,7 @@ import { refuseIo } from '../formats/node_file.ts'
 import { type Cluster, loadCluster } from '../parallel/topology/cluster.ts'
 import { sourceLines, tierRows, totalRows } from '../parallel/topology/cluster_report.ts'
 import { loadPlan, type Plan } from '../parallel/topology/plan.ts'
+import { parsePlanFile } from '../parallel/topology/plan_file.ts'
 import { axisRows, reportAxes } from '../parallel/topology/plan_report.ts'
 import { grouped } from './options.ts'
 import { table } from './table.ts'
@@ -35,6 +36,16 @@ export async function readCluster(named: string): Promise<Cluster> {
     )
   const file = isName ? join(shippedFolder(), `${named}.yaml`) : named
   return loadCluster(await readFile(file).catch((cause) => refuseIo(file, 'reading', cause)), file)
+}
+
+/**
+ * Reads a plan file and its cluster: the one given, or the one the plan names.
+ *
+ * @throws ExactmapError as `readCluster` and `loadPlan`
+ */
+export async function readPlan(file: string, cluster?: string): Promise<Plan> {
+  const bytes = await readFile(file).catch((cause) => refuseIo(file, 'reading', cause))
+  return loadPlan(bytes, file, await readCluster(cluster ?? parsePlanFile(bytes, file).cluster))
 }
 
 /** `exactmap cluster`: what a cluster file says, and how a plan lies on it. */

@@ -68,9 +68,44 @@ export function takeShard({ runs, shape }: Shard, whole: Float32Array): Float32A
 }
 
 /** Copies the part's elements into the whole parameter. */
-export function putShard({ runs }: Shard, part: Float32Array, whole: Float32Array): void {
+export const putShard = ({ runs }: Shard, part: Float32Array, whole: Float32Array): void =>
+  putRuns(runs, part, whole)
+
+/** Copies elements to where runs say they are in the whole tensor. */
+export function putRuns(runs: readonly Run[], part: Float32Array, whole: Float32Array): void {
   eachRun(runs, (to, length, at) => whole.set(part.subarray(at, at + length), to))
 }
+
+/** Where elements `from` to `to` of a part are in the whole tensor. */
+export function cutRuns(runs: readonly Run[], from: number, to: number): Run[] {
+  const cut: Run[] = []
+  let at = 0
+  for (const { start, length, count, stride } of runs) {
+    const [first, end] = [Math.max(from - at, 0), Math.min(to - at, length * count)]
+    at += length * count
+    if (first >= end) continue
+    const piece = (row: number, begin: number, stop: number): void => {
+      if (begin < stop) cut.push(run(start + row * stride + begin, stop - begin))
+    }
+    const [firstRow, lastRow] = [Math.floor(first / length), Math.floor((end - 1) / length)]
+    if (firstRow === lastRow) {
+      piece(firstRow, first - firstRow * length, end - firstRow * length)
+      continue
+    }
+    // A part of the first row, whole rows, a part of the last.
+    const wholeFrom = Math.ceil(first / length)
+    const wholeTo = Math.floor(end / length)
+    if (wholeFrom > firstRow) piece(firstRow, first - firstRow * length, length)
+    if (wholeTo > wholeFrom)
+      cut.push({ start: start + wholeFrom * stride, length, count: wholeTo - wholeFrom, stride })
+    if (wholeTo === lastRow) piece(lastRow, 0, end - lastRow * length)
+  }
+  return cut
+}
+
+/** How many elements runs name. */
+export const runElements = (runs: readonly Run[]): number =>
+  runs.reduce((sum, { length, count }) => sum + length * count, 0)
 
 function eachRun(runs: readonly Run[], body: (at: number, length: number, own: number) => void): void {
   let own = 0

@@ -40,5 +40,40 @@ export async function broadcastNumbers(
   return numbers
 }
 
+/** Every rank's bytes, equally many, in rank order on rank 0; nothing on the others. */
+export async function collectBytes(
+  transport: Transport,
+  channel: number,
+  own: Uint8Array,
+): Promise<Uint8Array[]> {
+  if (transport.rank > 0) {
+    await transport.send(0, channel, own)
+    return []
+  }
+  const all = Array.from({ length: transport.size }, (_, rank) =>
+    rank === 0 ? own : new Uint8Array(own.length),
+  )
+  await Promise.all(
+    all.map((bytes, rank) => (rank === 0 ? undefined : transport.receive(rank, channel, bytes))),
+  )
+  return all
+}
+
+/** Rank 0's text, on every rank of the run. */
+export async function broadcastText(transport: Transport, channel: number, text: string): Promise<string> {
+  const bytes = new TextEncoder().encode(text)
+  const [length] = await broadcastNumbers(transport, 0, channel, Float64Array.of(bytes.length))
+  if (transport.rank === 0) {
+    const others = Array.from({ length: transport.size - 1 }, (_, i) => i + 1)
+    await Promise.all(others.map((rank) => transport.send(rank, channel, bytes)))
+    return text
+  }
+  const given = new Uint8Array(length!)
+  await transport.receive(0, channel, given)
+  return new TextDecoder().decode(given)
+}
+
+export const everyRank = ({ size }: Transport): number[] => Array.from({ length: size }, (_, rank) => rank)
+
 const bytesOf = ({ buffer, byteOffset, byteLength }: Float64Array): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength)

@@ -205,6 +205,23 @@ function exchangeStep(node: GraphNode, index: number, rangeOf: (id: number) => R
 /** Identifies a program: equal graphs on equal targets with equal kernels give equal hashes. */
 export const programHash = (program: Program): string => hashOf(program)
 
+/**
+ * Identifies what fixes a graph's numbers on a target: its ops, their types and the kernels that compute them, wherever
+ * they lie in memory.
+ */
+export function numericsHash(source: Graph, target: Target): string {
+  const graph = legalize(fuse(source))
+  return hashOf(
+    executionOrder(graph).map((node) => [
+      graph.call(node),
+      chooseKernels(graph, node, target).launches.map(({ variant: name, modules, constants, workgroups }) => [
+        hashText(target.link({ name, modules, constants })),
+        workgroups,
+      ]),
+    ]),
+  )
+}
+
 function chooseKernels(graph: Graph, node: GraphNode, target: Target) {
   const call = graph.call(node)
   const choice = target.choose(call)

@@ -53,6 +53,39 @@ export function gridOfPlan(plan: Plan): TrainingGrid {
   }
 }
 
+/**
+ * The ranks of a plan as places of its grid; plan rank r is rank r of the run.
+ *
+ * @throws ExactmapError `conflict` when another number of ranks was started
+ */
+export function placeInPlan(
+  plan: Plan,
+  { rank, size }: { readonly rank: number; readonly size: number },
+): { readonly place: GridPlace; readonly rankAt: (place: GridPlace) => number } {
+  check(
+    plan.ranks === size,
+    'conflict',
+    `the plan has ${plan.ranks} ranks, ${size} ${size === 1 ? 'was' : 'were'} started: mpirun -np ${plan.ranks} npx exactmap train …`,
+  )
+  const { pipeline, tensor, data } = plan.coordinates(rank)
+  const rest = { context: 0, expert: 0, replica: 0 }
+  return { place: { pipeline, tensor, data }, rankAt: (place) => plan.rankAt({ ...rest, ...place }) }
+}
+
+/**
+ * Without a plan: every rank has the whole model and its part of the microbatches.
+ *
+ * @throws ExactmapError `invalid_config` when the microbatches do not divide
+ */
+export function dataParallelGrid(size: number, accumulation: number): TrainingGrid {
+  check(
+    accumulation % size === 0,
+    'invalid_config',
+    `without a plan ${size} ranks divide the microbatches of a step, which are ${accumulation} (accumulation): take a multiple of ${size}, or give --plan`,
+  )
+  return { ...oneRankGrid(accumulation / size), data: size }
+}
+
 /** Pipeline ranks that hold the first and the last stage. */
 export const endsOf = ({ schedule: { p, placement } }: TrainingGrid): { first: number; last: number } => ({
   first: 0,

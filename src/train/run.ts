@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
 import type { Device } from '../../backends/backend.ts'
 import { check, ExactmapError } from '../errors.ts'
@@ -8,15 +9,25 @@ import { writeSafetensors } from '../formats/node_file.ts'
 import { loadTokenizer, type Tokenizer } from '../formats/tokenizer.ts'
 import { familyOf } from '../models/index.ts'
 import { checkpointTensors, readParameter } from '../models/weights.ts'
+import { agree as agreement } from '../parallel/agreement.ts'
+import { broadcastText, everyRank, gatherNumbers, hostChannel } from '../parallel/host_messages.ts'
 import { hashOf } from '../program/hash.ts'
 import { formatOf } from '../tensor/format.ts'
-import { listCheckpoints, loadCheckpoint, lockFolder, saveCheckpoint } from './checkpoint.ts'
+import { version } from '../version.ts'
+import {
+  listCheckpoints,
+  loadCheckpoint,
+  lockFolder,
+  openCheckpoint,
+  removeUnfinished,
+  saveCheckpoint,
+} from './checkpoint.ts'
 import type { TrainConfig } from './config.ts'
 import { type CurvePoint, curveHeader, curveLine, curveSvg, parseCurve } from './curve.ts'
 import { type Dataset, openDataset } from './data/dataset.ts'
 import { type Batch, Sampler } from './data/sampler.ts'
 import { trainBpe } from './tokenizer_training.ts'
-import { Trainer } from './trainer.ts'
+import { type RankOfMany, Trainer, type TrainerOptions } from './trainer.ts'
 
 export interface TrainProgress extends CurvePoint {
   readonly steps: number
@@ -26,10 +37,14 @@ export interface TrainProgress extends CurvePoint {
 
 export interface TrainRunOptions {
   readonly device: Device
+  /** This rank among several; rank 0 alone writes curve, model and messages. */
+  readonly rank?: RankOfMany
+  /** Called when something this rank did has ended. */
+  readonly onTrace?: TrainerOptions['onTrace']
   /** Folder that relative paths of the configuration start from. */
   readonly base: string
   readonly allowNumericChange?: boolean
-  /** Aborting saves a checkpoint after the current step and ends the run. */
+  /** Aborting (of any rank) saves a checkpoint after the current step and ends the run. */
   readonly signal?: AbortSignal
   readonly onProgress?: (progress: TrainProgress) => void
   readonly onMessage?: (line: string) => void
@@ -51,16 +66,23 @@ export interface TrainResult {
  * folder that `run` and other tools load: config.json, tokenizer.json, model.safetensors, curve.csv, curve.svg.
  */
 export async function runTraining(config: TrainConfig, options: TrainRunOptions): Promise<TrainResult> {
-  const { device, base, onMessage = () => {} } = options
+  const { device, base, rank } = options
+  const transport = rank?.transport
+  const main = (transport?.rank ?? 0) === 0
+  const onMessage = (main && options.onMessage) || (() => {})
   const at = (path: string): string => (isAbsolute(path) ? path : resolve(base, path))
   const output = at(config.output)
-  const unlock = await lockFolder(output)
+  const unlock = main ? await lockFolder(output) : async () => {}
   let source: ModelFolder | undefined
   let dataset: Dataset | undefined
   let trainer: Trainer | undefined
   try {
+    if (main) await removeUnfinished(output)
     source = 'from' in config.model ? await openModelFolder(at(config.model.from)) : undefined
-    const tokenizerJson = await tokenizerOf(config, at, output, source, onMessage)
+    const ownTokenizer = main ? await tokenizerOf(config, at, output, source, onMessage) : ''
+    const tokenizerJson = transport
+      ? await broadcastText(transport, hostChannel.state, ownTokenizer)
+      : ownTokenizer
     const tokenizer = loadTokenizer(tokenizerJson)
     const modelJson: Record<string, unknown> = source
       ? { ...source.config }
@@ -90,13 +112,12 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
     const dataHash = hashOf([dataset.length, dataset.train, tokenizerJson])
     onMessage(`data: ${dataset.length} tokens, ${dataset.train.end - dataset.train.start} for training`)
 
-    trainer = await Trainer.create(
-      device,
-      family,
-      model,
-      config,
-      options.onCompile ? { onProgress: options.onCompile } : {},
-    )
+    if (rank) await agree(rank, config, modelJson, dataHash)
+    trainer = await Trainer.create(device, family, model, config, {
+      ...(rank ? { rank } : {}),
+      ...(options.onCompile ? { onProgress: options.onCompile } : {}),
+      ...(options.onTrace ? { onTrace: options.onTrace } : {}),
+    })
     const parameters = family.parameters(model)
     const resumed = (await listCheckpoints(output)).at(-1)
     let [tokens, seconds] = [0, 0]
@@ -121,11 +142,12 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
       if (source) {
         const names = new Set(source.weights.names())
         for (const spec of parameters)
-          trainer.writeParameter(spec.name, await readParameter(spec, source.weights, names))
+          if (trainer.has(spec.name))
+            trainer.writeParameter(spec.name, await readParameter(spec, source.weights, names))
         trainer.parametersChanged()
       }
     }
-    await writeFile(join(output, 'curve.csv'), curveHeader() + points.map(curveLine).join(''))
+    if (main) await writeFile(join(output, 'curve.csv'), curveHeader() + points.map(curveLine).join(''))
     const about = (): { tokens: number; seconds: number; data: string } => ({
       tokens,
       seconds,
@@ -143,8 +165,18 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
       }
     }
 
-    const { signal } = options
-    while (trainer.step < config.steps && !signal?.aborted) {
+    const stopped = async (): Promise<boolean> => {
+      const here = options.signal?.aborted ?? false
+      if (!transport) return here
+      const all = await gatherNumbers(
+        transport,
+        everyRank(transport),
+        hostChannel.state,
+        Float64Array.of(+here),
+      )
+      return all.some(([stop]) => stop === 1)
+    }
+    while (trainer.step < config.steps && !(await stopped())) {
       const start = performance.now()
       const report = await trainer.train(train)
       if (!Number.isFinite(report.loss))
@@ -169,33 +201,36 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
         ...measured,
       }
       points.push(point)
-      await appendFile(join(output, 'curve.csv'), curveLine(point))
+      if (main) await appendFile(join(output, 'curve.csv'), curveLine(point))
       const rate = report.tokens / elapsed
-      options.onProgress?.({
-        ...point,
-        steps: config.steps,
-        tokensPerSecond: rate,
-        secondsLeft: ((config.steps - report.step) * seconds) / report.step,
-      })
+      if (main)
+        options.onProgress?.({
+          ...point,
+          steps: config.steps,
+          tokensPerSecond: rate,
+          secondsLeft: ((config.steps - report.step) * seconds) / report.step,
+        })
       if (report.step % config.checkpoint_every === 0 && !last)
         await saveCheckpoint(output, trainer, about(), config.keep_checkpoints)
     }
     await saveCheckpoint(output, trainer, about(), config.keep_checkpoints)
     const finished = trainer.step >= config.steps
     const final = finished ? await evaluate(Number.POSITIVE_INFINITY) : {}
-    if (finished && points.length > 0) {
+    if (main && finished && points.length > 0) {
       points[points.length - 1] = { ...points.at(-1)!, ...final }
       await writeFile(join(output, 'curve.csv'), curveHeader() + points.map(curveLine).join(''))
     }
-    await writeFile(
-      join(output, 'curve.svg'),
-      curveSvg(
-        points,
-        `${family.name}, ${parameters.reduce((n, p) => n + p.shape.reduce((a, b) => a * b, 1), 0)} parameters`,
-      ),
-    )
-    await writeModel(output, trainer, config, modelJson)
-    await writeFile(join(output, 'tokenizer.json'), tokenizerJson)
+    if (main) {
+      await writeFile(
+        join(output, 'curve.svg'),
+        curveSvg(
+          points,
+          `${family.name}, ${parameters.reduce((n, p) => n + p.shape.reduce((a, b) => a * b, 1), 0)} parameters`,
+        ),
+      )
+      await writeModel(output, trainer, config, modelJson)
+      await writeFile(join(output, 'tokenizer.json'), tokenizerJson)
+    }
     return {
       output,
       steps: trainer.step,
@@ -260,7 +295,28 @@ async function bitsPerByte(
   return (loss * counted) / Math.LN2 / Math.max(1, bytes)
 }
 
-/** Writes config.json and model.safetensors as other tools expect them. */
+/** Refuses to start when ranks would not train the same model on the same data by the same plan. */
+async function agree(
+  { transport, grid }: RankOfMany,
+  config: TrainConfig,
+  model: unknown,
+  data: string,
+): Promise<void> {
+  const { schedule, ...axes } = grid
+  await agreement(
+    transport,
+    {
+      world: String(transport.size),
+      plan: hashOf([axes, schedule]),
+      model: hashOf([model, { ...config, output: '' }]),
+      data,
+      build: version,
+    },
+    { host: hostname() },
+  )
+}
+
+/** Writes config.json and model.safetensors as other tools expect them, from the checkpoint of the last step. */
 async function writeModel(
   output: string,
   trainer: Trainer,
@@ -270,16 +326,23 @@ async function writeModel(
   const format = config.weights_format
   const dtype = { f32: 'F32', f16: 'F16', bf16: 'BF16' }[format]
   const tensors = []
-  for (const spec of trainer.family.parameters(trainer.model))
-    for (const { name, shape, values } of checkpointTensors(spec, await trainer.readParameter(spec.name)))
-      tensors.push({
-        name,
-        dtype,
-        shape,
-        bytes: formatOf(format)
-          .encode(values)
-          .subarray(0, values.length * (format === 'f32' ? 4 : 2)),
-      })
+  const checkpoint = await openCheckpoint(output, trainer.step)
+  try {
+    for (const spec of trainer.family.parameters(trainer.model)) {
+      const whole = await checkpoint.read('parameters', spec.name, spec.shape)
+      for (const { name, shape, values } of checkpointTensors(spec, whole))
+        tensors.push({
+          name,
+          dtype,
+          shape,
+          bytes: formatOf(format)
+            .encode(values)
+            .subarray(0, values.length * (format === 'f32' ? 4 : 2)),
+        })
+    }
+  } finally {
+    await checkpoint.close()
+  }
   await writeSafetensors(join(output, 'model.safetensors'), tensors, { format: 'pt' })
   const torch = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' }[format]
   await writeFile(

@@ -8,13 +8,15 @@ import { adamwHyper } from '../ops/adamw.ts'
 import { seedOf } from '../ops/cases.ts'
 import { type RankEntry, rankEntries } from '../parallel/entries.ts'
 import { broadcastNumbers, gatherNumbers, hostChannel } from '../parallel/host_messages.ts'
-import { compile, programHash } from '../program/compile.ts'
+import { compile, numericsHash } from '../program/compile.ts'
+import type { Graph } from '../program/graph.ts'
+import { hashOf } from '../program/hash.ts'
 import type { ArenaKind, Program } from '../program/program.ts'
 import { Philox } from '../tensor/philox.ts'
 import { elementCount } from '../tensor/type.ts'
 import { learningRate, type TrainConfig } from './config.ts'
 import type { Batch } from './data/sampler.ts'
-import type { TrainingLayout } from './division.ts'
+import type { Division, TrainingLayout } from './division.ts'
 import { endsOf, type GridPlace, groupsAt, onePlace, oneRankGrid, type TrainingGrid } from './grid.ts'
 import { trainingGraph } from './training_graph.ts'
 
@@ -39,6 +41,12 @@ export const stateArenas = ['parameters', 'moment1', 'moment2'] as const satisfi
 
 export interface RankProgram {
   readonly program: Program
+  readonly division: Division
+  /**
+   * Identifies what fixes the numbers of a run: the graph and kernels of one rank, and how sums are divided. Pipelines do
+   * not change it.
+   */
+  readonly numerics: string
   readonly layout: TrainingLayout
   /** What one step runs between `zero` and `reduce`, in order. */
   readonly entries: readonly RankEntry[]
@@ -77,9 +85,20 @@ export function trainingProgram(
     recompute: config.recompute,
   }
   const chunk = Math.floor(target.limits.maxBufferSize / 256) * 256
-  const { graph, layout } = trainingGraph(`train-${family.name}`, family, model, spec, grid, place, chunk)
+  const name = `train-${family.name}`
+  const { graph, division, layout } = trainingGraph(name, family, model, spec, grid, place, chunk)
   const { entries, slots, unordered } = rankEntries(schedule, place.pipeline, config.recompute === 'layer')
-  return { program: compile(graph, target, { layouts: layout.layouts, slots, unordered }), layout, entries }
+  const program = compile(graph, target, { layouts: layout.layouts, slots, unordered })
+  const ofOne = (): Graph =>
+    trainingGraph(name, family, model, spec, oneRankGrid(1), onePlace, Number.MAX_SAFE_INTEGER).graph
+  const many = schedule.p * grid.tensor * data > 1
+  const numerics = hashOf([
+    numericsHash(many ? ofOne() : graph, target),
+    grid.tensor,
+    // Sums over single microbatches are the same on one rank.
+    schedule.m > 1 ? data : 1,
+  ])
+  return { program, division, numerics, layout, entries }
 }
 
 /** A rank of a training run with several. */
@@ -130,10 +149,6 @@ export class Trainer {
       ? await loadForRank(device, compiled.program, { ...load, communicator: communicatorOf(rank) })
       : await device.load(compiled.program, load)
     return new Trainer(family, model, config, executable, compiled, rank)
-  }
-
-  get programHash(): string {
-    return programHash(this.executable.program)
   }
 
   arena(kind: ArenaKind): Arena {

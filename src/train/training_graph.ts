@@ -23,6 +23,7 @@ export interface TrainingSpec {
 
 export interface TrainingGraph {
   readonly graph: Graph
+  readonly division: Division
   readonly layout: TrainingLayout
 }
 
@@ -74,7 +75,7 @@ export function trainingGraph(
       places.findIndex((other) => samePlace(other, place)),
     ]),
   )
-  return { graph: lowerCollectives(whole, members), layout }
+  return { graph: lowerCollectives(whole, members), division, layout }
 }
 
 /** The forward pass of the whole model, in segment `forward`: its loss by row. */

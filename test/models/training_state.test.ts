@@ -139,9 +139,9 @@ describe('a training run', () => {
       expect(error.message).toContain(`made with ${word}`)
     }
     await loadCheckpoint(output, 0, trainer, 'other data', true)
-    const damaged = await readFile(join(output, 'checkpoint-0000000', 'state.safetensors'))
+    const damaged = await readFile(join(output, 'checkpoint-0000000', 'state.0.safetensors'))
     damaged[damaged.length - 1]! ^= 1
-    await writeFile(join(output, 'checkpoint-0000000', 'state.safetensors'), damaged)
+    await writeFile(join(output, 'checkpoint-0000000', 'state.0.safetensors'), damaged)
     await expect(loadCheckpoint(output, 0, trainer, DATA, false)).rejects.toMatchObject({
       code: 'invalid_format',
     })

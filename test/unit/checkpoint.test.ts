@@ -84,7 +84,7 @@ describe('checkpoints', () => {
   it('that are damaged are refused', async () => {
     const [output, a] = [folder(), await trainer()]
     await saveCheckpoint(output, a, about, 2)
-    const path = join(output, readdirSync(output)[0]!, 'state.safetensors')
+    const path = join(output, readdirSync(output)[0]!, 'state.0.safetensors')
     const bytes = readFileSync(path)
     bytes[bytes.length - 5]! ^= 1
     writeFileSync(path, bytes)
