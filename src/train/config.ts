@@ -42,6 +42,9 @@ export const trainSchema = z.strictObject({
   batch: count.default(16).describe('sequences of one microbatch'),
   sequence: count.default(128).describe('tokens of a sequence'),
   accumulation: count.default(1).describe('microbatches of one step'),
+  gradient_groups: count
+    .default(1)
+    .describe('gradients of a step are summed in so many groups, then the groups: as on so many data ranks'),
   optimizer: z
     .strictObject({
       learning_rate: z.number().positive().default(1e-3),

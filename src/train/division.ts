@@ -155,6 +155,10 @@ export class Division {
       end = alignTensor(offset + own.bytes)
       return { name, type: own.type, offset, bytes: own.bytes }
     })
+    // With groups there is a second copy of all accumulators.
+    const copies = (this.grid.groups ?? 1) > 1 ? 2 : 1
+    if (copies > 1)
+      extra.push({ name: 'sum of groups', type: tensorType('f32', end / 4), offset: end, bytes: end })
     const owned = ownedRange(plan.bytes, this.grid, place)
     const moment = (kind: ArenaKind): ArenaPlan => {
       if (this.grid.zero === 0) return { ...plan, kind }
@@ -165,7 +169,7 @@ export class Division {
     return {
       layouts: {
         parameters: plan,
-        gradients: arenaPlan('gradients', true, end, 0, 1, [...plan.tensors, ...extra], chunk),
+        gradients: arenaPlan('gradients', true, copies * end, 0, 1, [...plan.tensors, ...extra], chunk),
         moment1: moment('moment1'),
         moment2: moment('moment2'),
       },

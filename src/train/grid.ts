@@ -12,6 +12,11 @@ export interface TrainingGrid {
   readonly data: number
   /** 1: data ranks divide the optimizer state (ZeRO stage 1; Rajbhandari et al. 2019, arXiv 1910.02054). */
   readonly zero: 0 | 1
+  /**
+   * Groups that a rank sums its microbatches in before it sums the groups: with one pipeline rank and one data rank as
+   * many as there are data ranks elsewhere give the same bytes.
+   */
+  readonly groups?: number
 }
 
 /** Where a rank is in the grid. */
@@ -22,12 +27,45 @@ export interface GridPlace {
 }
 
 /** One rank does everything: every microbatch forward and backward, one after the other. */
-export const oneRankGrid = (microbatches: number): TrainingGrid => ({
+export const oneRankGrid = (microbatches: number, groups = 1): TrainingGrid => ({
   schedule: buildSchedule(oneFOneB, 1, microbatches),
   tensor: 1,
   data: 1,
   zero: 0,
+  groups,
 })
+
+/**
+ * Checks that a grid does what a training file says.
+ *
+ * @throws ExactmapError `invalid_config`
+ */
+export function checkGrid(
+  { schedule, data, groups = 1 }: TrainingGrid,
+  { accumulation, gradient_groups }: { readonly accumulation: number; readonly gradient_groups: number },
+): void {
+  check(
+    schedule.m * data === accumulation,
+    'invalid_config',
+    `the plan has ${schedule.m} microbatches on ${data} data ranks, together ${schedule.m * data} a step; the training file says accumulation: ${accumulation}. Make them equal`,
+  )
+  check(
+    gradient_groups === (data > 1 && gradient_groups > 1 ? data : groups),
+    'invalid_config',
+    `gradient_groups: ${gradient_groups} is for one rank, or for as many data ranks; the plan has ${schedule.p} pipeline and ${data} data ranks`,
+  )
+  check(
+    schedule.m % groups === 0,
+    'invalid_config',
+    `gradient_groups: ${groups} must divide the ${schedule.m} microbatches of a step`,
+  )
+}
+
+/** Into how many sums the microbatches of a step go before those are summed; 1 where each is a single microbatch. */
+export function gradientSums({ schedule: { m }, data, groups = 1 }: TrainingGrid): number {
+  const sums = data * groups
+  return m === groups ? 1 : sums
+}
 
 export const onePlace: GridPlace = { pipeline: 0, tensor: 0, data: 0 }
 

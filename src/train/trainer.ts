@@ -17,7 +17,16 @@ import { elementCount } from '../tensor/type.ts'
 import { learningRate, type TrainConfig } from './config.ts'
 import type { Batch } from './data/sampler.ts'
 import type { Division, TrainingLayout } from './division.ts'
-import { endsOf, type GridPlace, groupsAt, onePlace, oneRankGrid, type TrainingGrid } from './grid.ts'
+import {
+  checkGrid,
+  endsOf,
+  type GridPlace,
+  gradientSums,
+  groupsAt,
+  onePlace,
+  oneRankGrid,
+  type TrainingGrid,
+} from './grid.ts'
 import { trainingGraph } from './training_graph.ts'
 
 /** Where microbatches come from: a pure function of their number. */
@@ -62,21 +71,17 @@ export function trainingProgram(
   family: ModelFamily,
   model: ModelShape,
   config: TrainConfig,
-  grid: TrainingGrid = oneRankGrid(config.accumulation),
+  grid: TrainingGrid = oneRankGrid(config.accumulation, config.gradient_groups),
   place: GridPlace = onePlace,
 ): RankProgram {
-  const { batch, sequence, accumulation } = config
+  const { batch, sequence } = config
   const { schedule, data } = grid
   check(
     sequence <= model.context,
     'invalid_config',
     `sequence ${sequence} is longer than the model's ${model.context} positions`,
   )
-  check(
-    schedule.m * data === accumulation,
-    'invalid_config',
-    `the plan has ${schedule.m} microbatches on ${data} data ranks, together ${schedule.m * data} a step; the training file says accumulation: ${accumulation}. Make them equal`,
-  )
+  checkGrid(grid, config)
   const spec = {
     batch,
     sequence,
@@ -92,12 +97,7 @@ export function trainingProgram(
   const ofOne = (): Graph =>
     trainingGraph(name, family, model, spec, oneRankGrid(1), onePlace, Number.MAX_SAFE_INTEGER).graph
   const many = schedule.p * grid.tensor * data > 1
-  const numerics = hashOf([
-    numericsHash(many ? ofOne() : graph, target),
-    grid.tensor,
-    // Sums over single microbatches are the same on one rank.
-    schedule.m > 1 ? data : 1,
-  ])
+  const numerics = hashOf([numericsHash(many ? ofOne() : graph, target), grid.tensor, gradientSums(grid)])
   return { program, division, numerics, layout, entries }
 }
 
@@ -133,7 +133,7 @@ export class Trainer {
     readonly compiled: RankProgram,
     readonly rank: RankOfMany | undefined,
   ) {
-    this.grid = rank?.grid ?? oneRankGrid(config.accumulation)
+    this.grid = rank?.grid ?? oneRankGrid(config.accumulation, config.gradient_groups)
     this.place = rank?.place ?? onePlace
   }
 
@@ -220,6 +220,7 @@ export class Trainer {
       const inputs = this.inputs(segment, microbatches[microbatch]!, counted)
       if (pass === 'forward' && this.hasLoss(segment)) losses[microbatch] = this.loss(segment, inputs, slot)
       else executable.run(segment, inputs, slot)
+      if (this.endsGroup(segment, microbatch)) executable.run('group')
     }
     const reduced = executable.step('reduce', { limit: Float32Array.of(optimizer.clip) })
     reduced.catch(() => {})
@@ -253,6 +254,14 @@ export class Trainer {
       counted += batch.counted
     }
     return sum / Math.max(1, counted)
+  }
+
+  /** Whether the gradients of a group of microbatches are complete. */
+  private endsGroup(segment: string, microbatch: number): boolean {
+    const { groups = 1, schedule } = this.grid
+    return (
+      groups > 1 && /^backward(_weight)?$/.test(segment) && (microbatch + 1) % (schedule.m / groups) === 0
+    )
   }
 
   private hasLoss(segment: string): boolean {

@@ -23,10 +23,23 @@ export function addUpdate(
   const g = rewrite(passes, () => undefined)
   const range = (kind: ArenaKind, from: number, to: number): Value =>
     g.range(kind, from, tensorType('f32', (to - from) / 4))
-  g.segment('zero', () =>
-    g.op('fill', { value: 0 }, { x: range('gradients', 0, layout.layouts.gradients!.bytes) }),
-  )
+  const all = layout.layouts.gradients!.bytes
+  const clear = (to: number): unknown => g.op('fill', { value: 0 }, { x: range('gradients', 0, to) })
+  g.segment('zero', () => clear(all))
+  const { groups = 1 } = division.grid
+  // The sum over groups lies behind the sum of a group.
+  const groupSums = (): [Value, Value] => [range('gradients', 0, all / 2), range('gradients', all / 2, all)]
+  if (groups > 1)
+    g.segment('group', () => {
+      const [group, total] = groupSums()
+      g.op('accumulate', {}, { accumulator: total, x: group })
+      clear(all / 2)
+    })
   g.segment('reduce', () => {
+    if (groups > 1) {
+      const [destination, x] = groupSums()
+      g.op('store', {}, { destination, x })
+    }
     sumOverRanks(g, division, layout, place, range)
     const norm = gradientNorm(g, division, layout, place, range('gradients', 0, bytes))
     const x = range('gradients', 0, bytes)
@@ -65,7 +78,7 @@ function* buckets(from: number, to: number): Generator<[number, number]> {
 
 /**
  * Gradients over data ranks, then those of parameters that tensor-parallel ranks each have whole, then over the uses of
- * tied parameters: in this order the sums have the same bytes for any pipeline, and for data ranks of one microbatch.
+ * tied parameters: in this order the sums have the same bytes for any pipeline, and for data ranks as for groups.
  */
 function sumOverRanks(
   g: Graph,

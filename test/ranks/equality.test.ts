@@ -12,7 +12,11 @@ const MICROBATCHES = 8
 
 /** Results of one rank, computed when first asked for. */
 const known = new Map<string, Promise<GridResult>>()
-function one(model: keyof typeof models, microbatches: number, changes: object = {}): Promise<GridResult> {
+function one(
+  model: keyof typeof models,
+  microbatches: number,
+  changes: Record<string, unknown> = {},
+): Promise<GridResult> {
   const key = JSON.stringify([model, microbatches, changes])
   const found = known.get(key) ?? trainGrid(device, model, config(microbatches, changes), undefined)
   known.set(key, found)
@@ -23,7 +27,7 @@ async function expectSameBytes(
   model: keyof typeof models,
   axes: GridAxes,
   microbatches: number,
-  changes: object = {},
+  changes: Record<string, unknown> = {},
 ): Promise<void> {
   const expected = await one(model, microbatches, changes)
   const grid = gridOf(axes, microbatches)
@@ -53,6 +57,12 @@ describe('data ranks give the bytes of one rank', () => {
   // With one microbatch each the sum over ranks is the sum over microbatches.
   it.each<GridAxes>([{ data: 2 }, { data: 2, zero: 1 }, { pipeline: 2, data: 2 }])('llama %o', (axes) =>
     expectSameBytes('llama', axes, 2))
+
+  // With several, one rank sums them in the same groups.
+  it.each<GridAxes>([
+    { data: 2, zero: 1 },
+    { pipeline: 2, data: 2, schedule: 'zb_h1' },
+  ])('llama %o in groups', (axes) => expectSameBytes('llama', axes, 4, { gradient_groups: 2 }))
 })
 
 describe('tensor-parallel ranks give the numbers of one rank', () => {
