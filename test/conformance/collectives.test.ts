@@ -9,8 +9,9 @@ import { quickWebGpu } from '../helpers/webgpu.ts'
 // subject is what an algorithm does with a device's kernels and copies, so one driver is enough.
 const root = join(packageRoot(), 'test', 'vectors')
 const webgpu = await quickWebGpu()
+const reference = new ReferenceDevice()
 
 afterAll(() => webgpu.destroy())
 
-describe('webgpu', () => collectiveSuite(webgpu, root))
-describe('reference', () => collectiveSuite(new ReferenceDevice(), root))
+describe('webgpu', () => collectiveSuite(() => webgpu, root))
+describe('reference', () => collectiveSuite(() => reference, root))
