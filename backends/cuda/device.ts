@@ -21,26 +21,25 @@ export interface CudaOpenOptions {
   readonly images: KernelImages
   /** Version of the driver, e.g. `CUDA 13.0`. */
   readonly driver: string
-  /** The NCCL library that carries messages, '' for libnccl.so.2; the host carries them without. */
-  readonly nccl?: string | undefined
+  /** Finds the NCCL library that carries messages, '' for libnccl.so.2; the host carries them without. */
+  readonly findNccl?: () => string | undefined
 }
 
 /** A CUDA device, or the emulated one: the same runtime, programs and kernels, over another driver library. */
 export class CudaDevice implements Device {
   readonly info: DeviceInfo
-  readonly carriesMessages: boolean
   readonly lost: Promise<ExactmapError>
   private reportLoss!: (error: ExactmapError) => void
   private currentTarget: CudaTarget
   /** Text hash of the image each module was loaded from. */
   private readonly loaded = new Map<string, string>()
+  private foundNccl: { readonly path: string | undefined } | undefined
   private loading: Promise<unknown> = Promise.resolve()
   private readonly connections = new WeakMap<Communicator, NcclConnections>()
 
   constructor(private readonly options: CudaOpenOptions) {
     const { native, traits, sources, driver } = options
     this.currentTarget = cudaTarget(traits, sources)
-    this.carriesMessages = options.nccl !== undefined
     this.info = { backend: native.emulated ? 'cuda-emulated' : 'cuda', device: native.name, driver }
     this.lost = new Promise((resolve) => {
       this.reportLoss = resolve
@@ -49,6 +48,16 @@ export class CudaDevice implements Device {
 
   get target(): CudaTarget {
     return this.currentTarget
+  }
+
+  /** Looks for NCCL when it is first asked: one rank needs none. */
+  private get nccl(): string | undefined {
+    this.foundNccl ??= { path: this.options.findNccl?.() }
+    return this.foundNccl.path
+  }
+
+  get carriesMessages(): boolean {
+    return this.nccl !== undefined
   }
 
   /** Takes kernels from other sources for what is compiled and loaded from now on; loaded programs keep theirs. */
@@ -113,14 +122,15 @@ export class CudaDevice implements Device {
 
   /** What the rank's exchanges need: its numbers in the groups, and communicators. */
   private async join(program: Program, communicator: Communicator): Promise<NativeRank> {
-    const { native, nccl } = this.options
+    const { nccl } = this
     check(
       nccl !== undefined,
       'unsupported',
       'the device carries no messages: install NCCL, or load the program with loadForRank, which stages them',
     )
     const members = membersOf(program, communicator.groups, communicator.transport.rank)
-    const known = this.connections.get(communicator) ?? new NcclConnections(native, nccl, communicator)
+    const known =
+      this.connections.get(communicator) ?? new NcclConnections(this.options.native, nccl, communicator)
     this.connections.set(communicator, known)
     return { members, communicators: await known.connect(program, members) }
   }

@@ -47,7 +47,7 @@ export async function openCuda(index = 0): Promise<CudaDevice> {
     sources: readCudaSources(),
     images: new CubinImages(imageFolder(traits.arch), traits.arch),
     driver: versionName(version),
-    nccl: chooseNccl(''),
+    findNccl: () => chooseNccl(''),
   })
 }
 
@@ -73,6 +73,6 @@ export async function openCudaEmulated(index = 0): Promise<CudaDevice> {
     sources: readCudaSources(),
     images: new EmulatedImages(),
     driver: 'emulated on the CPU',
-    nccl: chooseNccl(emulatedNccl()),
+    findNccl: () => chooseNccl(emulatedNccl()),
   })
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { buildCubin, parseResources } from '../../backends/cuda/build/cubins.ts'
 import { knownVersion } from '../../backends/build/tools.ts'
+import { buildCubin, parseResources } from '../../backends/cuda/build/cubins.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
 

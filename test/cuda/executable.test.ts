@@ -114,26 +114,28 @@ describe.skipIf(reason)(`exactmap-cuda${reason && ` (skipped: ${reason})`}`, () 
     })
   })
 
-  it('names the launch that faults, and goes on with a fresh device', async () => {
+  it('names the launch that faults, refuses exchanges, and goes on with a fresh device', async () => {
     const broken = join(folder, 'fault')
     cpSync(vectors, broken, { recursive: true })
     const raw = tinyProgram()
     for (const segment of raw.segments) segment.name = segment.name === 'fault' ? 'main' : segment.name
-    const fault = {
-      id: 'add/fault',
-      bytes: 1,
-      flops: 1,
-      program: encodeRaw(raw),
-      inputs: { offset: 0, bytes: new Uint8Array(4 * WORDS) },
-      outputs: [],
+    const write = (id: string): void => {
+      const inputs = { offset: 0, bytes: new Uint8Array(4 * WORDS) }
+      const file = encodeCaseFile({ id, bytes: 1, flops: 1, program: encodeRaw(raw), inputs, outputs: [] })
+      writeFileSync(join(broken, `cases/${id}.case`), file)
     }
-    writeFileSync(join(broken, 'cases/add/fault.case'), encodeCaseFile(fault))
+    write('add/exchange')
+    raw.segments.pop()
+    write('add/fault')
     writeFileSync(join(broken, 'kernels/emulated/runtime_test.so'), await tinyImage())
     const ran = run('verify', broken, '--only', 'add/')
     expect(ran.out).toMatch(
       /^FAIL add\/fault: device_lost: .*ILLEGAL_ADDRESS.* \[launch fault\/launch, kernel test_fault\]$/m,
     )
-    expect(ran.out).toContain('5 passed, 1 failed')
+    expect(ran.out).toMatch(
+      /^FAIL add\/exchange: unsupported: it exchanges messages .* \[launch swap\/exchange\]$/m,
+    )
+    expect(ran.out).toContain('5 passed, 2 failed')
     const [record] = records(run('verify', broken, '--only', 'add/fault', '--json'))
     expect(record).toMatchObject({ pass: false, code: 'device_lost', kernel: 'test_fault' })
   })

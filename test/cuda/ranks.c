@@ -75,7 +75,8 @@ static bool run_round(rank *self, int round, em_error *error) {
   for (uint32_t i = 0; good && i < words; i++) {
     const float want = 2 * value(round, (self->number + size - 1) % size, i);
     if (y[i] == want) continue;
-    snprintf(error->message, sizeof error->message, "round %d: y[%u] is %g, not %g", round, i, (double)y[i], (double)want);
+    snprintf(error->message, sizeof error->message, "round %d: y[%u] is %g, not %g", round, i, (double)y[i],
+             (double)want);
     error->code = "wrong";
     good = false;
   }
@@ -123,7 +124,12 @@ int main(int count, char **arguments) {
   // A deadlock ends here.
   alarm(50);
   const bool processes = strcmp(arguments[1], "processes") == 0;
-  run all = {arguments[2], arguments[3], arguments[4], (uint32_t)(count - 7), atoi(arguments[5]), atoi(arguments[6]), {{0}}};
+  run all = {.driver = arguments[2],
+             .nccl = arguments[3],
+             .images = arguments[4],
+             .size = (uint32_t)(count - 7),
+             .rounds = atoi(arguments[5]),
+             .victim = atoi(arguments[6])};
   em_error error;
   for (int i = 0; i < CHANNELS; i++)
     if (!em_nccl_make_id(all.nccl, all.ids[i], &error)) {

@@ -1,6 +1,6 @@
 // Streams whose calls become nodes of a graph instead of being executed. Kernels, copies on the device and host
-// functions can be captured; any other call on such a stream ends the capture with an error, as do calls that could wait
-// for it, from the threads that its mode names.
+// functions can be captured; any other call on such a stream ends the capture with an error, as do calls that could
+// wait for it, from the threads that its mode names.
 #include "driver.h"
 #include <algorithm>
 

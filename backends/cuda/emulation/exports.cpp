@@ -65,7 +65,8 @@ constexpr ErrorText errors[] = {
   ERROR(CUDA_ERROR_NOT_SUPPORTED, "operation not supported"),
   ERROR(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "operation not permitted when stream is capturing"),
   ERROR(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "operation failed due to a previous error during capture"),
-  ERROR(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "attempt to terminate a thread-local capture sequence from another thread"),
+  ERROR(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD,
+        "attempt to terminate a thread-local capture sequence from another thread"),
   ERROR(CUDA_ERROR_UNKNOWN, "unknown error"),
 };
 #undef ERROR

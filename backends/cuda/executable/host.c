@@ -78,7 +78,8 @@ bool host_load(em_device *device, const char *folder, const uint8_t *file, size_
     good = em_arena_create(device, kind, size, true, &loaded->arenas[loaded->arena_count], error);
     if (good) loaded->arena_count++;
   }
-  good = good && em_program_load(device, file, bytes, loaded->arenas, loaded->arena_count, NULL, &loaded->program, error);
+  good = good && em_program_load(device, file, bytes, loaded->arenas, loaded->arena_count, NULL, &loaded->program,
+                                 error);
   if (!good) host_unload(loaded);
   return good;
 }

@@ -145,9 +145,13 @@ static void report(const host_options *options, const char *id, const case_file 
     }
     printf("}\n");
   } else if (error) {
-    const bool known = error->launch[0];
-    printf("FAIL %s: %s: %s%s%s%s%s%s\n", id, error->code, error->message, known ? " [launch " : "", error->launch,
-           known ? ", kernel " : "", known ? error->kernel : "", known ? "]" : "");
+    printf("FAIL %s: %s: %s", id, error->code, error->message);
+    if (error->launch[0]) {
+      printf(" [launch %s", error->launch);
+      if (error->kernel[0]) printf(", kernel %s", error->kernel);
+      printf("]");
+    }
+    printf("\n");
   } else if (result->output) {
     printf("FAIL %s: %s[%llu] expected %.9g, got %.9g, budget %.3g\n", id, result->output,
            (unsigned long long)result->difference.index, result->difference.expected, result->difference.got,

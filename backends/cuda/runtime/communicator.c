@@ -102,8 +102,8 @@ static bool connect_peers(em_communicator *communicator, ncclUniqueId id, em_err
   };
   const double deadline = now() + communicator->seconds;
   em_device_begin_wait(device);
-  ncclResult_t state =
-      nccl->ncclCommInitRankConfig(&communicator->handle, (int)communicator->size, id, (int)communicator->member, &config);
+  ncclResult_t state = nccl->ncclCommInitRankConfig(&communicator->handle, (int)communicator->size, id,
+                                                    (int)communicator->member, &config);
   em_device_end_wait(device);
   bool good = true;
   if (communicator->handle) state = state_of(nccl, communicator->handle, state);

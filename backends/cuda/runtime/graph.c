@@ -72,8 +72,8 @@ static bool add_step(em_program *program, CUgraph graph, const em_step *step, ui
   return false;
 }
 
-// Scratch while a graph is built: the last nodes of every step of a segment, where a step's begin, whether no step comes
-// after it, and the last nodes of the segments before.
+// Scratch while a graph is built: the last nodes of every step of a segment, where a step's begin, whether no step
+// comes after it, and the last nodes of the segments before.
 typedef struct building {
   em_nodes nodes, after, last;
   size_t *begin;

@@ -124,7 +124,8 @@ bool em_program_load(em_device *device, const void *file, size_t bytes, em_arena
   program->eager = eager && strcmp(eager, "1") == 0;
   em_device_retain(device);
   if (em_program_parse(program, file, bytes, error)) {
-    if (em_exchange_prepare(program, rank, error) && bind_arenas(program, arenas, arena_count, error) && write_data(program, error) && prepare(program, error)) {
+    if (em_exchange_prepare(program, rank, error) && bind_arenas(program, arenas, arena_count, error) &&
+        write_data(program, error) && prepare(program, error)) {
       *loaded = program;
       return true;
     }

@@ -11,7 +11,8 @@ enum { MAX_GRAPHS = 65536 };
 enum { MAX_GROUPS = 1024, MAX_CHANNELS = 1024 };
 // Bytes a list's item has at least.
 enum { ARENA_LEAST = 28, DATA_LEAST = 20, MODULE_LEAST = 8, KERNEL_LEAST = 16, PARAMETER_LEAST = 16 };
-enum { GROUP_LEAST = 8, MESSAGE_LEAST = 24, SEGMENT_LEAST = 16, STEP_LEAST = 32, PORT_LEAST = 24, POINTER_LEAST = 4, AFTER_LEAST = 4 };
+enum { GROUP_LEAST = 8, MESSAGE_LEAST = 24 };
+enum { SEGMENT_LEAST = 16, STEP_LEAST = 32, PORT_LEAST = 24, POINTER_LEAST = 4, AFTER_LEAST = 4 };
 
 static const char RULES[] = "invalid_program", FORMAT[] = "invalid_format";
 
@@ -213,7 +214,8 @@ static void read_step(em_reader *in, em_program *program, em_step *step, uint32_
         em_require(in, stamp[earlier] != index + 1, RULES, "after names step %u twice", earlier))
       stamp[earlier] = index + 1;
   }
-  if (!em_require(in, kind <= EM_EXCHANGE, FORMAT, "kind is %u, not 0 (launch), 1 (copy) or 2 (exchange)", kind)) return;
+  if (!em_require(in, kind <= EM_EXCHANGE, FORMAT, "kind is %u, not 0 (launch), 1 (copy) or 2 (exchange)", kind))
+    return;
   step->kind = (em_step_kind)kind;
   switch (step->kind) {
     case EM_LAUNCH:

@@ -42,7 +42,7 @@ const headers = [
   ...(missing ? [] : files(emulation, '.h')),
   ...(missing ? [] : files(join(root, 'kernels-cuda/lib'), '.h')),
   ...files(here, '.h'),
-  join(root, 'backends/cuda/runtime/cuda_api.h'),
+  ...files(join(root, 'backends/cuda/runtime'), '_api.h'),
 ]
 
 const built = new Map<string, Promise<string>>()

@@ -2,9 +2,9 @@
 // of ranks has a socket in Linux's abstract namespace, whose names hold the unique id: the kernel removes them with the
 // process that made them, and the end of a process is seen at once.
 //
-// It is stricter than NCCL is: a send ends only when its bytes have been received, so that nothing hangs on buffers; and
-// what would hang or corrupt memory there (sizes that differ, a peer that does not come or is gone) is an error that
-// names the members. As with NCCL, an operation that failed goes on until its communicator is aborted.
+// It is stricter than NCCL is: a send ends only when its bytes have been received, so that nothing hangs on buffers;
+// and what would hang or corrupt memory there (sizes that differ, a peer that does not come or is gone) is an error
+// that names the members. As with NCCL, an operation that failed goes on until its communicator is aborted.
 //
 //   EXACTMAP_EMULATED_NCCL_TIMEOUT   seconds that a rank waits for its peers; 120
 #pragma once

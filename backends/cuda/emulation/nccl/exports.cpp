@@ -43,7 +43,8 @@ struct Driver {
     if (!find) return;
     int status;
     found = true;
-#define FIND(name, version, arguments) found = found && find(#name, reinterpret_cast<void**>(&name), version, 0, &status) == 0;
+#define FIND(name, version, arguments) \
+  found = found && find(#name, reinterpret_cast<void**>(&name), version, 0, &status) == CUDA_SUCCESS;
     CUDA_API_OF_NCCL(FIND)
     FIND(cuCtxSetCurrent, 4000, )
     FIND(cuStreamGetCaptureInfo, 12030, )
@@ -258,7 +259,8 @@ EXPORT ncclResult_t ncclGroupEnd(void) {
     return failed;
   }
   CUcontext context = nullptr;
-  if (driver().cuCtxGetCurrent(&context) != CUDA_SUCCESS) return refuse(ncclUnhandledCudaError, "no context is current");
+  if (driver().cuCtxGetCurrent(&context) != CUDA_SUCCESS)
+    return refuse(ncclUnhandledCudaError, "no context is current");
   const bool some = !pending.empty();
   for (Pending& one : pending) {
     one.communicator->set_state(ncclInProgress);
