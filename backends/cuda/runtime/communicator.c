@@ -3,7 +3,6 @@
 //
 // A lost peer leaves kernels behind that wait for ever, and with them every wait for the device. So a thread of the
 // device looks for errors: it names the loss as the context's, then aborts the communicators, which ends those kernels.
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -106,16 +106,17 @@ void run_operation(void* argument) {
 void enqueue(CUcontext context, Pending one) {
   const Shared communicator = one.communicator;
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  auto operation = std::make_unique<Operation>(Operation{communicator, std::move(one.group), false});
   bool good = driver().cuCtxSetCurrent(context) == CUDA_SUCCESS &&
               driver().cuStreamGetCaptureInfo(one.stream, &status, nullptr, nullptr, nullptr, nullptr, nullptr) ==
                 CUDA_SUCCESS;
-  operation->captured = status != CU_STREAM_CAPTURE_STATUS_NONE;
+  const bool captures = status != CU_STREAM_CAPTURE_STATUS_NONE;
+  auto operation = std::make_unique<Operation>(Operation{communicator, std::move(one.group), captures});
   good = good && driver().cuLaunchHostFunc(one.stream, run_operation, operation.get()) == CUDA_SUCCESS;
-  if (good && operation->captured) {
+  if (good && captures) {
     const std::lock_guard lock(mutex);
     captured.push_back(std::move(operation));
   } else if (good) {
+    // It deletes itself, and may have done so.
     operation.release();
   }
   if (good)
