@@ -1,4 +1,4 @@
-// embedding_backward: dtable[v,:] += sum over t with ids[t] = v of dy[t,:], in the order of t, without atomics.
+// embedding_backward: dtable[v,:] += sum over t with row_of(ids[t]) = v of dy[t,:], in the order of t, without atomics.
 //
 // A workgroup stands for one position t and LANES * PACKS packs of the width. It leaves when an earlier position
 // has the same id, so exactly one workgroup adds to each row of the table that occurs, and rows that don't occur
@@ -7,8 +7,8 @@
 const ROWS: u32 = 1u;
 const WIDTH: u32 = 16u; // in packs
 // The rows of the table that are bound: large tables take several launches.
-const FIRST_ID: u32 = 0u;
-const PART_IDS: u32 = 1u;
+const FIRST_ROW: u32 = 0u;
+const PART_ROWS: u32 = 1u;
 const LANES: u32 = 64u;
 const PACKS: u32 = 1u;
 const TILES_X: u32 = 1u;
@@ -25,7 +25,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (tile >= TILES) { return; }
   let position = tile / TILES_X;
   let id = ids[position];
-  if (id < FIRST_ID || id >= FIRST_ID + PART_IDS) { return; }
+  let row = row_of(id);
+  if (row < FIRST_ROW || row >= FIRST_ROW + PART_ROWS) { return; }
   for (var t = 0u; t < position; t++) {
     if (ids[t] == id) { return; }
   }
@@ -38,6 +39,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   }
   for (var i = 0u; i < PACKS; i++) {
     let c = column + i * LANES;
-    if (c < WIDTH) { dtable[(id - FIRST_ID) * WIDTH + c] += sums[i]; }
+    if (c < WIDTH) { dtable[(row - FIRST_ROW) * WIDTH + c] += sums[i]; }
   }
 }

@@ -1,25 +1,45 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
 import { weightFormats } from '../tensor/format.ts'
-import { elementCount, lastDim, sameShape, tensorType } from '../tensor/type.ts'
+import { elementCount, lastDim, sameShape, type TensorType, tensorType } from '../tensor/type.ts'
 import { integers, normal, values } from './cases.ts'
 import { defineOp } from './contract.ts'
 import { EPS_F32, exact, TINY_F32 } from './tolerance.ts'
 
+/** Where tensor-parallel ranks have a part of the table each: they differ in this input alone, not in the program. */
+const first = {
+  doc: "[1]: id of the table's first row; 0 where not given",
+  formats: ['u32'],
+  optional: true,
+} as const
+
+function checkFirst(op: string, type: TensorType | undefined): void {
+  check(
+    type === undefined || (type.shape.length === 1 && type.shape[0] === 1),
+    'invalid_shape',
+    () => `${op}: first must be [1], got [${type!.shape}]`,
+  )
+}
+
+/** Row of the table by id, as a u32: ids before the first wrap round to what no table has. */
+const rowOf = (id: number, from: Float64Array | undefined): number => (id - (from?.[0] ?? 0)) >>> 0
+
 /**
- * Rows of a table by index: token embeddings, or rows gathered from an activation. An id that is not below V
+ * Rows of a table by index: token embeddings, or rows gathered from an activation. An id that the table does not have
  * gives zeros (and no gradient), so padding needs no row.
  */
 export const embedding = defineOp<Record<string, never>>({
   name: 'embedding',
-  summary: 'y[t,:] = table[ids[t],:], zeros where ids[t] >= V',
+  summary: 'y[t,:] = table[ids[t] - first,:], zeros where the table has no such row',
   inputs: {
     ids: { doc: '[...]', formats: ['u32'] },
     table: { doc: '[V, C]', formats: weightFormats },
+    first,
   },
   outputs: { y: { doc: '[..., C]', formats: ['f32'] } },
   attributes: z.strictObject({}),
-  infer(_attrs, { ids, table }) {
+  infer(_attrs, { ids, table, first }) {
+    checkFirst('embedding', first)
     check(
       table!.shape.length === 2,
       'invalid_shape',
@@ -30,14 +50,16 @@ export const embedding = defineOp<Record<string, never>>({
   gradient: {
     table: {
       weight: ({ g, inputs, dOutputs }, accumulator) =>
-        g.op('embedding_backward', {}, { accumulator, dy: dOutputs.y, ids: inputs.ids }).dtable!,
+        g.op('embedding_backward', {}, { accumulator, dy: dOutputs.y, ids: inputs.ids, first: inputs.first })
+          .dtable!,
     },
   },
-  reference({ inputs }, { ids, table }) {
+  reference({ inputs }, { ids, table, first }) {
     const [vocabulary, width] = inputs.table!.shape as readonly [number, number]
     const y = new Float64Array(ids!.length * width)
     ids!.forEach((id, t) => {
-      if (id < vocabulary) y.set(table!.subarray(id * width, (id + 1) * width), t * width)
+      const row = rowOf(id, first)
+      if (row < vocabulary) y.set(table!.subarray(row * width, (row + 1) * width), t * width)
     })
     return { y }
   },
@@ -60,6 +82,24 @@ export const embedding = defineOp<Record<string, never>>({
       inputs: { ids: values([6], [0, 5, 4, 4294967295, 3, 6], 'u32'), table: normal([5, 20]) },
     },
     { name: 'f16', attrs: {}, inputs: { ids: integers([9], 0, 17), table: normal([17, 68], 1, 'f16') } },
+    {
+      name: 'first',
+      attrs: {},
+      inputs: {
+        ids: values([8], [10, 9, 15, 14, 0, 4294967295, 5, 12], 'u32'),
+        table: normal([5, 20]),
+        first: values([1], [10], 'u32'),
+      },
+    },
+    {
+      name: 'first_q8_0',
+      attrs: {},
+      inputs: {
+        ids: integers([15], 0, 42),
+        table: normal([21, 32], 1, 'q8_0'),
+        first: values([1], [21], 'u32'),
+      },
+    },
     {
       name: 'f16_odd_rows',
       attrs: {},
@@ -84,16 +124,18 @@ export const embedding = defineOp<Record<string, never>>({
 /** Gradient of embedding with respect to the table, added to an accumulator in place, in the order of positions. */
 export const embedding_backward = defineOp<Record<string, never>>({
   name: 'embedding_backward',
-  summary: 'dtable[v,:] = accumulator[v,:] + sum over t with ids[t] = v of dy[t,:]',
+  summary: 'dtable[v,:] = accumulator[v,:] + sum over t with ids[t] - first = v of dy[t,:]',
   inputs: {
     accumulator: { doc: '[V, C], overwritten', formats: ['f32'] },
     dy: { doc: '[..., C]', formats: ['f32'] },
     ids: { doc: '[...]', formats: ['u32'] },
+    first,
   },
   outputs: { dtable: { doc: '[V, C]', formats: ['f32'] } },
   inPlace: { dtable: 'accumulator' },
   attributes: z.strictObject({}),
-  infer(_attrs, { accumulator, dy, ids }) {
+  infer(_attrs, { accumulator, dy, ids, first }) {
+    checkFirst('embedding_backward', first)
     const width = lastDim(dy!.shape)
     check(
       sameShape(dy!.shape.slice(0, -1), ids!.shape),
@@ -109,23 +151,25 @@ export const embedding_backward = defineOp<Record<string, never>>({
     return { dtable: accumulator! }
   },
   gradient: { none: 'second derivatives are not used in training' },
-  reference({ inputs }, { accumulator, dy, ids }) {
+  reference({ inputs }, { accumulator, dy, ids, first }) {
     const [vocabulary, width] = inputs.accumulator!.shape as readonly [number, number]
     const dtable = Float64Array.from(accumulator!)
     ids!.forEach((id, t) => {
-      if (id < vocabulary) for (let c = 0; c < width; c++) dtable[id * width + c]! += dy![t * width + c]!
+      const row = rowOf(id, first)
+      if (row < vocabulary) for (let c = 0; c < width; c++) dtable[row * width + c]! += dy![t * width + c]!
     })
     return { dtable }
   },
   // A sum of (occurrences + 1) terms: that many roundings of partial sums, each at most the sum of magnitudes.
-  tolerance({ inputs }, { accumulator, dy, ids }) {
+  tolerance({ inputs }, { accumulator, dy, ids, first }) {
     const width = lastDim(inputs.accumulator!.shape)
     const magnitude = accumulator!.map(Math.abs)
     const terms = new Float64Array(inputs.accumulator!.shape[0]!)
     ids!.forEach((id, t) => {
-      if (id >= terms.length) return
-      terms[id]!++
-      for (let c = 0; c < width; c++) magnitude[id * width + c]! += Math.abs(dy![t * width + c]!)
+      const row = rowOf(id, first)
+      if (row >= terms.length) return
+      terms[row]!++
+      for (let c = 0; c < width; c++) magnitude[row * width + c]! += Math.abs(dy![t * width + c]!)
     })
     return {
       dtable: (i) => {
@@ -158,6 +202,16 @@ export const embedding_backward = defineOp<Record<string, never>>({
         accumulator: normal([5, 12]),
         dy: normal([8, 12]),
         ids: values([8], [4, 5, 4294967295, 4, 0, 7, 0, 1], 'u32'),
+      },
+    },
+    {
+      name: 'first',
+      attrs: {},
+      inputs: {
+        accumulator: normal([5, 12]),
+        dy: normal([9, 12]),
+        ids: values([9], [14, 15, 4294967295, 14, 10, 9, 10, 11, 4], 'u32'),
+        first: values([1], [10], 'u32'),
       },
     },
     {

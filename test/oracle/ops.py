@@ -124,19 +124,21 @@ def bias_backward(attrs, i):
     return {"dbias": i["accumulator"] + gradient(bias.expand(i["dy"].shape), i["dy"], bias)}
 
 
-def lookup(ids, table):
-    """Rows by id; an id past the table reads a row of zeros, put behind it."""
+def lookup(i, table):
+    """Rows by id less the first; what the table does not have reads a row of zeros, put behind it."""
+    rows = i["ids"] - i.get("first", 0)
+    past = table.shape[0]
     zeros = torch.zeros(1, table.shape[1])
-    return F.embedding(ids.clamp(max=table.shape[0]), torch.cat([table, zeros]))
+    return F.embedding(torch.where((rows >= 0) & (rows < past), rows, past), torch.cat([table, zeros]))
 
 
 def embedding(attrs, i):
-    return {"y": lookup(i["ids"], i["table"])}
+    return {"y": lookup(i, i["table"])}
 
 
 def embedding_backward(attrs, i):
     table = torch.zeros_like(i["accumulator"], requires_grad=True)
-    return {"dtable": i["accumulator"] + gradient(lookup(i["ids"], table), i["dy"], table)}
+    return {"dtable": i["accumulator"] + gradient(lookup(i, table), i["dy"], table)}
 
 
 # Norms

@@ -1,6 +1,12 @@
+import type { OpCall } from '../../../src/ops/contract.ts'
 import { elementCount } from '../../../src/tensor/type.ts'
+import type { LaunchPlan } from '../../backend.ts'
 import { launchThreads, packOf } from './flat.ts'
 import type { KernelRule } from './rule.ts'
+
+/** The id of the table's first row, where it is given. */
+const firstId = ({ first }: OpCall['inputs']): LaunchPlan['bindings'] =>
+  first ? [{ port: 'first', access: 'read' }] : []
 
 export const embedding: KernelRule = ({ inputs }) => {
   const { format, shape } = inputs.table!
@@ -18,6 +24,7 @@ export const embedding: KernelRule = ({ inputs }) => {
           { port: 'ids', access: 'read' },
           { port: 'table', access: 'read' },
           { port: 'y', access: 'write' },
+          ...firstId(inputs),
         ],
         { rows, width, vocabulary },
       ),
@@ -44,6 +51,7 @@ export const embedding_backward: KernelRule = ({ inputs }) => {
           { port: 'ids', access: 'read' },
           { port: 'dy', access: 'read' },
           { port: 'accumulator', access: 'read_write' },
+          ...firstId(inputs),
         ],
         { rows, width, tiles, vocabulary },
       ),

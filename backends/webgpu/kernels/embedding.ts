@@ -1,8 +1,22 @@
+import type { OpCall } from '../../../src/ops/contract.ts'
 import { elementCount, lastDim } from '../../../src/tensor/type.ts'
+import type { LaunchPlan } from '../../backend.ts'
 import { foldGrid, type KernelRule } from './rule.ts'
 import { weightModules, weightParts } from './weight_parts.ts'
 
 const WORKGROUP = 64
+
+type Parts = Pick<LaunchPlan, 'modules' | 'constants' | 'bindings'>
+
+/** What a launch is made of, with the hook that turns ids into rows of the table. */
+export function withRowOfId({ first }: OpCall['inputs'], { modules, constants, bindings }: Parts): Parts {
+  if (!first) return { modules: [...modules, 'lib/row_of_id'], constants, bindings }
+  return {
+    modules: [...modules, 'lib/row_of_id_first'],
+    constants: { ...constants, FIRST_BINDING: bindings.length },
+    bindings: [...bindings, { port: 'first', access: 'read' }],
+  }
+}
 
 /** A table larger than a binding takes a launch per part of its rows, each writing the rows of y it holds. */
 export const embedding: KernelRule = ({ inputs }, { limits }) => {
@@ -21,24 +35,26 @@ export const embedding: KernelRule = ({ inputs }, { limits }) => {
           : weightModules(`lib/weight_${table.format}`, table, part, 3)
       return {
         variant: `embedding_${table.format}`,
-        modules: ['embedding', `lib/pack_${pack}`, `lib/load_pack_${pack}`, ...load.modules],
-        constants: {
-          ...load.constants,
-          ROWS: rows,
-          WIDTH: width,
-          VOCABULARY: table.shape[0]!,
-          FIRST_ID: part.first,
-          PART_IDS: part.rows,
-          GRID_X: gridX,
-          WORKGROUP,
-        },
         workgroups,
-        bindings: [
-          { port: 'ids', access: 'read' },
-          { port: 'table', access: 'read', ...part.range },
-          { port: 'y', access: 'write' },
-          ...(part.scales ? [{ port: 'table', access: 'read' as const, ...part.scales }] : []),
-        ],
+        ...withRowOfId(inputs, {
+          modules: ['embedding', `lib/pack_${pack}`, `lib/load_pack_${pack}`, ...load.modules],
+          constants: {
+            ...load.constants,
+            ROWS: rows,
+            WIDTH: width,
+            VOCABULARY: table.shape[0]!,
+            FIRST_ROW: part.first,
+            PART_ROWS: part.rows,
+            GRID_X: gridX,
+            WORKGROUP,
+          },
+          bindings: [
+            { port: 'ids', access: 'read' },
+            { port: 'table', access: 'read', ...part.range },
+            { port: 'y', access: 'write' },
+            ...(part.scales ? [{ port: 'table', access: 'read' as const, ...part.scales }] : []),
+          ],
+        }),
       }
     }),
   }

@@ -1,4 +1,5 @@
 import { elementCount, lastDim } from '../../../src/tensor/type.ts'
+import { withRowOfId } from './embedding.ts'
 import { foldGrid, type KernelRule } from './rule.ts'
 import { weightParts } from './weight_parts.ts'
 
@@ -19,24 +20,26 @@ export const embedding_backward: KernelRule = ({ inputs }, { limits, subgroupSiz
   return {
     launches: parts.map((part) => ({
       variant: 'embedding_backward',
-      modules: ['embedding_backward', `lib/pack_${pack}`],
-      constants: {
-        ROWS: rows,
-        WIDTH: width,
-        FIRST_ID: part.first,
-        PART_IDS: part.rows,
-        LANES: lanes,
-        PACKS: packs,
-        TILES_X: across,
-        TILES: rows * across,
-        GRID_X: gridX,
-      },
       workgroups,
-      bindings: [
-        { port: 'ids', access: 'read' },
-        { port: 'dy', access: 'read' },
-        { port: 'accumulator', access: 'read_write', ...part.range },
-      ],
+      ...withRowOfId(inputs, {
+        modules: ['embedding_backward', `lib/pack_${pack}`],
+        constants: {
+          ROWS: rows,
+          WIDTH: width,
+          FIRST_ROW: part.first,
+          PART_ROWS: part.rows,
+          LANES: lanes,
+          PACKS: packs,
+          TILES_X: across,
+          TILES: rows * across,
+          GRID_X: gridX,
+        },
+        bindings: [
+          { port: 'ids', access: 'read' },
+          { port: 'dy', access: 'read' },
+          { port: 'accumulator', access: 'read_write', ...part.range },
+        ],
+      }),
     })),
   }
 }

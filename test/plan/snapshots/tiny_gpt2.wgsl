@@ -19,12 +19,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (s < BATCH && p < LENGTH) { tokens[s * LENGTH + p] = ids[row]; }
 }
 
-// embedding_f16 = embedding + lib/pack_4 + lib/load_pack_4 + lib/weight_f16
+// embedding_f16 = embedding + lib/pack_4 + lib/load_pack_4 + lib/weight_f16 + lib/row_of_id
 const ROWS: u32 = 16u;
 const WIDTH: u32 = 16u; // in packs
 const VOCABULARY: u32 = 128u;
-const FIRST_ID: u32 = 0u;
-const PART_IDS: u32 = 128u;
+const FIRST_ROW: u32 = 0u;
+const PART_ROWS: u32 = 128u;
 const GRID_X: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 
@@ -35,10 +35,10 @@ const WORKGROUP: u32 = 64u;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (group.x + group.y * GRID_X) * WORKGROUP + lane;
   if (i >= ROWS * WIDTH) { return; }
-  let id = ids[i / WIDTH];
-  if (id >= FIRST_ID && id < FIRST_ID + PART_IDS) {
-    y[i] = load_pack((id - FIRST_ID) * WIDTH + i % WIDTH);
-  } else if (FIRST_ID == 0u && id >= VOCABULARY) {
+  let row = row_of(ids[i / WIDTH]);
+  if (row >= FIRST_ROW && row < FIRST_ROW + PART_ROWS) {
+    y[i] = load_pack((row - FIRST_ROW) * WIDTH + i % WIDTH);
+  } else if (FIRST_ROW == 0u && row >= VOCABULARY) {
     y[i] = Pack();
   }
 }
@@ -67,6 +67,7 @@ fn load_weight4(i: u32) -> vec4f {
   let words = weight[i];
   return vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
 }
+fn row_of(id: u32) -> u32 { return id; }
 
 // binary = binary + lib/pack_4 + lib/combine_add
 const PACKS: u32 = 256u;
@@ -1050,12 +1051,12 @@ fn add_residual(v: Pack, index: u32) -> Pack {
   return v;
 }
 
-// embedding_f32 = embedding + lib/pack_4 + lib/load_pack_4 + lib/weight_f32
+// embedding_f32 = embedding + lib/pack_4 + lib/load_pack_4 + lib/weight_f32 + lib/row_of_id
 const ROWS: u32 = 1u;
 const WIDTH: u32 = 16u; // in packs
 const VOCABULARY: u32 = 16u;
-const FIRST_ID: u32 = 0u;
-const PART_IDS: u32 = 16u;
+const FIRST_ROW: u32 = 0u;
+const PART_ROWS: u32 = 16u;
 const GRID_X: u32 = 1u;
 const WORKGROUP: u32 = 64u;
 
@@ -1066,10 +1067,10 @@ const WORKGROUP: u32 = 64u;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (group.x + group.y * GRID_X) * WORKGROUP + lane;
   if (i >= ROWS * WIDTH) { return; }
-  let id = ids[i / WIDTH];
-  if (id >= FIRST_ID && id < FIRST_ID + PART_IDS) {
-    y[i] = load_pack((id - FIRST_ID) * WIDTH + i % WIDTH);
-  } else if (FIRST_ID == 0u && id >= VOCABULARY) {
+  let row = row_of(ids[i / WIDTH]);
+  if (row >= FIRST_ROW && row < FIRST_ROW + PART_ROWS) {
+    y[i] = load_pack((row - FIRST_ROW) * WIDTH + i % WIDTH);
+  } else if (FIRST_ROW == 0u && row >= VOCABULARY) {
     y[i] = Pack();
   }
 }
@@ -1097,6 +1098,7 @@ fn load_pack(i: u32) -> Pack {
 fn load_weight4(i: u32) -> vec4f {
   return weight[i];
 }
+fn row_of(id: u32) -> u32 { return id; }
 
 // matmul_vector_f16 = matmul_vector + lib/pack_1 + lib/weight_f16 + lib/chunk_4 + lib/reduce_tree + lib/bias_none + lib/activate_none + lib/residual_none
 const ROW_CHUNKS: u32 = 16u;
