@@ -3,6 +3,7 @@ import { check } from '../errors.ts'
 import { PAGE_TOKENS } from '../kv_cache/layout.ts'
 import { PagePool } from '../kv_cache/page_pool.ts'
 import { type InferenceSpec, pagesOf, segmentOfPrefill } from './inference_graph.ts'
+import { firstIdOf, type InferenceRank, tokenOnEveryRank } from './ranks.ts'
 import { type SamplingOptions, samplingRow, seedWords } from './sampling.ts'
 import { captureSession, restoreSession, type Session } from './session.ts'
 
@@ -16,19 +17,24 @@ export type GeneratorOptions = SamplingOptions & {
   readonly stop?: readonly number[]
 }
 
-/** Decodes one sequence on a loaded inference program. Sampled ids stay on the device; the host reads them late. */
+/**
+ * Decodes one sequence on a loaded inference program. Sampled ids stay on the device; the host reads them late. Of several
+ * ranks each has a Generator of its own, and all must be asked the same in the same order: tokens come out on every rank.
+ */
 export class Generator {
   private readonly inputs: Record<string, Uint32Array | Float32Array>
   private readonly pool: PagePool
   /** Tokens of the last sequence, and the pages it had. */
   private last: { readonly tokens: readonly number[]; readonly pages: Uint32Array } | undefined
-  /** Bytes of the last read logits, when the program declares them. */
+  /** Bytes of the last read logits, when the program declares them and this rank samples. */
   logits: Uint8Array | undefined
 
   constructor(
     readonly device: Device,
     readonly executable: Executable,
     private readonly spec: InferenceSpec,
+    /** Of several ranks this one, and how many tokens the model knows. */
+    private readonly many?: { readonly rank: InferenceRank; readonly vocab: number },
   ) {
     const { batch, context } = spec
     this.pool = new PagePool(pagesOf(spec), Math.ceil(context / PAGE_TOKENS))
@@ -39,6 +45,7 @@ export class Generator {
       key: new Uint32Array(batch * 4),
       sampled_sequence: new Uint32Array(batch),
       sampled_position: new Uint32Array(batch),
+      first_id: Uint32Array.of(many ? firstIdOf(many.rank, many.vocab) : 0),
     }
   }
 
@@ -65,8 +72,8 @@ export class Generator {
   }
 
   /**
-   * The last sequence as it stands: its prompt, the tokens that were yielded, and the cache. Valid after a `generate` or
-   * `resume` ended and until the next one begins.
+   * The last sequence as it stands: its prompt, the tokens that were yielded, and the cache, of several ranks this one's
+   * part of it. Valid after a `generate` or `resume` ended and until the next one begins.
    *
    * @throws ExactmapError `invalid_argument` before the first sequence
    */
@@ -92,9 +99,9 @@ export class Generator {
     yield* this.decodeFrom(tokens, options, async (sequence, low, high) => {
       this.pool.grow(sequence, tokens.length)
       restoreSession(kv, session, this.pool.row(sequence))
-      // Row 0 of the token history.
-      const history = state!.plan.tensors.find((t) => t.name === 'tokens')!
-      state!.write(history.offset, new Uint8Array(Uint32Array.from(tokens).buffer))
+      // Row 0 of the token history, which is with the last stage.
+      const history = state?.plan.tensors.find((t) => t.name === 'tokens')
+      if (history) state!.write(history.offset, new Uint8Array(Uint32Array.from(tokens).buffer))
       return this.decode(sequence, tokens.length - 1, low, high)
     })
   }
@@ -103,7 +110,7 @@ export class Generator {
   private async *decodeFrom(
     known: readonly number[],
     { maxTokens, stop = [], ...sampling }: GeneratorOptions,
-    first: (sequence: number, low: number, high: number) => Promise<number>,
+    first: (sequence: number, low: number, high: number) => Promise<number | undefined>,
   ): AsyncGenerator<number> {
     const { context } = this.spec
     check(
@@ -113,8 +120,8 @@ export class Generator {
     )
     const tokens = [...known]
     const sequence = this.pool.open()
-    const pending: Promise<number>[] = []
-    const submit = (work: Promise<number>): void => {
+    const pending: Promise<number | undefined>[] = []
+    const submit = (work: Promise<number | undefined>): void => {
       // It may fail while the caller still looks at an earlier token: reported when its turn comes, not unhandled.
       work.catch(() => {})
       pending.push(work)
@@ -128,7 +135,8 @@ export class Generator {
         // Keep a few steps in flight: the next input token is on the device already.
         for (; submitted < limit && pending.length < IN_FLIGHT; submitted++)
           submit(this.decode(sequence, known.length + submitted - 1, low, high))
-        const token = await pending.shift()!
+        const sampled = await pending.shift()!
+        const token = this.many ? await tokenOnEveryRank(this.many.rank, sampled) : sampled!
         if (stop.includes(token)) return
         tokens.push(token)
         yield token
@@ -156,8 +164,8 @@ export class Generator {
     prompt: readonly number[],
     low: number,
     high: number,
-  ): Promise<number> {
-    let token = 0
+  ): Promise<number | undefined> {
+    let token: number | undefined
     for (let start = 0; start < prompt.length; ) {
       const rows = this.bucket(prompt.length - start)
       const count = Math.min(rows, prompt.length - start)
@@ -187,7 +195,7 @@ export class Generator {
     return token
   }
 
-  private decode(sequence: number, position: number, low: number, high: number): Promise<number> {
+  private decode(sequence: number, position: number, low: number, high: number): Promise<number | undefined> {
     const { batch, context } = this.spec
     this.setStep(sequence, position + 1, low, high, position + 1 < context)
     const sequences = new Uint32Array(batch).fill(NONE)
@@ -197,7 +205,7 @@ export class Generator {
     return this.read('decode', { ...this.inputs, sequence: sequences, position: positions })
   }
 
-  /** The inputs a segment has: a model without attention reads no page table. */
+  /** The inputs a segment has: a model without attention reads no page table, a rank only what its part needs. */
   private declared(
     segment: string,
     inputs: Record<string, ArrayBufferView>,
@@ -206,9 +214,10 @@ export class Generator {
     return Object.fromEntries(known.map(({ name }) => [name, inputs[name]!]))
   }
 
-  private async read(segment: string, inputs: Record<string, ArrayBufferView>): Promise<number> {
-    const outputs = await this.executable.step(segment, this.declared(segment, inputs))
-    this.logits = outputs.logits
-    return new Uint32Array(outputs.token!.buffer, outputs.token!.byteOffset, 1)[0]!
+  /** The sampled token, where this rank samples. */
+  private async read(segment: string, inputs: Record<string, ArrayBufferView>): Promise<number | undefined> {
+    const { token, logits } = await this.executable.step(segment, this.declared(segment, inputs))
+    this.logits = logits
+    return token && new Uint32Array(token.buffer, token.byteOffset, 1)[0]!
   }
 }

@@ -1,9 +1,19 @@
 import { check } from '../errors.ts'
 import { PAGE_TOKENS } from '../kv_cache/layout.ts'
-import { ModelBuilder, type ModelFamily, type ModelShape, type Surroundings } from '../models/model.ts'
+import {
+  ModelBuilder,
+  type ModelFamily,
+  type ModelShape,
+  type Surroundings,
+  type TensorParallel,
+} from '../models/model.ts'
+import { gatherColumns } from '../parallel/collectives/columns.ts'
+import { lowerCollectives } from '../parallel/collectives/lower.ts'
+import { rankGraph } from '../parallel/stages.ts'
 import { Graph } from '../program/graph.ts'
 import type { FormatName } from '../tensor/format.ts'
 import { tensorType } from '../tensor/type.ts'
+import { type ModelPart, wholeModel } from './ranks.ts'
 
 /** Sizes of an inference program. Everything in it is static. */
 export interface InferenceSpec {
@@ -26,19 +36,24 @@ export const pagesOf = ({ context, batch }: InferenceSpec): number => batch * Ma
 export const segmentOfPrefill = (rows: number): string => `prefill_${rows}`
 
 /**
- * The inference graph of a model: one prefill segment per bucket and one decode segment over the same weights,
- * KV pages and token history.
+ * The inference graph of one rank, in the simplest case the only one: one prefill segment per bucket and one decode
+ * segment over the same weights, KV pages and token history.
  *
  * Inputs of every segment: sequence[T], position[T] (0xffffffff: padding row), page_table[B, P], and for
  * sampling length[B], options[B, 8], key[B, 4], sampled_sequence[B], sampled_position[B] (where the sampled
  * token is written; 0xffffffff: nothing). Prefill also takes ids[T] and rows[B], the row whose logits sequence b
- * samples from. Output: token[B].
+ * samples from. Output: token[B]. A segment has those of them that the rank's part of the model reads or makes.
+ *
+ * The ranks of the last stage sample, each from the logits of the whole vocabulary, and keep the token history; a decode
+ * step begins with their sending its ids to the first stage. With a divided vocabulary first_id[1] says where the rank's
+ * part begins.
  */
 export function inferenceGraph(
   name: string,
   family: ModelFamily,
   config: ModelShape,
   spec: InferenceSpec,
+  { grid, place }: ModelPart = wholeModel,
 ): Graph {
   const { context, batch } = spec
   check(
@@ -53,6 +68,13 @@ export function inferenceGraph(
   )
   const g = new Graph(name)
   const u32 = (label: string, ...shape: number[]) => g.input(label, tensorType('u32', ...shape))
+  const tensor: TensorParallel = {
+    group: 'tensor',
+    size: grid.tensor,
+    member: place.tensor,
+    sequence: false,
+  }
+  const firstId = tensor.size > 1 ? u32('first_id', 1) : undefined
   const tokens = () => g.external('state', 'tokens', tensorType('u32', batch, context))
   const pageTable = () => u32('page_table', batch, Math.ceil(context / PAGE_TOKENS))
 
@@ -68,6 +90,7 @@ export function inferenceGraph(
       history = g.op('tokens_write', {}, { tokens: history, ids, sequence, position }).tokens_out!
     const surroundings: Surroundings = {
       ids,
+      firstId,
       positions: position,
       maxPositions: context,
       attention(_m, layer, qkv, { heads, kv_heads, head_dim, scale, window, softcap }) {
@@ -86,10 +109,10 @@ export function inferenceGraph(
       },
       rows: (_m, x) => (isPrefill ? g.op('embedding', {}, { ids: u32('rows', batch), table: x }).y! : x),
     }
-    const m = new ModelBuilder(g, surroundings, 'weights', (_n, shape) =>
-      shape.length > 1 ? spec.weights : 'f32',
-    )
-    const logits = family.build(m, config)
+    const format = (_name: string, shape: readonly number[]): FormatName =>
+      shape.length > 1 ? spec.weights : 'f32'
+    const m = new ModelBuilder(g, surroundings, 'weights', format, tensor)
+    const logits = gatherColumns({ g, ...tensor }, family.build(m, config))
     ids = g.op(
       'sample',
       {},
@@ -117,5 +140,6 @@ export function inferenceGraph(
 
   for (const rows of spec.prefill) g.segment(segmentOfPrefill(rows), () => pass(rows, true))
   g.segment('decode', () => pass(batch, false))
-  return g
+  const part = rankGraph(g, { p: grid.pipeline, v: 1, placement: 'round_robin' }, place.pipeline)
+  return lowerCollectives(part, { ...place })
 }

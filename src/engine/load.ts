@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
-import type { Device, Executable } from '../../backends/backend.ts'
+import type { Device, Executable, LoadOptions } from '../../backends/backend.ts'
+import { loadForRank } from '../../backends/staged_exchange.ts'
 import { check, ExactmapError } from '../errors.ts'
 import { parseJson } from '../formats/json.ts'
 import { openModelFolder } from '../formats/model_folder.ts'
@@ -12,6 +13,7 @@ import type { Program } from '../program/program.ts'
 import { type InferenceOptions, inferenceSpec } from './defaults.ts'
 import { Generator } from './generator.ts'
 import { type InferenceSpec, inferenceGraph } from './inference_graph.ts'
+import { communicatorOf, type InferenceRank, wholeModel } from './ranks.ts'
 import type { SamplingOptions } from './sampling.ts'
 import type { Session } from './session.ts'
 
@@ -19,6 +21,8 @@ export interface LoadModelOptions extends Omit<InferenceOptions, 'prompt'> {
   readonly device: Device
   /** The longest prompt, where it is known: only the prefill segments it needs are compiled. */
   readonly prompt?: string
+  /** This rank of several that share the model; all of them load it, and are asked the same in the same order. */
+  readonly rank?: InferenceRank
   readonly onProgress?: (what: string, done: number, total: number) => void
 }
 
@@ -46,13 +50,13 @@ export interface Model {
 
 /**
  * Loads a Hugging Face model folder (config.json, safetensors, tokenizer.json) onto a device: compiles the
- * inference program, allocates its arenas once, streams the weights in.
+ * inference program, allocates its arenas once, streams the weights in; of several ranks each its part of them.
  *
  * @throws ExactmapError `not_found`, `invalid_format`, `invalid_config`, `unsupported` (architecture: lists the
  *   supported ones), `out_of_memory` (with the memory table, before anything is allocated)
  */
 export async function loadModel(path: string, options: LoadModelOptions): Promise<Model> {
-  const { device, onProgress } = options
+  const { device, onProgress, rank } = options
   const folder = await openModelFolder(path)
   try {
     const family = familyOf(folder.config)
@@ -69,21 +73,27 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
       ...sizes,
       ...(prompt === undefined ? {} : { prompt: tokenizer.encode(prompt).length }),
     })
-    const program = compile(inferenceGraph(`${family.name}-inference`, family, config, spec), device.target)
-    const executable = await device.load(
-      program,
-      onProgress ? { onProgress: (done, total, what) => onProgress(`compiling ${what}`, done, total) } : {},
-    )
+    const graph = inferenceGraph(`${family.name}-inference`, family, config, spec, rank)
+    const program = compile(graph, device.target)
+    const load: LoadOptions = onProgress
+      ? { onProgress: (done, total, what) => onProgress(`compiling ${what}`, done, total) }
+      : {}
+    const executable = rank
+      ? await loadForRank(device, program, { ...load, communicator: communicatorOf(rank) })
+      : await device.load(program, load)
     const weights = executable.arenas.weights!
     const { names, info, read } = folder.weights
+    const { grid, place } = rank ?? wholeModel
+    const all = family.parameters(config)
     await writeWeights(
-      family.parameters(config),
+      rank ? all.filter(({ name }) => weights.plan.tensors.some((t) => t.name === name)) : all,
       { names, info, read },
       weights.plan,
       (offset, bytes) => weights.write(offset, bytes),
       onProgress && ((done, total) => onProgress('reading weights', done, total)),
+      { size: grid.tensor, member: place.tensor },
     )
-    const generator = new Generator(device, executable, spec)
+    const generator = new Generator(device, executable, spec, rank && { rank, vocab: config.vocab })
     async function* text(
       ids: AsyncIterable<number>,
       onToken: GenerateOptions['onToken'],

@@ -82,6 +82,8 @@ export const undivided: TensorParallel = { group: 'tensor', size: 1, member: 0, 
 /** How the surroundings (paged inference, dense training) realise what depends on them. */
 export interface Surroundings {
   readonly ids: Value
+  /** u32[1]: first id of this member's part of the vocabulary. Without it ids already count from there. */
+  readonly firstId?: Value | undefined
   readonly positions: Value
   readonly maxPositions: number
   attention(m: ModelBuilder, layer: number, qkv: Value, spec: AttentionSpec): Value
@@ -133,7 +135,7 @@ export class ModelBuilder {
     const { sequence } = this.tensor
     if (split) {
       const table = this.parameter(name, this.part(rows, `rows of ${name}`), width)
-      return this.addUp(this.g.op('embedding', {}, { ids, table }).y!)
+      return this.addUp(this.g.op('embedding', {}, { ids, table, first: this.surroundings.firstId }).y!)
     }
     const own = sequence ? this.surroundings.ownRows!(ids) : ids
     return this.g.op('embedding', {}, { ids: own, table: this.parameter(name, rows, width) }).y!

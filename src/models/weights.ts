@@ -2,7 +2,8 @@ import { check, ExactmapError } from '../errors.ts'
 import type { ArenaPlan } from '../program/program.ts'
 import { formatOf } from '../tensor/format.ts'
 import { elementCount } from '../tensor/type.ts'
-import type { ParameterSpec } from './model.ts'
+import { type ParameterSpec, type TensorParallel, undivided } from './model.ts'
+import { shardOf, takeShard } from './shard.ts'
 
 /** Tensors of a checkpoint, by name. */
 export interface TensorReader {
@@ -84,7 +85,9 @@ function f16Table(): Float32Array {
 
 /**
  * Streams a checkpoint into an arena, one parameter at a time, converted to the formats of the arena's plan.
- * `onProgress` gets bytes done of bytes in all.
+ *
+ * @param parameters those that the plan has; of each this member's part is written
+ * @param onProgress gets bytes done of bytes in all
  */
 export async function writeWeights(
   parameters: readonly ParameterSpec[],
@@ -92,6 +95,7 @@ export async function writeWeights(
   plan: ArenaPlan,
   write: (offset: number, bytes: Uint8Array) => void,
   onProgress?: (done: number, total: number) => void,
+  { size, member }: Pick<TensorParallel, 'size' | 'member'> = undivided,
 ): Promise<void> {
   const names = new Set(reader.names())
   const listed = new Set(parameters.map((spec) => spec.name))
@@ -109,7 +113,8 @@ export async function writeWeights(
       'not_found',
       `the model's family lists parameter '${spec.name}', which its graph does not read`,
     )
-    write(tensor.offset, formatOf(tensor.type.format).encode(await readParameter(spec, reader, names)))
+    const values = takeShard(shardOf(spec, size, member), await readParameter(spec, reader, names))
+    write(tensor.offset, formatOf(tensor.type.format).encode(values))
     done += tensor.bytes
     onProgress?.(done, plan.bytes)
   }

@@ -1,7 +1,16 @@
 import type { Transport } from '../../backends/transport.ts'
 
 /** Channels that ranks' hosts use among themselves; programs have those from MAX_CHANNELS on. */
-export const hostChannel = { agreement: 0, counts: 1, losses: 2, report: 3, state: 4 } as const
+export const hostChannel = {
+  agreement: 0,
+  counts: 1,
+  losses: 2,
+  report: 3,
+  state: 4,
+  trace: 5,
+  token: 6,
+  session: 7,
+} as const
 
 /** Equally many numbers from each of the ranks, in their order, on every one of them. */
 export async function gatherNumbers(
@@ -57,6 +66,24 @@ export async function collectBytes(
     all.map((bytes, rank) => (rank === 0 ? undefined : transport.receive(rank, channel, bytes))),
   )
   return all
+}
+
+/** Every rank's text, in rank order on rank 0; nothing on the others. */
+export async function collectTexts(transport: Transport, channel: number, own: string): Promise<string[]> {
+  const bytes = new TextEncoder().encode(own)
+  const lengths = await collectBytes(transport, channel, bytesOf(Float64Array.of(bytes.length)))
+  if (transport.rank > 0) {
+    await transport.send(0, channel, bytes)
+    return []
+  }
+  return Promise.all(
+    lengths.map(async (length, rank) => {
+      if (rank === 0) return own
+      const given = new Uint8Array(new DataView(length.buffer, length.byteOffset).getFloat64(0, true))
+      await transport.receive(rank, channel, given)
+      return new TextDecoder().decode(given)
+    }),
+  )
 }
 
 /** Rank 0's text, on every rank of the run. */

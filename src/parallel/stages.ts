@@ -7,9 +7,13 @@ import { rankOf, type Schedule, stageCount, stageOf } from './schedules/schedule
 export const chunkSegment = (name: string, chunk: number, chunks: number): string =>
   chunks === 1 ? name : `${name}.${chunk}`
 
+/** Which rank of a pipeline holds which stages: a schedule says so, whatever it does with them. */
+export type StagePlacement = Pick<Schedule, 'p' | 'v' | 'placement'>
+
 /**
  * Stage of every node of a model's forward graph: layers are dealt out evenly in order; what stands outside of layers
- * belongs to the latest stage it reads from, so the embedding is with the first layer and the head with the last.
+ * belongs to the latest stage it reads from, so the embedding is with the first layer and the head with the last. The
+ * token history is with the last stage, which samples; ids read from it are to the others like ids of a step.
  *
  * @throws ExactmapError `invalid_config` for fewer layers than stages
  */
@@ -29,18 +33,30 @@ export function stagesOfNodes(graph: Graph, stages: number): number[] {
     const layer = layerOf(node)
     const before = Object.values(node.inputs).map((id) => {
       const { origin } = graph.value(id)
-      return origin.kind === 'node' ? of[origin.node]! : 0
+      return origin.kind === 'node' && !usesHistory(graph, graph.nodes[origin.node]!) ? of[origin.node]! : 0
     })
-    of[node.id] = layer < 0 ? Math.max(0, ...before) : Math.floor((layer * stages) / layers)
+    of[node.id] = usesHistory(graph, node)
+      ? stages - 1
+      : layer < 0
+        ? Math.max(0, ...before)
+        : Math.floor((layer * stages) / layers)
   }
   return of
+}
+
+/** Whether a node works on the token history, as it was before the step or as another node of the step left it. */
+function usesHistory(graph: Graph, node: GraphNode): boolean {
+  return Object.values(node.inputs).some((id) => {
+    const { origin } = graph.value(graph.value(id).storage)
+    return origin.kind === 'external' && origin.arena === 'state'
+  })
 }
 
 /**
  * Chunks of a rank whose stages follow each other: what one hands to the next stays where it is, so they share a
  * microbatch slot. In a V the last rank has such a pair.
  */
-export function joinedChunks(schedule: Schedule, rank: number): number[][] {
+export function joinedChunks(schedule: StagePlacement, rank: number): number[][] {
   const { v, placement } = schedule
   const chunks = Array.from({ length: v }, (_, chunk) => chunk).sort(
     (a, b) => stageOf(placement, schedule, rank, a) - stageOf(placement, schedule, rank, b),
@@ -59,20 +75,29 @@ export function joinedChunks(schedule: Schedule, rank: number): number[][] {
 export type Passes = readonly string[]
 
 /**
- * The part of a model's forward graph that one pipeline rank has: a segment `forward` for each of its chunks, with
+ * The part of a model's forward graph that one pipeline rank has: each of its segments for each of the rank's chunks, with
  * `receive` and `send` nodes in group `pipeline` where values come from other ranks and go to them. Each stage has two
- * channels: 2s carries values into stage s, 2s+1 their gradients back.
+ * channels: 2s carries values into stage s, 2s+1 their gradients back. Into stage 0 come ids from the token history,
+ * sent before the last stage waits for what becomes of them.
  *
  * @param backward names of the backward passes that will be added, so that segments can be declared in the order in
  *   which memory is reused: chunk after chunk, joined ones with their backward passes turned round
  */
-export function rankGraph(graph: Graph, schedule: Schedule, rank: number, backward: Passes): Graph {
+export function rankGraph(
+  graph: Graph,
+  schedule: StagePlacement,
+  rank: number,
+  backward: Passes = [],
+): Graph {
   const { p, v, placement } = schedule
-  const stage = stagesOfNodes(graph, stageCount(schedule))
+  const stages = stageCount(schedule)
+  const stage = stagesOfNodes(graph, stages)
+  const readers = readingStages(graph, stage)
   const out = new Graph(graph.name)
   const groups = joinedChunks(schedule, rank)
   for (const chunks of groups) {
-    for (const chunk of chunks) out.segment(chunkSegment('forward', chunk, v), () => {})
+    for (const chunk of chunks)
+      for (const segment of graph.segments) out.segment(chunkSegment(segment, chunk, v), () => {})
     for (const chunk of [...chunks].reverse())
       for (const pass of backward) out.segment(chunkSegment(pass, chunk, v), () => {})
   }
@@ -109,7 +134,7 @@ export function rankGraph(graph: Graph, schedule: Schedule, rank: number, backwa
       if (known) return known
       const from = stage[value.origin.node]!
       check(
-        from === own - 1,
+        follows(from, own, stages),
         'unsupported',
         `stage ${own} reads ${value.name} of stage ${from}: a stage can only read what the stage before it made`,
       )
@@ -117,38 +142,47 @@ export function rankGraph(graph: Graph, schedule: Schedule, rank: number, backwa
       made.set(id, y!)
       return y!
     }
-    out.segment(chunkSegment('forward', chunk, v), () => {
-      for (const node of graph.nodes) {
-        if (stage[node.id] !== own) continue
-        const inputs = Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
-        const emit = (): void => {
-          const outputs = out.op(node.op, node.attrs, inputs)
-          for (const [port, id] of Object.entries(node.outputs)) made.set(id, outputs[port]!)
+    /** Gives a value to the stages that read it, where those are on another rank. */
+    const handOn = (id: number, value: GraphValue): void => {
+      for (const to of readers.get(id) ?? [])
+        if (follows(own, to, stages) && rankOf(placement, schedule, to) !== rank)
+          out.op('send', boundary(to, to), { x: value })
+    }
+    for (const segment of graph.segments)
+      out.segment(chunkSegment(segment, chunk, v), () => {
+        for (const node of graph.nodes) {
+          if (stage[node.id] !== own || node.segment !== segment) continue
+          const inputs = Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
+          const emit = (): void => {
+            const outputs = out.op(node.op, node.attrs, inputs)
+            for (const [port, id] of Object.entries(node.outputs)) made.set(id, outputs[port]!)
+          }
+          if (node.scope) out.scope(node.scope, emit)
+          else emit()
+          for (const id of Object.values(node.outputs)) handOn(id, made.get(id)!)
         }
-        if (node.scope) out.scope(node.scope, emit)
-        else emit()
-      }
-      if (own + 1 < stageCount(schedule) && rankOf(placement, schedule, own + 1) !== rank)
-        for (const id of crossing(graph, stage, own))
-          out.op('send', boundary(own + 1, own + 1), { x: find(id) })
-      for (const { name, value } of graph.outputs) {
-        const { origin } = graph.value(value)
-        if (origin.kind === 'node' && stage[origin.node] === own) out.output(name, find(value))
-      }
-    })
+        for (const { segment: of, name, value } of graph.outputs) {
+          const { origin } = graph.value(value)
+          if (of === segment && origin.kind === 'node' && stage[origin.node] === own)
+            out.output(name, find(value))
+        }
+      })
   }
   return out
 }
 
-/** Values that a stage makes and the next one reads. */
-function crossing(graph: Graph, stage: readonly number[], from: number): number[] {
-  const read = new Set(
-    graph.nodes.filter((node) => stage[node.id] === from + 1).flatMap((node) => Object.values(node.inputs)),
-  )
-  return [...read]
-    .sort((a, b) => a - b)
-    .filter((id) => {
+/** Whether what a stage makes may be read by another one: by the next, and ids of the last by the first. */
+const follows = (from: number, to: number, stages: number): boolean =>
+  to === from + 1 || (to === 0 && from === stages - 1)
+
+/** Stages that read a value, by its id. */
+function readingStages(graph: Graph, stage: readonly number[]): Map<number, Set<number>> {
+  const readers = new Map<number, Set<number>>()
+  for (const node of graph.nodes)
+    for (const id of Object.values(node.inputs)) {
       const { origin } = graph.value(id)
-      return origin.kind === 'node' && stage[origin.node] === from
-    })
+      if (origin.kind !== 'node' || stage[origin.node] === stage[node.id]) continue
+      readers.set(id, (readers.get(id) ?? new Set()).add(stage[node.id]!))
+    }
+  return readers
 }

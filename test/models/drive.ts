@@ -1,11 +1,13 @@
 import { expect } from 'vitest'
 import type { Device, Executable } from '../../backends/backend.ts'
+import { loadForRank } from '../../backends/staged_exchange.ts'
 import {
   type InferenceSpec,
   inferenceGraph,
   pagesOf,
   segmentOfPrefill,
 } from '../../src/engine/inference_graph.ts'
+import { communicatorOf, firstIdOf, type InferenceRank, wholeModel } from '../../src/engine/ranks.ts'
 import { samplingRow } from '../../src/engine/sampling.ts'
 import { openModelFolder } from '../../src/formats/model_folder.ts'
 import { familyOf } from '../../src/models/index.ts'
@@ -20,19 +22,29 @@ export interface Step {
   readonly logits: Float32Array
 }
 
-/** Compiles and loads the inference program of a folder and fills in its weights. */
+/** Compiles and loads the inference program of a folder and fills in its weights; of several ranks the one given. */
 export async function loadInference(
   device: Device,
   folder: string,
   spec: InferenceSpec,
+  rank?: InferenceRank,
 ): Promise<Executable> {
   const source = await openModelFolder(folder)
   const family = familyOf(source.config)
   const config = family.parse(source.config)
-  const executable = await device.load(compile(inferenceGraph('tiny', family, config, spec), device.target))
+  const program = compile(inferenceGraph('tiny', family, config, spec, rank), device.target)
+  const executable = rank
+    ? await loadForRank(device, program, { communicator: communicatorOf(rank) })
+    : await device.load(program)
   const { plan } = executable.arenas.weights!
-  await writeWeights(family.parameters(config), source.weights, plan, (offset, bytes) =>
-    executable.arenas.weights!.write(offset, bytes),
+  const { grid, place } = rank ?? wholeModel
+  await writeWeights(
+    family.parameters(config).filter(({ name }) => !rank || plan.tensors.some((t) => t.name === name)),
+    source.weights,
+    plan,
+    (offset, bytes) => executable.arenas.weights!.write(offset, bytes),
+    undefined,
+    { size: grid.tensor, member: place.tensor },
   )
   await source.close()
   return executable
@@ -41,7 +53,7 @@ export async function loadInference(
 /**
  * Drives an inference program by hand, greedily: several sequences at once and prompts in any pieces, which the
  * Generator does not do. Sequence b is row b of the tables. Pages are dealt from the last down, so that
- * a kernel that ignores the page table does not pass.
+ * a kernel that ignores the page table does not pass. A rank that does not sample has no steps to tell of.
  */
 export class Driver {
   private readonly pageTable: Uint32Array
@@ -50,6 +62,7 @@ export class Driver {
   constructor(
     private readonly executable: Executable,
     private readonly spec: InferenceSpec,
+    private readonly many?: { readonly rank: InferenceRank; readonly vocab: number },
   ) {
     const pages = pagesOf(spec)
     this.pageTable = Uint32Array.from({ length: pages }, (_, i) => pages - 1 - i)
@@ -119,15 +132,22 @@ export class Driver {
       toSequence[b] = b
       toPosition[b] = end
     }
-    const { token, logits } = await this.executable.step(segment, {
+    const given: Record<string, ArrayBufferView> = {
       ...inputs,
+      first_id: Uint32Array.of(this.many ? firstIdOf(this.many.rank, this.many.vocab) : 0),
       page_table: this.pageTable,
       length,
       options: this.options,
       key: new Uint32Array(batch * 4),
       sampled_sequence: toSequence,
       sampled_position: toPosition,
-    })
+    }
+    const { inputs: declared } = this.executable.program.segments.find(({ name }) => name === segment)!
+    const { token, logits } = await this.executable.step(
+      segment,
+      Object.fromEntries(declared.map(({ name }) => [name, given[name]!])),
+    )
+    if (!token) return []
     const tokens = new Uint32Array(token!.slice().buffer)
     const all = new Float32Array(logits!.slice().buffer)
     const vocab = all.length / batch

@@ -85,14 +85,18 @@ export interface Schedule extends Shape {
 }
 
 /** Stages of the whole model: every chunk of every rank. */
-export const stageCount = ({ p, v }: Shape): number => p * v
+export const stageCount = ({ p, v }: Pick<Shape, 'p' | 'v'>): number => p * v
 
 /** Stage, from the model's input, that a rank's chunk holds. */
-export const stageOf = (placement: Placement, { p }: Shape, rank: number, chunk: number): number =>
-  placement === 'v' && chunk === 1 ? 2 * p - 1 - rank : chunk * p + rank
+export const stageOf = (
+  placement: Placement,
+  { p }: Pick<Shape, 'p'>,
+  rank: number,
+  chunk: number,
+): number => (placement === 'v' && chunk === 1 ? 2 * p - 1 - rank : chunk * p + rank)
 
 /** Rank that holds a stage. */
-export const rankOf = (placement: Placement, { p }: Shape, stage: number): number =>
+export const rankOf = (placement: Placement, { p }: Pick<Shape, 'p'>, stage: number): number =>
   placement === 'v' && stage >= p ? 2 * p - 1 - stage : stage % p
 
 /** `F3` with one chunk; with several the chunk is a letter, `F3a`, and past 26 a number, `F3.26`. */
