@@ -244,7 +244,8 @@ describe('chooser', () => {
       racks,
       [0, 72, 144, 216].flatMap((first) => range(4).map((i) => first + i)),
     )
-    expect(choose(acrossRacks, 'all_reduce', 2 ** 28)).toBe('hierarchical(4)')
+    for (const kind of ['all_reduce', 'reduce_scatter', 'all_gather'] as const)
+      expect(choose(acrossRacks, kind, 2 ** 28)).toBe('hierarchical(4)')
     expect(choose(linksOf(flat, range(8)), 'all_reduce', 2 ** 28)).toBe('direct')
     expect(choose(linksOf(flat, range(8)), 'rank_broadcast', 2 ** 28)).toBe('tree')
     // Seven members do not divide these elements: everything to everyone, or uneven chunks around the ring.

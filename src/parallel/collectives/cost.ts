@@ -164,7 +164,7 @@ export function chooseByCost(
     const sums = kind === 'all_reduce' || kind === 'reduce_scatter'
     const cost = (algorithm: CollectiveAlgorithm) => collectiveSeconds(algorithm, kind, bytes, links)
     const best = algorithmsFor(links)
-      .filter(({ memberOrder }) => memberOrder || !(sums && fixedOrder))
+      .filter((a) => a[kind] && (a.memberOrder || !(sums && fixedOrder)))
       .reduce((a, b) => (cost(b) < cost(a) ? b : a))
     chosen.set(key, best)
     return best
