@@ -135,7 +135,8 @@ async function writePart(path: string, trainer: Trainer): Promise<Uint8Array> {
     if (place.data > 0 && (kind === 'parameters' || grid.zero === 0)) continue
     const arena = trainer.arena(kind)
     const bytes = await arena.read(0, arena.plan.bytes)
-    for (const { name, shard } of division.counted(place)) {
+    for (const { name, shard } of division.firstHeld(place)) {
+      if (shard.replicated && place.tensor > 0) continue
       const { from, to, at } = heldRange(layout, kind, name)
       if (from >= to) continue
       const runs = cutRuns(shard.runs, from, to)

@@ -122,16 +122,13 @@ export class Division {
   }
 
   /**
-   * Tensors whose gradients a place counts into the norm, by name: of a parameter that several places have whole, the
-   * first one counts.
+   * Parameters that a place is the first along the pipeline to have, by name: of a tied one the first stage's copy
+   * counts. Every tensor-parallel member lists the same names.
    */
-  counted(place: GridPlace): { readonly name: string; readonly shard: Shard }[] {
+  firstHeld(place: GridPlace): { readonly name: string; readonly shard: Shard }[] {
     return [...this.shards(place)]
       .map(([name, shard]) => ({ name, shard }))
-      .filter(({ name, shard }) => {
-        const firstPipeline = this.uses.findIndex((here) => here.has(name))
-        return place.pipeline === firstPipeline && !(shard.replicated && place.tensor > 0)
-      })
+      .filter(({ name }) => this.uses.findIndex((here) => here.has(name)) === place.pipeline)
   }
 
   /** @param chunk largest buffer of the device, a multiple of 256 */

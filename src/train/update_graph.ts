@@ -1,11 +1,11 @@
 import type { Value } from '../ops/contract.ts'
-import { NORM_TILE } from '../ops/square_sums.ts'
 import type { Graph } from '../program/graph.ts'
 import type { ArenaKind } from '../program/program.ts'
 import { rewrite } from '../program/rewrite.ts'
-import { elementCount, tensorType } from '../tensor/type.ts'
+import { tensorType } from '../tensor/type.ts'
 import { type Division, ownedRange, type TrainingLayout } from './division.ts'
-import { type GridPlace, groupsAt, samePlace } from './grid.ts'
+import { gradientNorm } from './gradient_norm.ts'
+import { type GridPlace, groupsAt } from './grid.ts'
 import type { TrainingSpec } from './training_graph.ts'
 
 /** Gradients and parameters go to other ranks in pieces of this many bytes, which bounds the memory it takes. */
@@ -41,8 +41,8 @@ export function addUpdate(
       g.op('store', {}, { destination, x })
     }
     sumOverRanks(g, division, layout, place, range)
-    const norm = gradientNorm(g, division, layout, place, range('gradients', 0, bytes))
     const x = range('gradients', 0, bytes)
+    const norm = gradientNorm(g, division, layout, place, x)
     g.op('clip_by_norm', {}, { x, norm, limit: g.input('limit', tensorType('f32', 1)) })
     g.output('norm', norm)
   })
@@ -113,76 +113,6 @@ function sumOverRanks(
     for (const [from, to] of buckets(offset, offset + bytes))
       sum('tied', tied.length, range('gradients', from, to))
   }
-}
-
-/**
- * Norm of the gradients of the whole model, the same bytes on every rank and for every pipeline: squares are summed in
- * tiles that start with each tensor, and the tiles' sums, gathered from all ranks, in the order of the tensors' names.
- */
-function gradientNorm(
-  g: Graph,
-  division: Division,
-  layout: TrainingLayout,
-  place: GridPlace,
-  x: Value,
-): Value {
-  const { grid } = division
-  const places = groupsAt(grid, place).model!
-  const tilesOf = (elements: number): number => Math.ceil(elements / NORM_TILE)
-  const offsetOf = new Map(layout.layouts.parameters!.tensors.map(({ name, offset }) => [name, offset]))
-  const counted = places.map((at) =>
-    division.counted(at).map(({ name, shard }) => ({ name, elements: elementCount(shard.shape) })),
-  )
-  const self = places.findIndex((at) => samePlace(at, place))
-  const counts = counted.map((list) => list.reduce((sum, { elements }) => sum + tilesOf(elements), 0))
-  const own = counted[self]!
-  const sums =
-    own.length === 0
-      ? undefined
-      : g.op(
-          'square_sums',
-          {},
-          {
-            x,
-            tiles: g.constant(
-              'norm_tiles',
-              { tensors: own.map(({ name, elements }) => [offsetOf.get(name)! / 4, elements]) },
-              tensorType('u32', counts[self]!, 2),
-            ),
-          },
-        ).sums!
-  if (places.length === 1) return g.op('norm_of_sums', {}, { sums: sums! }).norm!
-
-  const starts = counts.map((_, i) => counts.slice(0, i).reduce((a, b) => a + b, 0))
-  const total = counts.reduce((a, b) => a + b, 0)
-  const all = g.op(
-    'exchange',
-    {
-      group: 'model',
-      size: places.length,
-      channel: 0,
-      sends: sums ? places.map((_, peer) => ({ peer, port: 'x', offset: 0, bytes: 4 * counts[self]! })) : [],
-      receives: counts.flatMap((count, peer) =>
-        count === 0 ? [] : [{ peer, port: 'y', offset: 4 * starts[peer]!, bytes: 4 * count }],
-      ),
-      outputs: { y: tensorType('f32', total, 1) },
-    },
-    { x: sums },
-  ).y!
-  // By name, then by tensor-parallel member.
-  const tensors = counted
-    .flatMap((list, at) => {
-      let tile = starts[at]!
-      return list.map(({ name, elements }) => {
-        const first = tile
-        tile += tilesOf(elements)
-        return { name, member: places[at]!.tensor, first, tiles: tilesOf(elements) }
-      })
-    })
-    .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.member - b.member))
-  const order = tensors.flatMap(({ first, tiles }) => Array.from({ length: tiles }, (_, i) => first + i))
-  const ids = g.constant('indices', { values: order }, tensorType('u32', order.length))
-  return g.op('norm_of_sums', {}, { sums: g.op('embedding', {}, { ids, table: all }).y! }).norm!
 }
 
 /** Every data rank gives the others the parameters whose optimizer state it has. */
