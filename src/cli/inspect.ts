@@ -9,6 +9,7 @@ import { readKernelLibrary } from '../../backends/webgpu/node/library.ts'
 import { webGpuTarget, webGpuTraits } from '../../backends/webgpu/target.ts'
 import { inferenceSpec } from '../engine/defaults.ts'
 import { inferenceGraph } from '../engine/inference_graph.ts'
+import { check } from '../errors.ts'
 import { parseJson } from '../formats/json.ts'
 import { refuseIo, writeFileAtomic } from '../formats/node_file.ts'
 import { familyOf } from '../models/index.ts'
@@ -17,6 +18,8 @@ import { lifetimePicture, lifetimeSvg, type MemoryReport, memoryReport } from '.
 import { printProgram } from '../program/print.ts'
 import type { Program, Segment } from '../program/program.ts'
 import { encodeProgram } from '../program/serialise.ts'
+import { readPlan } from './cluster.ts'
+import { inspectTraining, trainingText } from './inspect_training.ts'
 import { contextOption, grouped, kvOption, numberIn, weightsOption } from './options.ts'
 import { table } from './table.ts'
 
@@ -63,7 +66,10 @@ interface InspectReport {
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description('compile a model without a device: exact memory, launches, lifetimes')
-    .argument('<model>', 'a model folder or a config.json; weights are not read')
+    .argument(
+      '<model>',
+      'a model folder or a config.json (weights are not read), or a training file (*.yaml)',
+    )
     .addOption(
       new Option('--target <name>', 'what to compile for').choices(targetNames).default('webgpu-lavapipe'),
     )
@@ -75,11 +81,20 @@ export function inspectCommand(): Command {
     )
     .addOption(weightsOption())
     .addOption(kvOption())
+    .option('--plan <file>', 'with a training file: plan of a run on several ranks (YAML)')
+    .option('--cluster <cluster>', "cluster file or shipped name (default: the plan's cluster)")
     .option('--text <file>', 'write the whole program as text')
     .option('--program <file>', 'write the program itself')
     .option('--svg <file>', 'write the picture of activation lifetimes as SVG')
     .option('--json', 'print the report as JSON')
     .action(async (path: string, o) => {
+      if (/\.ya?ml$/.test(path)) {
+        const plan = o.plan === undefined ? undefined : await readPlan(o.plan, o.cluster)
+        const report = await inspectTraining(path, namedTarget(o.target), plan)
+        process.stdout.write(`${o.json ? JSON.stringify(report, null, 2) : trainingText(report)}\n`)
+        return
+      }
+      check(o.plan === undefined, 'invalid_argument', '--plan is for a training file (*.yaml)')
       const config = await readConfig(path)
       const family = familyOf(config)
       const shape = family.parse(config)
