@@ -6,14 +6,26 @@ import { tensorType } from '../src/tensor/type.ts'
 import type { Arena, Device, Executable, LoadOptions, Outputs } from './backend.ts'
 import type { Communicator } from './transport.ts'
 
-/** What a rank did and when, in milliseconds since the epoch. */
+/** A message of a trace. Sender and receiver count those of a channel alike, from 0. */
+export interface TracedMessage {
+  readonly from: number
+  readonly to: number
+  readonly channel: number
+  readonly number: number
+}
+
+/** What a rank did and when, in milliseconds since the epoch. A receive lasts while the rank waits for its messages. */
 export interface TraceEvent {
+  /** Of a segment, of which this may be a part, or of an exchange. */
   readonly name: string
-  /** `compute`, or what a message goes over. */
-  readonly queue: string
+  readonly queue: 'compute' | 'send' | 'receive'
   readonly start: number
   readonly end: number
   readonly slot: number
+  /** How many segments were submitted before the one this belongs to. */
+  readonly run: number
+  /** What was sent or received. */
+  readonly messages: readonly TracedMessage[]
 }
 
 export interface RankLoadOptions extends LoadOptions {
@@ -48,7 +60,9 @@ export async function loadForRank(
 interface Part {
   /** Segment of the staged program. */
   readonly segment: string
+  /** Whether there is anything to submit; without launches it only writes inputs or gives outputs. */
   readonly hasSteps: boolean
+  readonly launches: boolean
   /** Names of the step inputs it declares. */
   readonly inputs: readonly string[]
   /** Its outputs are what the exchange sends, by the same order; or the segment's own, at the last part. */
@@ -77,7 +91,7 @@ function stage(program: Program, members: Members): Staged {
     if (!segment.steps.some((s) => s.kind === 'exchange')) {
       segments.push(segment)
       parts.set(segment.name, [
-        { segment: segment.name, hasSteps: true, inputs: segment.inputs.map((i) => i.name) },
+        { segment: segment.name, hasSteps: true, launches: true, inputs: segment.inputs.map((i) => i.name) },
       ])
       continue
     }
@@ -93,6 +107,7 @@ function stage(program: Program, members: Members): Staged {
       list.push({
         segment: name,
         hasSteps: steps.length + outputs.length + own.length > 0,
+        launches: steps.length > 0,
         inputs: own.map((i) => i.name),
         ...(exchange ? { exchange } : {}),
       })
@@ -154,6 +169,10 @@ class StagedExecutable implements Executable {
   private readonly pool = new Map<StagedExchange, Uint8Array[][]>()
   private readonly tags: ReadonlyMap<string, number>
   private readonly groupOf = new Map<StagedExchange, string>()
+  /** Segments submitted so far. */
+  private runs = 0
+  /** Of a trace: messages so far, by sender, receiver and channel. */
+  private readonly counted = new Map<string, number>()
   private failure: unknown
 
   constructor(
@@ -221,11 +240,12 @@ class StagedExecutable implements Executable {
     const parts = this.staged.segments.get(name)
     if (!parts) throw new ExactmapError('not_found', `no segment '${name}'`, { program: this.program.name })
     const given = copied(inputs)
+    const at: Place = { slot, run: this.runs++ }
     const posted = parts.map(({ exchange }) => exchange && this.post(exchange))
     const work = this.tail.then(async () => {
       if (this.failure !== undefined) throw this.failure
       try {
-        return await this.execute(name, parts, posted, given, slot, wanted)
+        return await this.execute(name, parts, posted, given, at, wanted)
       } catch (error) {
         this.failure ??= error
         throw error
@@ -273,9 +293,10 @@ class StagedExecutable implements Executable {
     parts: readonly Part[],
     posted: readonly (Promise<Posted> | undefined)[],
     inputs: Record<string, ArrayBufferView>,
-    slot: number,
+    at: Place,
     wanted: boolean,
   ): Promise<Outputs> {
+    const { slot } = at
     let outputs: Promise<Outputs> = Promise.resolve({})
     for (const [i, part] of parts.entries()) {
       const { exchange } = part
@@ -285,15 +306,15 @@ class StagedExecutable implements Executable {
         const needed = exchange ? exchange.sends.length > 0 : wanted
         if (needed) outputs = (await this.submitPart(part.segment, own, slot)).outputs
         else this.inner.run(part.segment, own, slot)
-        if (this.onTrace) {
+        if (this.onTrace && part.launches) {
           await this.inner.finished()
-          this.onTrace({ name, queue: 'compute', start, end: now(), slot })
+          this.onTrace({ name, queue: 'compute', start, end: now(), ...at, messages: [] })
         }
       }
       if (!exchange) continue
-      this.send(exchange, outputs, slot)
+      this.send(exchange, outputs, at)
       if (exchange.copies) this.inner.run(exchange.copies, {}, slot)
-      await this.take(exchange, await posted[i]!, slot)
+      await this.take(exchange, await posted[i]!, at)
     }
     return wanted ? outputs : {}
   }
@@ -313,14 +334,15 @@ class StagedExecutable implements Executable {
     return { outputs }
   }
 
-  private send(exchange: StagedExchange, outputs: Promise<Outputs>, slot: number): void {
+  private send(exchange: StagedExchange, outputs: Promise<Outputs>, at: Place): void {
     const { groups } = this.communicator
     const group = this.groupOf.get(exchange)!
     const tag = this.tags.get(group)! + exchange.channel
     for (const { to, output } of exchange.sends) {
       const rank = groups[group]![to]!
+      const messages = this.traced(this.communicator.transport.rank, rank, tag)
       const leaving = this.leave(rank, tag, output, outputs).then((start) =>
-        this.onTrace?.({ name: `${exchange.name} to ${rank}`, queue: 'send', start, end: now(), slot }),
+        this.onTrace?.({ name: exchange.name, queue: 'send', start, end: now(), ...at, messages }),
       )
       const watched: Promise<void> = leaving
         .catch((error) => {
@@ -353,17 +375,39 @@ class StagedExecutable implements Executable {
     }
   }
 
-  private async take(exchange: StagedExchange, { buffers, arrived }: Posted, slot: number): Promise<void> {
+  private async take(exchange: StagedExchange, { buffers, arrived }: Posted, at: Place): Promise<void> {
+    const { transport, groups } = this.communicator
+    const group = this.groupOf.get(exchange)!
+    const tag = this.tags.get(group)! + exchange.channel
     const start = now()
     await arrived
-    if (exchange.receives.length > 0)
-      this.onTrace?.({ name: exchange.name, queue: 'receive', start, end: now(), slot })
+    if (exchange.receives.length > 0) {
+      const messages = exchange.receives.flatMap(({ from }) =>
+        this.traced(groups[group]![from]!, transport.rank, tag),
+      )
+      this.onTrace?.({ name: exchange.name, queue: 'receive', start, end: now(), ...at, messages })
+    }
     exchange.receives.forEach(({ message }, i) => {
       const arena = this.inner.arenas[message.arena] as Arena
-      arena.write(message.offset + slot * arena.plan.slotBytes, buffers[i]!)
+      arena.write(message.offset + at.slot * arena.plan.slotBytes, buffers[i]!)
     })
     this.free(exchange, buffers)
   }
+
+  /** The next message of a channel, where there is a trace. Messages pass a channel in the order of the segments. */
+  private traced(from: number, to: number, channel: number): TracedMessage[] {
+    if (!this.onTrace) return []
+    const key = `${from} ${to} ${channel}`
+    const number = this.counted.get(key) ?? 0
+    this.counted.set(key, number + 1)
+    return [{ from, to, channel, number }]
+  }
+}
+
+/** Which submission something belongs to. */
+interface Place {
+  readonly slot: number
+  readonly run: number
 }
 
 const now = (): number => performance.timeOrigin + performance.now()

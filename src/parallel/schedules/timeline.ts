@@ -105,7 +105,11 @@ export function timeline(schedule: Schedule, durations: Durations, options: Time
     `expected a whole number of send buffers of at least 1, got ${sendBuffers}`,
   )
   checkComplete(schedule)
-  const timed = new Run(schedule, durations, sendBuffers).all()
+  return timelineOf(new Run(schedule, durations, sendBuffers).all())
+}
+
+/** The timeline of actions that have their times, planned or measured: of every rank in order, the first at 0. */
+export function timelineOf(timed: readonly (readonly TimedAction[])[]): Timeline {
   const total = Math.max(...timed.map((actions) => actions.at(-1)!.end))
   const ranks = timed.map((actions) => rankTimeline(actions, total))
   const work = ranks.reduce((sum, r) => sum + r.busy, 0)
