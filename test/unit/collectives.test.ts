@@ -40,6 +40,8 @@ interface Drawn {
   readonly ranks: readonly number[]
 }
 
+const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
+
 const kinds = ['all_reduce', 'reduce_scatter', 'all_gather', 'all_to_all', 'rank_broadcast'] as const
 
 const drawn: fc.Arbitrary<Drawn> = fc.integer({ min: 2, max: 9 }).chain((size) =>
@@ -50,10 +52,7 @@ const drawn: fc.Arbitrary<Drawn> = fc.integer({ min: 2, max: 9 }).chain((size) =
       whole: fc.boolean(),
       root: fc.nat(size - 1),
       algorithm: algorithmOf(size),
-      ranks: fc.shuffledSubarray(
-        Array.from({ length: size }, (_, i) => i),
-        { minLength: size },
-      ),
+      ranks: fc.shuffledSubarray(range(size), { minLength: size }),
     })
     .map(({ op, shape, whole, root, ...rest }) => {
       const parts = op === 'reduce_scatter' || op === 'all_to_all' || (op === 'all_reduce' && whole)
@@ -83,8 +82,23 @@ describe('collectives on the reference backend', () => {
         expect(wrongMember(vector, got)).toBe('')
         if (op !== 'reduce_scatter' && op !== 'all_to_all') for (const one of got) expect(one).toEqual(got[0])
       }),
-      { numRuns: 120 },
+      { numRuns: 60 },
     )
+  })
+
+  it.each(range(8).map((i) => i + 2))('do so by every algorithm that has them, n = %i', async (size) => {
+    const nodes = range(size).filter((nodeSize) => nodeSize > 1 && size % nodeSize === 0)
+    for (const algorithm of [direct, ring, tree, ...nodes.map(hierarchical)] as CollectiveAlgorithm[])
+      for (const op of kinds) {
+        if (!algorithm[op]) continue
+        const attrs = { size, ...(op === 'rank_broadcast' ? { root: size >> 1 } : {}) }
+        const divided = makeCollective(op, attrs, { x: normal([2 * size, 3]) })
+        const uneven = op === 'all_reduce' ? [makeCollective(op, attrs, { x: normal([2 * size + 1]) })] : []
+        for (const vector of [divided, ...uneven]) {
+          const got = await runCollective(onReference, vector, { choose: () => algorithm })
+          expect(wrongMember(vector, got), algorithm.name).toBe('')
+        }
+      }
   })
 
   it('direct sums in member order to the bit', async () => {
@@ -203,7 +217,7 @@ describe('several collectives', () => {
             graph.output(`y${i}`, y!)
             last = y!
           })
-          const members = Array.from({ length: size }, (_, i) => i)
+          const members = range(size)
           const outputs = await Promise.all(
             localTransports(size).map(async (transport) => {
               let next = 0
