@@ -53,7 +53,7 @@ export function inferenceGraph(
   family: ModelFamily,
   config: ModelShape,
   spec: InferenceSpec,
-  { grid, place }: ModelPart = wholeModel,
+  { grid, place, choose }: ModelPart = wholeModel,
 ): Graph {
   const { context, batch } = spec
   check(
@@ -141,5 +141,5 @@ export function inferenceGraph(
   for (const rows of spec.prefill) g.segment(segmentOfPrefill(rows), () => pass(rows, true))
   g.segment('decode', () => pass(batch, false))
   const part = rankGraph(g, { p: grid.pipeline, v: 1, placement: 'round_robin' }, place.pipeline)
-  return lowerCollectives(part, { ...place })
+  return lowerCollectives(part, { ...place }, choose)
 }

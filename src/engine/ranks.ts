@@ -1,7 +1,10 @@
 import type { Communicator, Transport } from '../../backends/transport.ts'
 import { check } from '../errors.ts'
+import { chooseByCost, linksOf } from '../parallel/collectives/cost.ts'
+import type { ChooseAlgorithm } from '../parallel/collectives/lower.ts'
 import { broadcastNumbers, hostChannel } from '../parallel/host_messages.ts'
 import type { Plan } from '../parallel/topology/plan.ts'
+import { hashOf } from '../program/hash.ts'
 
 /** How many ranks share the layers of a model (pipeline) and the matrices of each layer (tensor). */
 export interface InferenceGrid {
@@ -19,6 +22,8 @@ export interface InferencePlace {
 export interface ModelPart {
   readonly grid: InferenceGrid
   readonly place: InferencePlace
+  /** How members of a group sum and gather; `direct` where not given. */
+  readonly choose?: ChooseAlgorithm
 }
 
 export const wholeModel: ModelPart = {
@@ -28,6 +33,8 @@ export const wholeModel: ModelPart = {
 
 /** A rank of several that run one model. All of them make the same calls with the same arguments. */
 export interface InferenceRank extends ModelPart {
+  /** Identifies grid and plan: the same on all ranks. */
+  readonly hash: string
   readonly transport: Transport
   /** Rank of the run at a place. */
   readonly rankAt: (place: InferencePlace) => number
@@ -43,6 +50,7 @@ export function rankInGrid(grid: InferenceGrid, transport: Transport): Inference
     `a grid of ${grid.pipeline} x ${grid.tensor} has ${count} ranks, ${size} were started`,
   )
   return {
+    hash: hashOf(grid),
     grid,
     place: { pipeline: Math.floor(rank / grid.tensor), tensor: rank % grid.tensor },
     transport,
@@ -51,7 +59,8 @@ export function rankInGrid(grid: InferenceGrid, transport: Transport): Inference
 }
 
 /**
- * The ranks of a plan; plan rank r is rank r of the run. Its schedule and microbatches are training's.
+ * The ranks of a plan; plan rank r is rank r of the run. Its schedule and microbatches are training's. Collectives are
+ * carried out as is cheapest on its cluster, with sums in member order.
  *
  * @throws ExactmapError `unsupported` for axes that inference does not have, `conflict` when another number of ranks was
  *   started
@@ -69,10 +78,13 @@ export function rankInPlan(plan: Plan, transport: Transport): InferenceRank {
     `the plan has ${plan.ranks} ranks, ${transport.size} started: mpirun -np ${plan.ranks} npx exactmap run …`,
   )
   const { pipeline, tensor } = plan.coordinates(transport.rank)
+  const group = plan.groupOf(transport.rank, ['tensor'])
   const rest = { context: 0, expert: 0, data: 0, replica: 0 }
   return {
+    hash: plan.hash,
     grid: { pipeline: plan.size('pipeline'), tensor: plan.size('tensor') },
     place: { pipeline, tensor },
+    choose: chooseByCost({ tensor: linksOf(plan, group) }, { fixedOrder: true }),
     transport,
     rankAt: (place) => plan.rankAt({ ...rest, ...place }),
   }

@@ -5,6 +5,7 @@ import type { Collective, CollectiveAlgorithm, CollectiveKind, Pair, Round } fro
 import { direct } from './direct.ts'
 import { hierarchical } from './hierarchical.ts'
 import type { ChooseAlgorithm } from './lower.ts'
+import { oneStep } from './one_step.ts'
 import { ring } from './ring.ts'
 import { tree } from './tree.ts'
 
@@ -134,6 +135,7 @@ export function collectiveSeconds(
 /** All algorithms that a group can use. */
 export const algorithmsFor = (links: GroupLinks): CollectiveAlgorithm[] => [
   direct,
+  oneStep,
   tree,
   ring,
   ...links.nodeSizes().map(hierarchical),

@@ -1,6 +1,7 @@
 import { byteSize, elementCount, type TensorType } from '../../tensor/type.ts'
 import type { CollectiveAlgorithm, Round } from './algorithm.ts'
 import { count, exchange, gather, partsOf, sum, swap } from './messages.ts'
+import { oneStep } from './one_step.ts'
 
 /**
  * Every member exchanges with every other one at once. All members run the same steps, so equal ranks share a program.
@@ -26,15 +27,14 @@ export const direct = {
     lower(call, x) {
       const { size } = call
       const elements = elementCount(x.type.shape)
-      if (elements % size !== 0)
-        return sum(call, stack(call, x, { ...x.type, shape: [size, ...x.type.shape] }))
+      if (elements % size !== 0) return oneStep.all_reduce.lower(call, x)
       const parts = partsOf(elements, size)
       const rows = { ...x.type, shape: [size, elements / size] }
       return gather(call, count(size), sum(call, swap(call, count(size), x, parts, rows)), x.type, parts)
     },
     rounds({ size }, bytes) {
       const divides = (bytes / 4) % size === 0
-      return divides ? [toAll(size, bytes / size, 2)] : [toAll(size, bytes)]
+      return divides ? [toAll(size, bytes / size, 2)] : oneStep.all_reduce.rounds({ size }, bytes)
     },
   },
 
