@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { hostname } from 'node:os'
 import type { Device, Executable, LoadOptions } from '../../backends/backend.ts'
 import { loadForRank } from '../../backends/staged_exchange.ts'
 import { check, ExactmapError } from '../errors.ts'
@@ -8,8 +9,11 @@ import { loadTokenizer, StreamDecoder, type Tokenizer } from '../formats/tokeniz
 import { familyOf } from '../models/index.ts'
 import type { ModelFamily, ModelShape } from '../models/model.ts'
 import { writeWeights } from '../models/weights.ts'
+import { agree } from '../parallel/agreement.ts'
 import { compile } from '../program/compile.ts'
+import { hashOf } from '../program/hash.ts'
 import type { Program } from '../program/program.ts'
+import { version } from '../version.ts'
 import { type InferenceOptions, inferenceSpec } from './defaults.ts'
 import { Generator } from './generator.ts'
 import { type InferenceSpec, inferenceGraph } from './inference_graph.ts'
@@ -53,7 +57,8 @@ export interface Model {
  * inference program, allocates its arenas once, streams the weights in; of several ranks each its part of them.
  *
  * @throws ExactmapError `not_found`, `invalid_format`, `invalid_config`, `unsupported` (architecture: lists the
- *   supported ones), `out_of_memory` (with the memory table, before anything is allocated)
+ *   supported ones), `out_of_memory` (with the memory table, before anything is allocated), `conflict` (ranks that
+ *   differ, by name)
  */
 export async function loadModel(path: string, options: LoadModelOptions): Promise<Model> {
   const { device, onProgress, rank } = options
@@ -73,6 +78,10 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
       ...sizes,
       ...(prompt === undefined ? {} : { prompt: tokenizer.encode(prompt).length }),
     })
+    if (rank) {
+      const facts = { plan: rank.hash, model: hashOf([folder.config, spec]), build: version }
+      await agree(rank.transport, facts, { host: hostname() })
+    }
     const graph = inferenceGraph(`${family.name}-inference`, family, config, spec, rank)
     const program = compile(graph, device.target)
     const load: LoadOptions = onProgress

@@ -17,9 +17,13 @@ export interface Session {
   readonly pools: Readonly<Record<string, SessionPool>>
 }
 
-interface SessionPool {
+/** How a pool's pages are stored. */
+export interface PoolLayout {
   readonly format: FormatName
   readonly shape: readonly number[]
+}
+
+interface SessionPool extends PoolLayout {
   readonly bytes: Uint8Array
 }
 
@@ -68,18 +72,16 @@ function clearAfter(bytes: Uint8Array, { type }: TensorPlan, tokens: number): vo
 }
 
 /**
- * Writes a session's pages into a cache.
+ * Whether a session's pages are those of a cache.
  *
- * @param pages the page table row of the sequence that is to go on; long enough for the session's tokens
- * @throws ExactmapError `conflict` for a session of a model with other pools
+ * @throws ExactmapError `conflict` for pools of another model or format
  */
-export function restoreSession(kv: Arena | undefined, session: Session, pages: Uint32Array): void {
+export function checkPools(kv: Arena | undefined, pools: Readonly<Record<string, PoolLayout>>): void {
   const tensors = kv?.plan.tensors ?? []
-  const count = Math.ceil(cachedTokens(session.tokens) / PAGE_TOKENS)
   const show = (name: string, format: string, shape: readonly number[]): string =>
-    `${name} ${format}[${[count, ...shape.slice(1)].join(',')}]`
+    `${name} ${format}[${['pages', ...shape.slice(1)].join(',')}]`
   const want = tensors.map((t) => show(t.name, t.type.format, t.type.shape)).sort()
-  const have = Object.entries(session.pools).map(([name, p]) => show(name, p.format, p.shape))
+  const have = Object.entries(pools).map(([name, p]) => show(name, p.format, p.shape))
   const differs =
     want.find((w, i) => w !== have.sort()[i]) ?? (want.length === have.length ? '' : have.at(-1))
   if (differs)
@@ -87,6 +89,18 @@ export function restoreSession(kv: Arena | undefined, session: Session, pages: U
       'conflict',
       `the session holds ${have.length} cache pools (${have[0] ?? 'none'}, …), the model's cache has ${want.length} (${want[0] ?? 'none'}, …); load the model it was saved from, with the same KV format`,
     )
+}
+
+/**
+ * Writes a session's pages into a cache.
+ *
+ * @param pages the page table row of the sequence that is to go on; long enough for the session's tokens
+ * @throws ExactmapError `conflict` for a session of a model with other pools
+ */
+export function restoreSession(kv: Arena | undefined, session: Session, pages: Uint32Array): void {
+  checkPools(kv, session.pools)
+  const tensors = kv?.plan.tensors ?? []
+  const count = Math.ceil(cachedTokens(session.tokens) / PAGE_TOKENS)
   for (const tensor of tensors) {
     const size = pageBytes(tensor)
     const { bytes } = session.pools[tensor.name]!
