@@ -14,7 +14,7 @@ import { count, exchange, gather, type Part, partsOf, sum, swap } from './messag
  *     reduce_scatter   2 steps, (L-1)/L B, (N-1)/n B
  *     all_gather       2 steps, (L-1) N B, (N-1) B
  *
- * so 1/L of what `direct` sends over the links between nodes. Jia et al. 2018, arXiv 1807.11205, section 3.3, with one
+ * so 1/L of what `direct` sends over the links between nodes. After Jia et al. 2018, arXiv 1807.11205, but with one
  * leader for every part instead of one for every node.
  *
  * Sums: member order within each node, then node order: (x[0] + … + x[L-1]) + (x[L] + … + x[2L-1]) + …, by the member
