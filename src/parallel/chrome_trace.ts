@@ -60,8 +60,7 @@ export function chromeTrace(traces: readonly GatheredTrace[]): ChromeTrace {
     for (const [i, event] of trace.events.entries()) {
       const tid = threads[i]!
       const ts = microseconds(event.start)
-      // A receive whose message was there is still something to draw an arrow to.
-      const dur = Math.max(1, Math.round((event.end - event.start) * 1e6) / 1e3)
+      const dur = Math.round((microseconds(endOf(event)) - ts) * 1e3) / 1e3
       const { slot, run, step, queue, messages } = event
       const args = { slot, run, ...(step === undefined ? {} : { step }) }
       events.push({ ph: 'X', name: titleOf(event, trace.chunks), cat: queue, pid, tid, ts, dur, args })
@@ -85,6 +84,9 @@ export function chromeTrace(traces: readonly GatheredTrace[]): ChromeTrace {
   }
 }
 
+/** A receive whose message was there is still something to draw an arrow to: a microsecond. */
+const endOf = ({ start, end }: TraceEvent): number => Math.max(end, start + 0.001)
+
 function titleOf(event: RankEvent, chunks: number): string {
   const { action, messages, queue, name } = event
   const what = action ? actionName(action, chunks) : name
@@ -99,10 +101,10 @@ function threadsOf(events: readonly TraceEvent[]): number[] {
   const busyUntil: number[] = []
   const sends = [...events.keys()].filter((i) => events[i]!.queue === 'send')
   for (const i of sends.sort((a, b) => events[a]!.start - events[b]!.start)) {
-    const { start, end } = events[i]!
+    const { start } = events[i]!
     const free = busyUntil.findIndex((until) => until <= start)
     const lane = free < 0 ? busyUntil.length : free
-    busyUntil[lane] = end
+    busyUntil[lane] = endOf(events[i]!)
     threads[i] = thread.send + lane
   }
   return threads

@@ -23,9 +23,17 @@ export interface GatheredTrace extends RankTrace {
   readonly clockError: number
 }
 
-/** The traces of all ranks on rank 0, with times of its clock; nothing on the others. Every rank calls it. */
-export async function gatherTraces(transport: Transport, own: RankTrace): Promise<GatheredTrace[]> {
-  const { ahead, error } = await clockOfRankZero(transport)
+/**
+ * The traces of all ranks on rank 0, with times of its clock; nothing on the others. Every rank calls it.
+ *
+ * @param clock what the events' times were taken from
+ */
+export async function gatherTraces(
+  transport: Transport,
+  own: RankTrace,
+  clock: () => number = sinceEpoch,
+): Promise<GatheredTrace[]> {
+  const { ahead, error } = await clockOfRankZero(transport, clock)
   const events = own.events.map((event) => ({
     ...event,
     start: event.start + ahead,
@@ -43,7 +51,10 @@ const QUESTIONS = 32
  * was given half a round trip ago, and is off by at most that (Cristian 1989, Probabilistic clock synchronization). That
  * the clocks drift apart during a trace is left out.
  */
-async function clockOfRankZero(transport: Transport): Promise<{ ahead: number; error: number }> {
+async function clockOfRankZero(
+  transport: Transport,
+  now: () => number,
+): Promise<{ ahead: number; error: number }> {
   const time = new Float64Array(1)
   const answer = new Uint8Array(time.buffer)
   const question = new Uint8Array(0)
@@ -70,4 +81,4 @@ async function clockOfRankZero(transport: Transport): Promise<{ ahead: number; e
   return best
 }
 
-const now = (): number => performance.timeOrigin + performance.now()
+const sinceEpoch = (): number => performance.timeOrigin + performance.now()

@@ -48,6 +48,16 @@ describe('null backend', () => {
     expect(seconds).toBeLessThan(5 * modelled + 1)
   })
 
+  it('gives outputs when their step ends, not when later ones do', async () => {
+    const executable = await new NullDevice(referenceTarget, pace).load(compile(chain(), referenceTarget))
+    const x = new Float32Array(1000)
+    const ended: string[] = []
+    const first = executable.step('main', { x }).then(() => ended.push('first'))
+    for (let i = 0; i < 3; i++) executable.run('main')
+    await Promise.all([first, executable.finished().then(() => ended.push('all'))])
+    expect(ended).toEqual(['first', 'all'])
+  })
+
   it('lets queues overlap and dependencies wait', () => {
     // 5 ms each: two on one queue follow each other, on two queues they run together, a dependency joins them.
     expect(segmentSeconds([step(0, 'a', []), step(1, 'a', [])], pace)).toBeCloseTo(0.01)

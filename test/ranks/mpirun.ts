@@ -13,10 +13,10 @@ export async function whyNoRanks(): Promise<string | undefined> {
   return undefined
 }
 
-/** Bundles a script of this folder for plain Node; returns its file. */
-export async function bundled(name: string): Promise<string> {
+/** Bundles a script for plain Node; returns its file. */
+export async function bundled(name: string, folder = 'test/ranks'): Promise<string> {
   const outfile = join(packageRoot(), 'dist', 'test', `${name}.js`)
-  const entry = join(packageRoot(), 'test', 'ranks', `${name}.ts`)
+  const entry = join(packageRoot(), folder, `${name}.ts`)
   const shared = { bundle: true, platform: 'node', format: 'esm', packages: 'external' } as const
   await build({ ...shared, entryPoints: [entry], outfile, logLevel: 'warning' })
   return outfile
