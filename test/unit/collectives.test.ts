@@ -11,6 +11,7 @@ import type { CollectiveAlgorithm } from '../../src/parallel/collectives/algorit
 import { direct } from '../../src/parallel/collectives/direct.ts'
 import { hierarchical } from '../../src/parallel/collectives/hierarchical.ts'
 import { lowerCollectives } from '../../src/parallel/collectives/lower.ts'
+import { oneStep } from '../../src/parallel/collectives/one_step.ts'
 import { ring } from '../../src/parallel/collectives/ring.ts'
 import { tree } from '../../src/parallel/collectives/tree.ts'
 import { compile, programHash } from '../../src/program/compile.ts'
@@ -28,7 +29,7 @@ const onReference = () => device
 /** An algorithm for n members: each of them, and every size of node that cuts the group. */
 const algorithmOf = (size: number): fc.Arbitrary<CollectiveAlgorithm> => {
   const nodes = Array.from({ length: size }, (_, i) => i + 1).filter((nodeSize) => size % nodeSize === 0)
-  return fc.constantFrom<CollectiveAlgorithm>(direct, ring, tree, ...nodes.map(hierarchical))
+  return fc.constantFrom<CollectiveAlgorithm>(direct, oneStep, ring, tree, ...nodes.map(hierarchical))
 }
 
 interface Drawn {
@@ -88,7 +89,13 @@ describe('collectives on the reference backend', () => {
 
   it.each(range(8).map((i) => i + 2))('do so by every algorithm that has them, n = %i', async (size) => {
     const nodes = range(size).filter((nodeSize) => nodeSize > 1 && size % nodeSize === 0)
-    for (const algorithm of [direct, ring, tree, ...nodes.map(hierarchical)] as CollectiveAlgorithm[])
+    for (const algorithm of [
+      direct,
+      oneStep,
+      ring,
+      tree,
+      ...nodes.map(hierarchical),
+    ] as CollectiveAlgorithm[])
       for (const op of kinds) {
         if (!algorithm[op]) continue
         const attrs = { size, ...(op === 'rank_broadcast' ? { root: size >> 1 } : {}) }
@@ -101,12 +108,12 @@ describe('collectives on the reference backend', () => {
       }
   })
 
-  it('direct sums in member order to the bit', async () => {
+  it.each([direct, oneStep])('$name sums in member order to the bit', async (algorithm) => {
     await fc.assert(
       fc.asyncProperty(drawn, async ({ specs: { x }, size }) => {
         fc.pre(x?.format === 'f32')
         const vector = makeCollective('all_reduce', { size }, { x: x! })
-        const got = await runCollective(onReference, vector)
+        const got = await runCollective(onReference, vector, { choose: () => algorithm })
         const terms = vector.inputs.map(
           ({ x: t }) => new Float32Array(t!.bytes.buffer, 0, t!.bytes.length / 4),
         )
@@ -121,6 +128,7 @@ describe('collectives on the reference backend', () => {
   // Terms of which rounding loses others than it does in another order.
   it.each<[CollectiveAlgorithm, number[], (x: number[], element: number) => number]>([
     [direct, [1e8, 1, -1e8, 1], (x) => inOrder(x)],
+    [oneStep, [1e8, 1, -1e8, 1], (x) => inOrder(x)],
     [tree, [1e8, 1, -1e8, 1], ([a, b, c, d]) => plus(plus(a!, b!), plus(c!, d!))],
     [tree, [1e8, 1, 1, -1e8, 1], ([a, b, c, d, e]) => plus(plus(plus(a!, b!), c!), plus(d!, e!))],
     [ring, [1e8, 1, -1e8, 1], (x, i) => inOrder([...x.slice(i + 1), ...x.slice(0, i + 1)])],
