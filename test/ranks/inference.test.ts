@@ -1,46 +1,40 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { Executable } from '../../backends/backend.ts'
-import { localTransports } from '../../backends/local_transport.ts'
-import type { Transport } from '../../backends/transport.ts'
+import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import { Generator, type GeneratorOptions } from '../../src/engine/generator.ts'
-import type { InferenceSpec } from '../../src/engine/inference_graph.ts'
-import { type InferenceGrid, type InferenceRank, rankInGrid } from '../../src/engine/ranks.ts'
-import { EPS_F32, sumDepth } from '../../src/ops/tolerance.ts'
-import { runAsRank } from '../../src/parallel/run_as_rank.ts'
+import { receiveSession, sendSession } from '../../src/engine/handover.ts'
+import { type InferenceSpec, inferenceGraph } from '../../src/engine/inference_graph.ts'
+import { loadModel } from '../../src/engine/load.ts'
+import { type InferenceGrid, type ModelPart, rankInGrid, wholeModel } from '../../src/engine/ranks.ts'
+import { familyOf } from '../../src/models/index.ts'
+import { compile } from '../../src/program/compile.ts'
+import type { ArenaKind } from '../../src/program/program.ts'
 import { quickWebGpu } from '../helpers/webgpu.ts'
-import { Driver, loadInference, type Step, sameTokens } from '../models/drive.ts'
-import { temporaryFolder, tinyConfigs, VOCABULARY, writeModelFolder } from '../models/tiny.ts'
+import { Driver, type Step } from '../models/drive.ts'
+import { temporaryFolder, writeModelFolder } from '../models/tiny.ts'
+import {
+  configs,
+  expectSame,
+  F16,
+  F32,
+  f16,
+  f32,
+  type ModelName,
+  onGrid,
+  onRanks,
+  PIECES,
+  PROMPT,
+  prompt,
+  sampling,
+  TOKENS,
+  type Use,
+  used,
+} from './inference.ts'
 
 // Prefill and decode on several ranks in this process, against one rank.
 
-/** Four layers, so that four stages have one each. */
-const configs = {
-  llama: { ...tinyConfigs.llama, num_hidden_layers: 4 },
-  // A tied head, biases on query, key and value.
-  qwen2: { ...tinyConfigs.qwen2, num_hidden_layers: 4 },
-  // Biases after sums of parts, learned positions.
-  gpt2: { ...tinyConfigs.gpt2, n_layer: 4 },
-} as const
-type ModelName = keyof typeof configs
-
-/** Three pieces of the one bucket, then past the first page of the cache. */
-const [PROMPT, TOKENS] = [40, 30]
-const prompt = Array.from({ length: PROMPT }, (_, i) => 3 + ((17 * i) % 290))
 const other = Array.from({ length: 9 }, (_, i) => 5 + ((31 * i) % 290))
-const PIECES = [16, 16, 8]
-const f32: InferenceSpec = { context: 128, batch: 1, prefill: [16], weights: 'f32', kv: 'f32', logits: true }
-const f16: InferenceSpec = { ...f32, weights: 'f16', kv: 'f16' }
-
-/**
- * Budgets of logits relative to the largest of a step. Tensor-parallel ranks add up in another order what 17 products one
- * after the other add up, at most 256 terms each, and so do the ranks they are compared with. In f16 such a difference may
- * turn the rounding of a key or value: of one of 64 components in each of four layers, as in test/models/logits.test.ts.
- */
-const F32 = 2 * 17 * sumDepth(256) * EPS_F32
-const F16 = F32 + (8 * 2 ** -11) / 8
-
 const device = await quickWebGpu()
 let folder = ''
 const paths = {} as Record<ModelName, string>
@@ -56,51 +50,19 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-/** The body on every rank of a grid at once; one that fails ends the others. */
-function onGrid<T>(grid: InferenceGrid, body: (rank: InferenceRank) => Promise<T>): Promise<T[]> {
-  return onRanks(grid.pipeline * grid.tensor, (transport) => body(rankInGrid(grid, transport)))
-}
-
-const onRanks = <T>(size: number, body: (transport: Transport) => Promise<T>): Promise<T[]> =>
-  Promise.all(localTransports(size).map((transport) => runAsRank(transport, () => body(transport))))
-
-/** What a rank does with a program that is loaded for it. */
-type Use<T> = (executable: Executable, many?: { rank: InferenceRank; vocab: number }) => Promise<T>
-
-async function used<T>(model: ModelName, spec: InferenceSpec, use: Use<T>, rank?: InferenceRank): Promise<T> {
-  const executable = await loadInference(device, paths[model], spec, rank)
-  try {
-    return await use(executable, rank && { rank, vocab: VOCABULARY })
-  } finally {
-    executable.destroy()
-  }
-}
-
 /** Results of one rank, computed when first asked for. */
 const known = new Map<string, Promise<unknown>>()
 function alone<T>(model: ModelName, spec: InferenceSpec, name: string, use: Use<T>): Promise<T> {
   const key = JSON.stringify([model, spec, name])
-  const found = known.get(key) ?? used(model, spec, use)
+  const found = known.get(key) ?? used(device, paths[model], spec, use)
   known.set(key, found)
   return found as Promise<T>
 }
 
-const sampling = ({ grid, place }: InferenceRank): boolean => place.pipeline === grid.pipeline - 1
-
-/** Logits within the budget and tokens equal up to near ties; without a budget the same bytes. */
-function expectSame(what: string, got: readonly Step[], want: readonly Step[], budget: number): void {
-  expect(got).toHaveLength(want.length)
-  const steps = budget === 0 ? want.length : sameTokens(what, got, want, budget)
-  for (const [i, { logits, token }] of want.slice(0, steps).entries()) {
-    if (budget === 0) {
-      expect(got[i], `${what}: step ${i}`).toEqual({ logits, token })
-      continue
-    }
-    const largest = logits.reduce((a, v) => Math.max(a, Math.abs(v)), 0)
-    const worst = logits.reduce((a, v, c) => Math.max(a, Math.abs(v - got[i]!.logits[c]!)), 0)
-    expect(worst / largest, `${what}: step ${i}`).toBeLessThan(budget)
-  }
-  expect(steps).toBeGreaterThan(want.length / 2)
+async function collect(ids: AsyncIterable<number>): Promise<number[]> {
+  const all: number[] = []
+  for await (const id of ids) all.push(id)
+  return all
 }
 
 describe('greedy tokens of several ranks are those of one', () => {
@@ -120,19 +82,22 @@ describe('greedy tokens of several ranks are those of one', () => {
   ])('%s %o', async (model, grid, spec, budget) => {
     const want = await alone(model, spec, 'greedy', greedy(spec))
     const ranks = await onGrid(grid, async (rank) => ({
-      steps: await used(model, spec, greedy(spec), rank),
+      steps: await used(device, paths[model], spec, greedy(spec), rank),
       samples: sampling(rank),
     }))
     for (const [number, { steps, samples }] of ranks.entries())
       if (samples) expectSame(`${model} rank ${number}`, steps, want, budget)
       else expect(steps.filter(Boolean)).toEqual([])
-    // Members sample the same: each goes on with what it has sampled itself.
+    // Each member goes on with what it has sampled itself, without asking the others.
     const made = ranks.filter(({ samples }) => samples)
     for (const { steps } of made)
       expect(steps.map((s) => s.token)).toEqual(made[0]!.steps.map((s) => s.token))
   })
 
-  it('two sequences at once, the second joining later', async () => {
+  it.each<[InferenceGrid, number]>([
+    [{ pipeline: 2, tensor: 1 }, 0],
+    [{ pipeline: 2, tensor: 2 }, F32],
+  ])('%o, two sequences at once, the second joining later', async (grid, budget) => {
     const spec = { ...f32, batch: 2 }
     const pair: Use<Step[][]> = async (executable, many) => {
       const driver = new Driver(executable, spec, many)
@@ -153,27 +118,21 @@ describe('greedy tokens of several ranks are those of one', () => {
       return [first, second]
     }
     const want = await alone('llama', spec, 'pair', pair)
-    for (const [grid, budget] of [
-      [{ pipeline: 2, tensor: 1 }, 0],
-      [{ pipeline: 2, tensor: 2 }, F32],
-    ] as const)
-      await onGrid(grid, async (rank) => {
-        const got = await used('llama', spec, pair, rank)
-        if (!sampling(rank)) return
-        for (const [b, steps] of got.entries()) expectSame(`sequence ${b}`, steps, want[b]!, budget)
-      })
+    const ranks = await onGrid(grid, async (rank) => ({
+      got: await used(device, paths.llama, spec, pair, rank),
+      samples: sampling(rank),
+    }))
+    for (const { got, samples } of ranks)
+      for (const [b, steps] of got.entries())
+        if (samples) expectSame(`sequence ${b}`, steps, want[b]!, budget)
   })
 })
 
 describe('generation', () => {
   const generate =
     (options: GeneratorOptions): Use<number[]> =>
-    async (executable, many) => {
-      const tokens: number[] = []
-      const generator = new Generator(device, executable, f32, many)
-      for await (const token of generator.generate(prompt, options)) tokens.push(token)
-      return tokens
-    }
+    (executable, many) =>
+      collect(new Generator(device, executable, f32, many).generate(prompt, options))
 
   it.each<InferenceGrid>([
     { pipeline: 2, tensor: 1 },
@@ -184,18 +143,161 @@ describe('generation', () => {
     const want = await alone('llama', f32, 'sampled', generate(options))
     expect(new Set(want).size).toBeGreaterThan(5)
     const at = want.findIndex((id, i) => i > 5 && want.indexOf(id) === i)
-    const stop = { ...options, stop: [want[at]!] }
+    const both: Use<number[][]> = async (executable, many) => [
+      await generate(options)(executable, many),
+      await generate({ ...options, stop: [want[at]!] })(executable, many),
+    ]
+    const ranks = await onGrid(grid, (rank) => used(device, paths.llama, f32, both, rank))
+    for (const got of ranks) expect(got).toEqual([want, want.slice(0, at)])
+  })
+
+  it('a session of every rank goes on on the same grid', async () => {
+    const grid = { pipeline: 2, tensor: 2 }
+    const greedy = { temperature: 0, maxTokens: 20 }
+    const want = await alone('llama', f32, 'generated', generate(greedy))
     const ranks = await onGrid(grid, (rank) =>
       used(
-        'llama',
+        device,
+        paths.llama,
         f32,
-        async (executable, many) => [
-          await generate(options)(executable, many),
-          await generate(stop)(executable, many),
-        ],
+        async (executable, many) => {
+          const [one, two] = [0, 1].map(() => new Generator(device, executable, f32, many))
+          const first = await collect(one!.generate(prompt, { ...greedy, maxTokens: 8 }))
+          const session = await one!.session()
+          executable.arenas.kv!.fill(0)
+          return [...first, ...(await collect(two!.resume(session, { ...greedy, maxTokens: 12 })))]
+        },
         rank,
       ),
     )
-    for (const got of ranks) expect(got).toEqual([want, want.slice(0, at)])
+    for (const got of ranks) expect(got).toEqual(want)
+  })
+})
+
+describe('a rank has its part', () => {
+  const family = familyOf(configs.llama)
+  const shape = family.parse(configs.llama)
+  const bytes = (part: ModelPart, kind: ArenaKind): number =>
+    compile(inferenceGraph('part', family, shape, f32, part), device.target).arenas.find(
+      (a) => a.kind === kind,
+    )?.bytes ?? 0
+  const vectors = family
+    .parameters(shape)
+    .filter(({ split }) => split === undefined)
+    .reduce((sum, spec) => sum + 4 * spec.shape.reduce((a, b) => a * b, 1), 0)
+
+  it.each<InferenceGrid>([
+    { pipeline: 1, tensor: 2 },
+    { pipeline: 2, tensor: 1 },
+    { pipeline: 2, tensor: 2 },
+    { pipeline: 4, tensor: 1 },
+  ])('of weights and cache: %o', (grid) => {
+    const ranks = grid.pipeline * grid.tensor
+    let weights = 0
+    for (let rank = 0; rank < ranks; rank++) {
+      const place = { pipeline: Math.floor(rank / grid.tensor), tensor: rank % grid.tensor }
+      expect(bytes({ grid, place }, 'kv')).toBe(bytes(wholeModel, 'kv') / ranks)
+      weights += bytes({ grid, place }, 'weights')
+      // The token history is where tokens are sampled.
+      expect(bytes({ grid, place }, 'state')).toBe(
+        place.pipeline === grid.pipeline - 1 ? bytes(wholeModel, 'state') : 0,
+      )
+    }
+    // All of it once; only the vectors of norms are with every tensor-parallel member.
+    expect(weights).toBe(bytes(wholeModel, 'weights') + (grid.tensor - 1) * vectors)
+  })
+
+  it('so a model too large for one device runs on two', async () => {
+    const total = compile(inferenceGraph('whole', family, shape, f32), device.target).arenas.reduce(
+      (sum, { bytes }) => sum + bytes,
+      0,
+    )
+    const small = await openNodeWebGpu({ memory: Math.floor(0.7 * total) })
+    const load = { device: small, context: 128, weights: 'f32', kv: 'f32', prompt: 'The' } as const
+    await expect(loadModel(paths.llama, load)).rejects.toMatchObject({ code: 'out_of_memory' })
+    const texts = await onGrid({ pipeline: 2, tensor: 1 }, async (rank) => {
+      const model = await loadModel(paths.llama, { ...load, rank })
+      let text = ''
+      for await (const piece of model.generate('The', { maxTokens: 5, temperature: 0 })) text += piece
+      await model.destroy()
+      return text
+    })
+    expect(texts[0]!.length).toBeGreaterThan(0)
+    expect(texts[1]).toBe(texts[0])
+    small.destroy()
+  })
+
+  it.each<[string, InferenceGrid]>([
+    ['3 tensor-parallel ranks must divide the 128 outputs of layers.0.qkv', { pipeline: 1, tensor: 3 }],
+    ['4 tensor-parallel ranks must divide the 2 key-value heads', { pipeline: 1, tensor: 4 }],
+    ['the model has 4 layers, the pipeline 5 stages', { pipeline: 5, tensor: 1 }],
+  ])('or is refused: %s', (message, grid) => {
+    const part = { grid, place: { pipeline: 0, tensor: 0 } }
+    expect(() => bytes(part, 'weights')).toThrow(message)
+  })
+
+  it('ranks that load something else are refused by name', async () => {
+    const grid = { pipeline: 2, tensor: 1 }
+    const load = onRanks(2, (transport) =>
+      loadModel(paths.llama, {
+        device,
+        rank: rankInGrid(grid, transport),
+        context: transport.rank === 1 ? 64 : 128,
+      }),
+    )
+    await expect(load).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringMatching(/rank 1 .* has model \w+, rank 0 has \w+/),
+    })
+  })
+})
+
+describe('a rank that prefills hands on to one that decodes', () => {
+  const [FIRST, THEN] = [1, 20]
+
+  it.each([f32, f16])('kv $kv', async (spec) => {
+    const all: Use<number[]> = (executable) =>
+      collect(
+        new Generator(device, executable, spec).generate(prompt, { temperature: 0, maxTokens: FIRST + THEN }),
+      )
+    const want = await alone('llama', spec, 'all', all)
+    const sent: number[] = []
+    const [prefilled, decoded] = await onRanks(2, (transport) =>
+      used(device, paths.llama, spec, async (executable) => {
+        const generator = new Generator(device, executable, spec)
+        if (transport.rank === 1) {
+          const session = await receiveSession(transport, 0, executable.arenas.kv)
+          return collect(generator.resume(session, { temperature: 0, maxTokens: THEN }))
+        }
+        const tokens = await collect(generator.generate(prompt, { temperature: 0, maxTokens: FIRST }))
+        const send = transport.send.bind(transport)
+        transport.send = (to, channel, bytes) => {
+          sent.push(bytes.length)
+          return send(to, channel, bytes)
+        }
+        await sendSession(transport, 1, await generator.session())
+        return tokens
+      }),
+    )
+    expect([...prefilled!, ...decoded!]).toEqual(want)
+    // Length, announcement, tokens, and a page of each of 8 pools: 2 heads of 64 tokens of 16.
+    expect(sent).toHaveLength(3 + 8)
+    expect(sent.slice(3)).toEqual(Array(8).fill(2 * 64 * 16 * (spec.kv === 'f16' ? 2 : 4)))
+  })
+
+  it('another cache is refused on both sides, before the pages are sent', async () => {
+    const errors = await onRanks(2, (transport) =>
+      used(device, paths.llama, transport.rank === 0 ? f16 : f32, async (executable) => {
+        if (transport.rank === 1)
+          return receiveSession(transport, 0, executable.arenas.kv).catch((error) => error)
+        const generator = new Generator(device, executable, f16)
+        await collect(generator.generate(other, { temperature: 0, maxTokens: 1 }))
+        return sendSession(transport, 1, await generator.session()).catch((error) => error)
+      }),
+    )
+    expect(errors).toMatchObject([
+      { code: 'conflict', message: expect.stringContaining('rank 1 has another cache') },
+      { code: 'conflict', message: expect.stringContaining('with the same KV format') },
+    ])
   })
 })
