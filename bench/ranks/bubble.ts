@@ -167,8 +167,13 @@ async function measure(name: string): Promise<Row | undefined> {
     const file = (ending: string): string => join(options.out!, `${name}.${ending}`)
     await mkdir(options.out, { recursive: true })
     await writeFile(file('trace.json'), JSON.stringify(chromeTrace(traces)))
-    const title = `${definition.title}, p = ${p}, m = ${m}: measured, ms`
-    await writeFile(file('svg'), timelineSvg(title, executed, measured))
+    const drawn = (how: string, { total }: Timeline): string =>
+      `${definition.title}, ${p} ranks, ${m} microbatches, ${how}: ${total.toFixed(1)} ms`
+    const picture = timelineSvg(
+      { title: drawn('as planned', simulated), schedule: executed, timeline: simulated },
+      { title: drawn('as measured', measured), schedule: executed, timeline: measured },
+    )
+    await writeFile(file('svg'), picture)
   }
   return {
     ...{ schedule: name, p, m, v, recompute: config.recompute, durations },

@@ -74,7 +74,9 @@ export function scheduleCommand(): Command {
       )
       if (o.svg)
         await writeFileAtomic(o.svg, [
-          new TextEncoder().encode(timelineSvg(summary(definition, schedule, time), schedule, time)),
+          new TextEncoder().encode(
+            timelineSvg({ title: summary(definition, schedule, time), schedule, timeline: time }),
+          ),
         ])
       const { ranks: _, ...shape } = schedule
       const lines = o.csv

@@ -132,7 +132,7 @@ describe.each(names)('%s', (name) => {
     const time = timeline(schedule, unitDurations)
     const lines = timelineText(schedule, time)
     expect(lines).toHaveLength(4)
-    const svg = timelineSvg('a < b', schedule, time)
+    const svg = timelineSvg({ title: 'a < b', schedule, timeline: time })
     expect(svg).toContain('a &lt; b')
     for (const [r, actions] of schedule.ranks.entries()) {
       const labels = actions.map((action) => actionName(action, schedule.v))

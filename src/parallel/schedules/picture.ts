@@ -66,35 +66,54 @@ export function timelineText(schedule: Schedule, timeline: Timeline, options: Te
   return lines
 }
 
-/** A timeline as an SVG picture; every action has its name and time as a tooltip. */
-export function timelineSvg(title: string, schedule: Schedule, timeline: Timeline): string {
+/** A timeline with what stands above it. */
+export interface TitledTimeline {
+  readonly title: string
+  readonly schedule: Schedule
+  readonly timeline: Timeline
+}
+
+/**
+ * Timelines as an SVG picture, one below the other on one scale, so in one unit of time; every action has its name and
+ * time as a tooltip.
+ */
+export function timelineSvg(...timelines: readonly TitledTimeline[]): string {
   const [margin, head, row] = [60, 40, 24]
-  const rows = timeline.ranks.map(({ actions }) => boxesOf(actions, schedule.v))
-  const scale = Math.max(
-    ...rows.flat().map(({ label, start, end }) => (7 * label.length + 4) / (end - start)),
+  const drawn = timelines.map(({ timeline, schedule }) =>
+    timeline.ranks.map(({ actions }) => boxesOf(actions, schedule.v)),
   )
-  const width = timeline.total * scale
-  const height = head + rows.length * row
-  const boxes = rows.flatMap((all, r) =>
-    all.map(({ label, kind, start, end }) => {
-      const [x, y, w] = [margin + start * scale, head + r * row, (end - start) * scale]
-      return [
-        `<rect x="${x.toFixed(2)}" y="${y}" width="${w.toFixed(2)}" height="${row - 2}" fill="${fill[kind]}" stroke="#525252" stroke-width="0.5">`,
-        `<title>rank ${r}: ${escapeXml(label)}, ${start} to ${end}</title></rect>`,
-        `<text x="${(x + w / 2).toFixed(2)}" y="${y + 15}" text-anchor="middle">${escapeXml(label)}</text>`,
-      ].join('')
-    }),
-  )
-  const ranks = rows.map((_, r) => `<text x="4" y="${head + r * row + 15}">rank ${r}</text>`)
+  const scale = Math.max(...drawn.map((rows) => scaleOf(rows, (label) => 7 * label.length + 4)))
+  let top = 0
+  const parts = timelines.map(({ title }, part) => {
+    const [y, rows] = [top, drawn[part]!]
+    top += head + rows.length * row
+    return [
+      `<g transform="translate(0 ${y})">`,
+      `<text x="4" y="20">${escapeXml(title)}</text>`,
+      ...rows.map((_, r) => `<text x="4" y="${head + r * row + 15}">rank ${r}</text>`),
+      ...rows.flatMap((all, r) =>
+        all.map(({ label, kind, start, end }) => {
+          const [x, y, w] = [margin + start * scale, head + r * row, (end - start) * scale]
+          return [
+            `<rect x="${x.toFixed(2)}" y="${y}" width="${w.toFixed(2)}" height="${row - 2}" fill="${fill[kind]}" stroke="#525252" stroke-width="0.5">`,
+            `<title>rank ${r}: ${escapeXml(label)}, ${short(start)} to ${short(end)}</title></rect>`,
+            `<text x="${(x + w / 2).toFixed(2)}" y="${y + 15}" text-anchor="middle">${escapeXml(label)}</text>`,
+          ].join('')
+        }),
+      ),
+      '</g>',
+    ].join('\n')
+  })
+  const width = scale * Math.max(...timelines.map(({ timeline }) => timeline.total))
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${Math.ceil(width + 2 * margin)}" height="${height + 10}" font-family="sans-serif" font-size="11">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" width="${Math.ceil(width + 2 * margin)}" height="${top + 10}" font-family="sans-serif" font-size="11">`,
     '<rect width="100%" height="100%" fill="white"/>',
-    `<text x="4" y="20">${escapeXml(title)}</text>`,
-    ...ranks,
-    ...boxes,
+    ...parts,
     '</svg>\n',
   ].join('\n')
 }
+
+const short = (time: number): number => Number(time.toFixed(3))
 
 const escapeXml = (text: string): string =>
   text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!)
