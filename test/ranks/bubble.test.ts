@@ -3,7 +3,7 @@ import { bundled, mpirun, whyNoRanks } from './mpirun.ts'
 
 const reason = await whyNoRanks()
 
-// A rank hears of a message up to a millisecond late (docs/parallel.md): passes of 80 ms make that a hundredth.
+// A rank hears of a message up to a millisecond late (docs/parallel.md): passes of 100 ms make that a hundredth.
 describe.skipIf(reason)(`bubbles of four processes${reason ? ` (skipped: ${reason})` : ''}`, () => {
   let script = ''
   beforeAll(async () => {
@@ -11,7 +11,13 @@ describe.skipIf(reason)(`bubbles of four processes${reason ? ` (skipped: ${reaso
   })
 
   it('are those that are published, within 5 %', async () => {
-    const { out, err, code } = await mpirun(4, script, ['--schedules', '1f1b,zb_h1,zb_v', '--json'])
+    const { out, err, code } = await mpirun(4, script, [
+      '--schedules',
+      '1f1b,zb_h1,zb_v',
+      '--chunk',
+      '100',
+      '--json',
+    ])
     expect(err).toBe('')
     expect(code).toBe(0)
     const rows: Record<string, number>[] = JSON.parse(out)
