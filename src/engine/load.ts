@@ -91,12 +91,11 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
       ? await loadForRank(device, program, { ...load, communicator: communicatorOf(rank) })
       : await device.load(program, load)
     const weights = executable.arenas.weights!
-    const { names, info, read } = folder.weights
     const { grid, place } = rank ?? wholeModel
     const all = family.parameters(config)
     await writeWeights(
       rank ? all.filter(({ name }) => weights.plan.tensors.some((t) => t.name === name)) : all,
-      { names, info, read },
+      folder.weights,
       weights.plan,
       (offset, bytes) => weights.write(offset, bytes),
       onProgress && ((done, total) => onProgress('reading weights', done, total)),

@@ -3,50 +3,84 @@ import type { ArenaPlan } from '../program/program.ts'
 import { formatOf } from '../tensor/format.ts'
 import { elementCount } from '../tensor/type.ts'
 import { type ParameterSpec, type TensorParallel, undivided } from './model.ts'
-import { shardOf, takeShard } from './shard.ts'
+import { type Shard, shardOf, takeShard } from './shard.ts'
 
 /** Tensors of a checkpoint, by name. */
 export interface TensorReader {
   names(): readonly string[]
   info(name: string): Promise<{ readonly dtype: string; readonly shape: readonly number[] }>
-  read(name: string): Promise<Uint8Array>
+  /** `length` bytes of a tensor from its byte `offset`. */
+  readRange(name: string, offset: number, length: number): Promise<Uint8Array>
 }
 
 const readable: Readonly<Record<string, 'f32' | 'f16' | 'bf16'>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' }
 
 /** Values of one parameter as f32: rows of its sources one after the other, turned to [out, in]. */
-export async function readParameter(
+export const readParameter = (
   spec: ParameterSpec,
   reader: TensorReader,
   names: ReadonlySet<string>,
+): Promise<Float32Array> => readShard(shardOf(spec, 1, 0), reader, names)
+
+/** The same of a part of it. Where that is whole rows as the checkpoint stores them, only those are read. */
+async function readShard(
+  shard: Shard,
+  reader: TensorReader,
+  names: ReadonlySet<string>,
 ): Promise<Float32Array> {
+  const { spec, runs } = shard
+  const elements = elementCount(spec.shape)
   const width = spec.shape.length > 1 ? spec.shape[1]! : 1
-  const out = new Float32Array(elementCount(spec.shape))
-  let row = 0
-  for (const source of spec.from) {
-    const name = resolveName(source.name, names)
-    const { dtype, shape } = await reader.info(name)
-    const want =
-      spec.shape.length === 1 ? [source.rows] : spec.transposed ? [width, source.rows] : [source.rows, width]
-    check(
-      shape.length === want.length && shape.every((d, i) => d === want[i]),
-      'invalid_shape',
-      () => `checkpoint tensor ${name} is [${shape}], the config asks for [${want}]`,
-    )
-    const format = readable[dtype]
-    check(
-      format,
-      'unsupported',
-      `checkpoint tensor ${name} is ${dtype}; supported: ${Object.keys(readable).join(', ')}`,
-    )
-    const values = decodeFloats(format, await reader.read(name))
-    if (spec.transposed && spec.shape.length > 1)
-      for (let r = 0; r < source.rows; r++)
-        for (let c = 0; c < width; c++) out[(row + r) * width + c] = values[c * source.rows + r]!
-    else out.set(values, row * width)
-    row += source.rows
+  const inRows = !spec.transposed && runs.every(({ count }) => count === 1)
+  const wanted = inRows ? runs : shardOf(spec, 1, 0).runs
+  const out = new Float32Array(wanted.reduce((sum, { length }) => sum + length, 0))
+  let at = 0
+  for (const { start, length } of wanted) {
+    let row = 0
+    for (const source of spec.from) {
+      const first = Math.max(start / width, row)
+      const end = Math.min((start + length) / width, row + source.rows)
+      if (first < end) {
+        out.set(await readRows(spec, source, first - row, end - row, reader, names), at)
+        at += (end - first) * width
+      }
+      row += source.rows
+    }
   }
-  return out
+  return inRows || elementCount(shard.shape) === elements ? out : takeShard(shard, out)
+}
+
+/** Rows `first` to `end` of a source, all of them where it is stored transposed. */
+async function readRows(
+  { shape: { length: dims, 1: width = 1 }, transposed }: ParameterSpec,
+  source: ParameterSpec['from'][number],
+  first: number,
+  end: number,
+  reader: TensorReader,
+  names: ReadonlySet<string>,
+): Promise<Float32Array> {
+  const name = resolveName(source.name, names)
+  const { dtype, shape } = await reader.info(name)
+  const want = dims === 1 ? [source.rows] : transposed ? [width, source.rows] : [source.rows, width]
+  check(
+    shape.length === want.length && shape.every((d, i) => d === want[i]),
+    'invalid_shape',
+    () => `checkpoint tensor ${name} is [${shape}], the config asks for [${want}]`,
+  )
+  const format = readable[dtype]
+  check(
+    format,
+    'unsupported',
+    `checkpoint tensor ${name} is ${dtype}; supported: ${Object.keys(readable).join(', ')}`,
+  )
+  const rowBytes = width * formatOf(format).blockBytes
+  const bytes = await reader.readRange(name, first * rowBytes, (end - first) * rowBytes)
+  const values = decodeFloats(format, bytes)
+  if (!transposed || dims === 1) return values
+  const turned = new Float32Array(values.length)
+  for (let r = 0; r < source.rows; r++)
+    for (let c = 0; c < width; c++) turned[r * width + c] = values[c * source.rows + r]!
+  return turned
 }
 
 /** Checkpoints of bare models omit the prefix `model.` or `transformer.`. */
@@ -113,7 +147,7 @@ export async function writeWeights(
       'not_found',
       `the model's family lists parameter '${spec.name}', which its graph does not read`,
     )
-    const values = takeShard(shardOf(spec, size, member), await readParameter(spec, reader, names))
+    const values = await readShard(shardOf(spec, size, member), reader, names)
     write(tensor.offset, formatOf(tensor.type.format).encode(values))
     done += tensor.bytes
     onProgress?.(done, plan.bytes)

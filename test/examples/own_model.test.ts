@@ -79,7 +79,7 @@ it('refuses a family whose parameters are not those its graph reads', async () =
   const config = parallel.parse({ layers: 1, vocab_size: 300, width: 32 })
   const graph = inferenceGraph('unlisted', parallel, config, inferenceSpec(config, { weights: 'f32' }))
   const plan = compile(graph, device.target).arenas.find((arena) => arena.kind === 'weights')!
-  const none = { names: () => [], info: () => Promise.reject(), read: () => Promise.reject() }
+  const none = { names: () => [], info: () => Promise.reject(), readRange: () => Promise.reject() }
   const missing = expect.stringContaining("'norm.weight'")
   const all = parallel.parameters(config)
   await expect(writeWeights(all.slice(0, -1), none, plan, () => {})).rejects.toMatchObject({

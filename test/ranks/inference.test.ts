@@ -7,7 +7,9 @@ import { receiveSession, sendSession } from '../../src/engine/handover.ts'
 import { type InferenceSpec, inferenceGraph } from '../../src/engine/inference_graph.ts'
 import { loadModel } from '../../src/engine/load.ts'
 import { type InferenceGrid, type ModelPart, rankInGrid, wholeModel } from '../../src/engine/ranks.ts'
+import { openModelFolder } from '../../src/formats/model_folder.ts'
 import { familyOf } from '../../src/models/index.ts'
+import { type TensorReader, writeWeights } from '../../src/models/weights.ts'
 import { compile } from '../../src/program/compile.ts'
 import type { ArenaKind } from '../../src/program/program.ts'
 import { quickWebGpu } from '../helpers/webgpu.ts'
@@ -205,6 +207,31 @@ describe('a rank has its part', () => {
     }
     // All of it once; only the vectors of norms are with every tensor-parallel member.
     expect(weights).toBe(bytes(wholeModel, 'weights') + (grid.tensor - 1) * vectors)
+  })
+
+  it('and reads no more of the checkpoint', async () => {
+    const part = { grid: { pipeline: 1, tensor: 2 }, place: { pipeline: 0, tensor: 1 } }
+    const { arenas } = compile(inferenceGraph('part', family, shape, f32, part), device.target)
+    const source = await openModelFolder(paths.llama)
+    let read = 0
+    const reader: TensorReader = {
+      names: () => source.weights.names(),
+      info: (name) => source.weights.info(name),
+      readRange: (name, offset, length) => {
+        read += length
+        return source.weights.readRange(name, offset, length)
+      },
+    }
+    const parameters = family.parameters(shape)
+    const plan = arenas.find(({ kind }) => kind === 'weights')!
+    await writeWeights(parameters, reader, plan, () => {}, undefined, { size: 2, member: 1 })
+    await source.close()
+    // Columns lie between those of the other member; rows do not.
+    const expected = parameters.map(({ split, shape: dims }) => {
+      const whole = 4 * dims.reduce((a, b) => a * b, 1)
+      return split === undefined || split === 'columns' ? whole : whole / 2
+    })
+    expect(read).toBe(expected.reduce((a, b) => a + b, 0))
   })
 
   it('so a model too large for one device runs on two', async () => {
