@@ -76,6 +76,8 @@ const zeros: BatchSource = {
   }),
 }
 
+const toMicroseconds = (ms: number): number => Number(ms.toFixed(3))
+
 /** Modelled times of the passes of a chunk in milliseconds, of all ranks: equal ones. */
 async function durationsOf({ executable }: Trainer): Promise<Durations> {
   const passes = ['forward', 'backward_input', 'backward_weight', 'backward']
@@ -100,9 +102,9 @@ async function durationsOf({ executable }: Trainer): Promise<Durations> {
   })
   // A backward pass in one piece counts as one long B.
   return {
-    forward: forward!,
-    backwardInput: backwardInput! + backward!,
-    backwardWeight: backwardWeight!,
+    forward: toMicroseconds(forward!),
+    backwardInput: toMicroseconds(backwardInput! + backward!),
+    backwardWeight: toMicroseconds(backwardWeight!),
     send: 0,
   }
 }
@@ -177,16 +179,15 @@ async function measure(name: string): Promise<Row | undefined> {
   }
   return {
     ...{ schedule: name, p, m, v, recompute: config.recompute, durations },
-    formula: definition.bubble(schedule, durations),
-    simulated: bubble(simulated),
-    measured: bubble(measured),
-    simulatedStep: simulated.total,
-    measuredStep: measured.total,
+    formula: toMicroseconds(definition.bubble(schedule, durations)),
+    simulated: toMicroseconds(bubble(simulated)),
+    measured: toMicroseconds(bubble(measured)),
+    simulatedStep: toMicroseconds(simulated.total),
+    measuredStep: toMicroseconds(measured.total),
   }
 }
 
-const percent = (part: number, of: number): string =>
-  of > 0.01 * part ? `${((100 * part) / of).toFixed(1)} %` : ''
+const percent = (part: number, of: number): string => `${((100 * part) / of).toFixed(1)} %`
 const ms = (time: number): string => time.toFixed(1)
 const lines = (all: readonly Row[]): string[] =>
   table([
@@ -195,7 +196,8 @@ const lines = (all: readonly Row[]): string[] =>
       ...[row.schedule, row.p, row.m, row.v].map(String),
       ...[row.durations.forward, row.durations.backwardInput, row.durations.backwardWeight].map(ms),
       ...[row.measuredStep, row.formula, row.simulated, row.measured].map(ms),
-      percent(row.measured - row.simulated, row.simulated),
+      // Not of what is none but for the loss.
+      row.formula > 0 ? percent(row.measured - row.simulated, row.simulated) : '',
       percent(row.measured - row.simulated, row.simulatedStep),
     ]),
   ])
