@@ -25,6 +25,17 @@ export const models = {
     max_position_embeddings: 32,
     tie_word_embeddings: true,
   },
+  /** A head of its own, biases, and heads that share no keys. */
+  qwen2: {
+    architectures: ['Qwen2ForCausalLM'],
+    model_type: 'qwen2',
+    vocab_size: 64,
+    hidden_size: 32,
+    intermediate_size: 48,
+    num_hidden_layers: 4,
+    num_attention_heads: 2,
+    max_position_embeddings: 32,
+  },
   gpt2: {
     architectures: ['GPT2LMHeadModel'],
     model_type: 'gpt2',
