@@ -2,7 +2,7 @@ import { check } from '../errors.ts'
 import type { Value } from '../ops/contract.ts'
 import type { Graph, GraphValue } from '../program/graph.ts'
 import type { ArenaKind } from '../program/program.ts'
-import type { FormatName } from '../tensor/format.ts'
+import { type FormatName, formatOf } from '../tensor/format.ts'
 import { lastDim, type TensorType, tensorType } from '../tensor/type.ts'
 
 /** Self-attention of one layer: heads of the packed projection [T, (heads + 2 * kv_heads) * head_dim]. */
@@ -123,7 +123,15 @@ export class ModelBuilder {
   }
 
   parameter(name: string, ...shape: number[]): GraphValue {
-    return this.g.external(this.arena, name, tensorType(this.formatOf(name, shape), ...shape))
+    const format = this.formatOf(name, shape)
+    const { size } = this.tensor
+    const { blockSize } = formatOf(format)
+    check(
+      size === 1 || lastDim(shape) % blockSize === 0,
+      'invalid_config',
+      `${name} is [${shape}] on each of ${size} tensor-parallel ranks; ${format} needs rows of a multiple of ${blockSize}: take another format or fewer ranks`,
+    )
+    return this.g.external(this.arena, name, tensorType(format, ...shape))
   }
 
   layer<T>(index: number, body: () => T): T {

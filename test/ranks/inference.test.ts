@@ -10,7 +10,7 @@ import { type InferenceGrid, type ModelPart, rankInGrid, wholeModel } from '../.
 import { openModelFolder } from '../../src/formats/model_folder.ts'
 import { familyOf } from '../../src/models/index.ts'
 import { type TensorReader, writeWeights } from '../../src/models/weights.ts'
-import { compile } from '../../src/program/compile.ts'
+import { compile, programHash } from '../../src/program/compile.ts'
 import type { ArenaKind } from '../../src/program/program.ts'
 import { quickWebGpu } from '../helpers/webgpu.ts'
 import { Driver, type Step } from '../models/drive.ts'
@@ -261,6 +261,24 @@ describe('a rank has its part', () => {
   ])('or is refused: %s', (message, grid) => {
     const part = { grid, place: { pipeline: 0, tensor: 0 } }
     expect(() => bytes(part, 'weights')).toThrow(message)
+  })
+
+  it('or is refused where blocks of a weight format would be cut', () => {
+    const part = { grid: { pipeline: 1, tensor: 2 }, place: { pipeline: 0, tensor: 0 } }
+    expect(() => inferenceGraph('part', family, shape, { ...f32, weights: 'q8_0' }, part)).toThrow(
+      'layers.0.down.weight is [64,88] on each of 2 tensor-parallel ranks; q8_0 needs rows of a multiple of 32',
+    )
+  })
+
+  it('and members share one program', () => {
+    const grid = { pipeline: 2, tensor: 2 }
+    for (const pipeline of [0, 1]) {
+      const [first, second] = [0, 1].map((tensor) => {
+        const part = { grid, place: { pipeline, tensor } }
+        return programHash(compile(inferenceGraph('part', family, shape, f32, part), device.target))
+      })
+      expect(second).toBe(first)
+    }
   })
 
   it('ranks that load something else are refused by name', async () => {
