@@ -18,7 +18,12 @@ import { everyRank, gatherNumbers, hostChannel } from '../../src/parallel/host_m
 import { runAsRank } from '../../src/parallel/run_as_rank.ts'
 import { scheduleNamed, schedules } from '../../src/parallel/schedules/index.ts'
 import { timelineSvg } from '../../src/parallel/schedules/picture.ts'
-import { buildSchedule, type Durations, type Schedule } from '../../src/parallel/schedules/schedule.ts'
+import {
+  buildSchedule,
+  type Durations,
+  type Schedule,
+  stageCount,
+} from '../../src/parallel/schedules/schedule.ts'
 import { type Timeline, timeline } from '../../src/parallel/schedules/timeline.ts'
 import { trainSchema } from '../../src/train/config.ts'
 import { actionsOf, measuredTimelines, StepTrace } from '../../src/train/step_trace.ts'
@@ -109,10 +114,38 @@ async function durationsOf({ executable }: Trainer): Promise<Durations> {
   }
 }
 
-/**
- * Trains one step to warm up and then `steps`, of which the quickest counts: what else the machine does only adds. The
- * row is rank 0's.
- */
+/** Trains one step to warm up and then `steps`, whose traces rank 0 gets. */
+async function train(schedule: Schedule, recompute: Row['recompute']) {
+  const config = trainSchema.parse({
+    output: 'unused',
+    model: { config: {} },
+    data: { files: ['unused'] },
+    steps: steps + 1,
+    batch: 1,
+    sequence: ROWS,
+    accumulation: schedule.m,
+    recompute,
+  })
+  const rank: RankOfMany = {
+    grid: { schedule, tensor: 1, data: 1, zero: 0 },
+    place: { pipeline: transport.rank, tensor: 0, data: 0 },
+    transport,
+    rankAt: ({ pipeline }) => pipeline,
+  }
+  const trace = new StepTrace(rank, recompute, steps)
+  const device = new NullDevice(referenceTarget, pace)
+  const shape = linearShape(stageCount(schedule))
+  const trainer = await Trainer.create(device, linearModel, shape, config, { rank, onTrace: trace.add })
+  trainer.initialise()
+  while (trainer.step < config.steps) await trainer.train(zeros)
+  await trainer.executable.finished()
+  const durations = await durationsOf(trainer)
+  const traces = await trace.gather()
+  trainer.destroy()
+  return { durations, traces }
+}
+
+/** On rank 0: a schedule's row. Of the steps the quickest counts, since what else the machine does only adds. */
 async function measure(name: string): Promise<Row | undefined> {
   const definition = scheduleNamed(name)
   const p = transport.size
@@ -122,42 +155,15 @@ async function measure(name: string): Promise<Row | undefined> {
   const { m, v } = schedule
   // Published bubbles of schedules that know no B and W are of backward passes in one piece.
   const whole = schedule.ranks.flat().every(({ kind }) => kind !== 'B')
-  const recompute = options.recompute ?? (whole ? 'layer' : 'none')
-  const config = trainSchema.parse({
-    output: 'unused',
-    model: { config: {} },
-    data: { files: ['unused'] },
-    steps: steps + 1,
-    batch: 1,
-    sequence: ROWS,
-    accumulation: m,
-    recompute,
+  const { recompute } = trainSchema.pick({ recompute: true }).parse({
+    recompute: options.recompute ?? (whole ? 'layer' : 'none'),
   })
-  const rank: RankOfMany = {
-    grid: { schedule, tensor: 1, data: 1, zero: 0 },
-    place: { pipeline: transport.rank, tensor: 0, data: 0 },
-    transport,
-    rankAt: ({ pipeline }) => pipeline,
-  }
-  const trace = new StepTrace(rank, config.recompute, steps)
-  const device = new NullDevice(referenceTarget, pace)
-  const trainer = await Trainer.create(device, linearModel, linearShape(p * v), config, {
-    rank,
-    onTrace: trace.add,
-  })
-  trainer.initialise()
-  while (trainer.step < config.steps) await trainer.train(zeros)
-  await trainer.executable.finished()
-  const durations = await durationsOf(trainer)
-  const traces = await trace.gather()
-  trainer.destroy()
+  const { durations, traces } = await train(schedule, recompute)
   if (!main) return undefined
   // A BW that is run in two parts sends between them, so what is expected of it is simulated too.
   const executed: Schedule = {
     ...schedule,
-    ranks: schedule.ranks.map((_, r) =>
-      actionsOf(rankEntries(schedule, r, config.recompute === 'layer').entries),
-    ),
+    ranks: schedule.ranks.map((_, r) => actionsOf(rankEntries(schedule, r, recompute === 'layer').entries)),
   }
   const bubble = ({ ranks, longestSpanIdle }: Timeline): number =>
     definition.bubbleOver === 'span'
@@ -178,7 +184,7 @@ async function measure(name: string): Promise<Row | undefined> {
     await writeFile(file('svg'), picture)
   }
   return {
-    ...{ schedule: name, p, m, v, recompute: config.recompute, durations },
+    ...{ schedule: name, p, m, v, recompute, durations },
     formula: toMicroseconds(definition.bubble(schedule, durations)),
     simulated: toMicroseconds(bubble(simulated)),
     measured: toMicroseconds(bubble(measured)),
