@@ -141,6 +141,25 @@ for how in throw kill exit; do
   report "$how: all ranks stop" "$problem" "$after ms"
 done
 
+# Training as its users start it: two data ranks, since there is no plan.
+cat >"$work/run.yaml" <<END
+output: $work/trained
+model: { config: { architectures: [LlamaForCausalLM], model_type: llama, hidden_size: 32, intermediate_size: 48,
+  num_hidden_layers: 2, num_attention_heads: 2, max_position_embeddings: 32, vocab_size: 280 } }
+tokenizer: { train: { vocabulary: 280 } }
+data: { files: [$PWD/test/data/fables.txt] }
+steps: 2
+sequence: 16
+accumulation: 2
+evaluate_batches: 1
+END
+timeout -k 5 120 srun --mpi=pmix -K1 --oversubscribe -n 2 node dist/cli/main.js train "$work/run.yaml" --driver swiftshader \
+  >"$work/out" 2>"$work/err"
+code=$?
+[ $code = 0 ] && [ -s "$work/trained/model.safetensors" ] && [ "$(grep -c '^done: 2 steps' "$work/err")" = 1 ] &&
+  problem= || problem="code $code: $(tail -n 5 "$work/err")"
+report "2 ranks train" "$problem"
+
 ranks "--mpi=none -K1" contract
 code=$?
 grep -q '^exactmap: conflict: srun started 4 ranks that do not know of each other: use srun --mpi=pmix$' "$work/err" &&
