@@ -159,7 +159,8 @@ bool em_communicator_create(em_device *device, const char *path, em_communicator
     made->seconds = seconds;
     ncclUniqueId copy;
     memcpy(&copy, id, sizeof copy);
-    good = (device->capture || EM_CALL(device, error, cuStreamCreate, &device->capture, CU_STREAM_NON_BLOCKING)) &&
+    good = (device->aside || EM_CALL(device, error, cuStreamCreate, &device->aside, CU_STREAM_NON_BLOCKING)) &&
+           EM_CALL(device, error, cuStreamCreate, &made->stream, CU_STREAM_NON_BLOCKING) &&
            connect_peers(made, copy, error) && begin_watch(made, error);
   }
   if (good) {
@@ -167,6 +168,7 @@ bool em_communicator_create(em_device *device, const char *path, em_communicator
     *created = made;
   } else if (made) {
     if (made->handle) nccl->ncclCommAbort(made->handle);
+    if (made->stream) device->driver->cuStreamDestroy(made->stream);
     free(made);
   }
   em_device_leave(device);
@@ -232,11 +234,12 @@ bool em_communicator_issue(em_communicator *communicator, const em_nccl_message 
 static void end(em_communicator *communicator) {
   const em_nccl *nccl = communicator->nccl;
   const ncclComm_t handle = communicator->handle;
+  if (communicator->stream) communicator->device->driver->cuStreamDestroy(communicator->stream);
+  communicator->stream = NULL;
   if (!handle) return;
   communicator->handle = NULL;
   const double deadline = now() + 1e-3 * FINALIZE_MS;
-  ncclResult_t state = nccl->ncclCommFinalize(handle);
-  state = state_of(nccl, handle, state);
+  ncclResult_t state = state_of(nccl, handle, nccl->ncclCommFinalize(handle));
   while (state == ncclInProgress && now() < deadline) {
     pause_ms(POLL_MS);
     state = state_of(nccl, handle, ncclSuccess);
@@ -252,7 +255,8 @@ void em_watch_drain(em_device *device) {
   CUevent done = NULL;
   if (!device->watch.running || driver->cuEventCreate(&done, CU_EVENT_DISABLE_TIMING) != CUDA_SUCCESS) return;
   const double deadline = now() + 1e-3 * FINALIZE_MS;
-  const bool waits = driver->cuEventRecord(done, device->stream) == CUDA_SUCCESS;
+  em_error ignored;
+  const bool waits = em_device_record(device, done, &ignored);
   while (waits && driver->cuEventQuery(done) == CUDA_ERROR_NOT_READY && now() < deadline) pause_ms(POLL_MS);
   if (waits && driver->cuEventQuery(done) == CUDA_ERROR_NOT_READY) {
     pthread_mutex_lock(&device->watch.mutex);

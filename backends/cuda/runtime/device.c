@@ -148,7 +148,7 @@ void em_device_close(em_device *device) {
     }
     em_staging_destroy(device, &device->upload);
     em_staging_destroy(device, &device->download);
-    if (device->capture) device->driver->cuStreamDestroy(device->capture);
+    if (device->aside) device->driver->cuStreamDestroy(device->aside);
     if (device->stream) device->driver->cuStreamDestroy(device->stream);
     em_context_give_back(device->context);
   }

@@ -94,7 +94,8 @@ bool em_exchange_prepare(em_program *program, const em_rank *rank, em_error *err
   return true;
 }
 
-static bool issue(em_program *program, const em_exchange *exchange, uint32_t slot, CUstream stream, em_error *error) {
+static bool issue(em_program *program, const em_exchange *exchange, uint32_t slot, CUdeviceptr packed,
+                  CUstream stream, em_error *error) {
   const int64_t self = program->groups[exchange->group].self;
   const size_t most = (size_t)exchange->send_count + exchange->receive_count;
   em_nccl_message *messages = calloc(most, sizeof *messages);
@@ -104,8 +105,9 @@ static bool issue(em_program *program, const em_exchange *exchange, uint32_t slo
     const bool is_send = i < exchange->send_count;
     const em_message *one = is_send ? &exchange->sends[i] : &exchange->receives[i - exchange->send_count];
     if (one->peer == self) continue;
-    messages[count++] =
-        (em_nccl_message){is_send, one->peer, em_program_address(program, one->range, slot), one->range.bytes};
+    const CUdeviceptr address = packed ? packed : em_program_address(program, one->range, slot);
+    if (packed) packed += em_departure_room(one->range.bytes);
+    messages[count++] = (em_nccl_message){is_send, one->peer, address, one->range.bytes};
   }
   const bool good = em_communicator_issue(exchange->communicator, messages, count, stream, error);
   free(messages);
@@ -120,29 +122,32 @@ bool em_exchange_launch(em_program *program, const em_exchange *exchange, uint32
                  em_program_address(program, copy->from, slot), copy->from.bytes, device->stream))
       return false;
   }
-  return !exchange->communicator || issue(program, exchange, slot, device->stream, error);
+  return !exchange->communicator || issue(program, exchange, slot, 0, device->stream, error);
 }
 
-bool em_exchange_capture(em_program *program, const em_exchange *exchange, uint32_t slot, CUgraph graph,
-                         const em_nodes *after, em_nodes *added, em_error *error) {
+bool em_exchange_capture(em_program *program, const em_exchange *exchange, uint32_t slot, CUdeviceptr packed,
+                         CUgraph graph, const em_nodes *after, em_nodes *added, em_error *error) {
   em_device *device = program->device;
   for (uint32_t i = 0; i < exchange->copy_count; i++)
-    if (!em_graph_add_copy(program, graph, exchange->copies[i], slot, after, added, error)) return false;
+    if (!em_graph_add_copy(program, graph, em_program_address(program, exchange->copies[i].to, slot),
+                           em_program_address(program, exchange->copies[i].from, slot),
+                           exchange->copies[i].from.bytes, after, added, error))
+      return false;
   if (!exchange->communicator) return true;
   // Other threads and NCCL's own may allocate meanwhile.
-  if (!EM_CALL(device, error, cuStreamBeginCaptureToGraph, device->capture, graph, after->items, NULL, after->count,
+  if (!EM_CALL(device, error, cuStreamBeginCaptureToGraph, device->aside, graph, after->items, NULL, after->count,
                CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))
     return false;
-  bool good = issue(program, exchange, slot, device->capture, error);
+  bool good = issue(program, exchange, slot, packed, device->aside, error);
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
   const CUgraphNode *last = NULL;
   const CUgraphEdgeData *edges = NULL;
   size_t count = 0;
-  good = good && EM_CALL(device, error, cuStreamGetCaptureInfo, device->capture, &status, NULL, NULL, &last, &edges,
+  good = good && EM_CALL(device, error, cuStreamGetCaptureInfo, device->aside, &status, NULL, NULL, &last, &edges,
                          &count);
   for (size_t i = 0; good && i < count; i++) good = em_nodes_add(added, last[i], error);
   // Also after a failure: the stream must leave the capture.
   CUgraph captured = NULL;
   em_error ignored;
-  return EM_CALL(device, good ? error : &ignored, cuStreamEndCapture, device->capture, &captured) && good;
+  return EM_CALL(device, good ? error : &ignored, cuStreamEndCapture, device->aside, &captured) && good;
 }

@@ -90,11 +90,21 @@ typedef struct work {
   const em_schedule_entry *entries;
   size_t count;
   CUgraphExec graph;  // NULL: nothing to run
+  bool is_schedule;
 } work;
 
-static bool run_work(em_program *program, work work, bool eager, em_error *error) {
+static bool run_work(em_program *program, work work, bool eager, CUevent ready, em_error *error) {
   em_device *device = program->device;
-  if (!eager) return !work.graph || EM_CALL(device, error, cuGraphLaunch, work.graph, device->stream);
+  const em_segment *segment = &program->segments[work.entries[0].segment];
+  const uint32_t slot = work.entries[0].slot;
+  if (!eager && work.is_schedule)
+    return em_departures_join(device, device->stream, error) &&
+           EM_CALL(device, error, cuGraphLaunch, work.graph, device->stream);
+  if (!eager)
+    return em_departures_before(program, segment, slot, error) &&
+           (!work.graph || EM_CALL(device, error, cuGraphLaunch, work.graph, device->stream)) &&
+           em_departures_launch(program, segment, slot, ready, error);
+  if (!em_departures_join(device, device->stream, error)) return false;
   for (size_t i = 0; i < work.count; i++)
     if (!run_eagerly(program, work.entries[i].segment, work.entries[i].slot, error)) return false;
   return true;
@@ -109,7 +119,7 @@ static bool submit(em_program *program, work work, em_inputs inputs, bool eager,
   if (!take_entry(program, &index, error)) return false;
   em_entry *entry = &program->entries[index];
   entry->submission = em_device_log(device, program->name, segment ? segment->name : "");
-  bool good = send_inputs(program, entry, inputs, error) && run_work(program, work, eager, error);
+  bool good = send_inputs(program, entry, inputs, error) && run_work(program, work, eager, entry->ready, error);
   if (good && ticket && segment) good = fetch_outputs(program, segment, work.entries[0].slot, entry->outputs, error);
   // Also after a failure: what was submitted may still read the entry.
   em_error ignored;
@@ -140,7 +150,7 @@ static bool submit_segment(em_program *program, uint32_t segment, uint32_t slot,
   bool good = em_device_enter_submit(device, error);
   if (good) {
     const em_schedule_entry entry = {segment, slot};
-    const work work = {&entry, 1, program->segments[segment].graphs[slot]};
+    const work work = {&entry, 1, program->segments[segment].graphs[slot], false};
     good = submit(program, work, inputs, eager, made, error);
     em_device_leave(device);
   }
@@ -173,7 +183,7 @@ bool em_program_run_steps(em_program *program, uint32_t segment, uint32_t first,
   }
   if (!em_device_enter_submit(device, error)) return false;
   em_device_log(device, program->name, chosen->name);
-  bool good = true;
+  bool good = em_departures_join(device, device->stream, error);
   for (uint32_t t = 0; good && t < times; t++)
     for (uint32_t i = first; good && i < first + count; i++) good = em_step_launch(program, chosen, i, 0, error);
   em_device_leave(device);
@@ -185,7 +195,7 @@ bool em_program_time(em_program *program, uint32_t segment, uint32_t slot, uint3
   em_device *device = program->device;
   if (!em_program_check(program, segment, slot, error) || !em_device_enter_submit(device, error)) return false;
   const em_schedule_entry entry = {segment, slot};
-  const work work = {&entry, 1, program->segments[segment].graphs[slot]};
+  const work work = {&entry, 1, program->segments[segment].graphs[slot], false};
   CUevent start = NULL, end = NULL;
   float least = 0;
   bool good = EM_CALL(device, error, cuEventCreate, &start, 0) && EM_CALL(device, error, cuEventCreate, &end, 0);
@@ -193,7 +203,7 @@ bool em_program_time(em_program *program, uint32_t segment, uint32_t slot, uint3
     float ms = 0;
     em_device_log(device, program->name, program->segments[segment].name);
     good = EM_CALL(device, error, cuEventRecord, start, device->stream) &&
-           run_work(program, work, program->eager, error) &&
+           run_work(program, work, program->eager, program->entries[0].ready, error) &&
            EM_CALL(device, error, cuEventRecord, end, device->stream) &&
            EM_CALL(device, error, cuEventSynchronize, end) &&
            EM_CALL(device, error, cuEventElapsedTime, &ms, start, end);
@@ -221,7 +231,7 @@ bool em_program_schedule(em_program *program, const em_schedule_entry *entries, 
     free(schedule);
     return false;
   }
-  const bool good = program->eager || em_graph_build(program, entries, count, &schedule->graph, error);
+  const bool good = program->eager || em_graph_build(program, entries, count, true, &schedule->graph, error);
   if (good) {
     *number = schedule->number = program->schedule_count++;
     schedule->next = program->schedules;
@@ -240,7 +250,7 @@ bool em_program_run_schedule(em_program *program, uint32_t number, em_inputs inp
   while (schedule && schedule->number != number) schedule = schedule->next;
   bool good = false;
   if (schedule) {
-    const work work = {schedule->entries, schedule->count, schedule->graph};
+    const work work = {schedule->entries, schedule->count, schedule->graph, true};
     good = submit(program, work, inputs, program->eager, NULL, error);
   } else {
     em_fail(error, "not_found", "the program has no schedule %u", number);
@@ -248,6 +258,13 @@ bool em_program_run_schedule(em_program *program, uint32_t number, em_inputs inp
   }
   em_device_leave(device);
   return good;
+}
+
+bool em_device_record(em_device *device, CUevent event, em_error *error) {
+  if (!EM_CALL(device, error, cuEventRecord, event, device->stream)) return false;
+  return !device->aside || (EM_CALL(device, error, cuStreamWaitEvent, device->aside, event, 0) &&
+                            em_departures_join(device, device->aside, error) &&
+                            EM_CALL(device, error, cuEventRecord, event, device->aside));
 }
 
 bool em_device_mark(em_device *device, em_ticket **ticket, em_error *error) {
@@ -259,7 +276,7 @@ bool em_device_mark(em_device *device, em_ticket **ticket, em_error *error) {
   }
   made->submission = device->submitted;
   const bool good = EM_CALL(device, error, cuEventCreate, &made->event, CU_EVENT_DISABLE_TIMING) &&
-                    EM_CALL(device, error, cuEventRecord, made->event, device->stream);
+                    em_device_record(device, made->event, error);
   if (good) {
     em_device_retain(device);
     *ticket = made;

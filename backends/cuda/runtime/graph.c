@@ -15,17 +15,21 @@ bool em_nodes_add(em_nodes *nodes, CUgraphNode node, em_error *error) {
   return true;
 }
 
-bool em_graph_add_copy(em_program *program, CUgraph graph, em_copy copy, uint32_t slot, const em_nodes *after,
-                       em_nodes *added, em_error *error) {
+void em_nodes_free(em_nodes *nodes) {
+  free(nodes->items);
+  *nodes = (em_nodes){0};
+}
+
+bool em_graph_add_copy(em_program *program, CUgraph graph, CUdeviceptr to, CUdeviceptr from, uint64_t bytes,
+                       const em_nodes *after, em_nodes *added, em_error *error) {
   em_device *device = program->device;
-  const uint64_t bytes = copy.from.bytes;
   const CUDA_MEMCPY3D range = {
       .srcMemoryType = CU_MEMORYTYPE_DEVICE,
-      .srcDevice = em_program_address(program, copy.from, slot),
+      .srcDevice = from,
       .srcPitch = bytes,
       .srcHeight = 1,
       .dstMemoryType = CU_MEMORYTYPE_DEVICE,
-      .dstDevice = em_program_address(program, copy.to, slot),
+      .dstDevice = to,
       .dstPitch = bytes,
       .dstHeight = 1,
       .WidthInBytes = bytes,
@@ -59,15 +63,19 @@ static bool add_launch(em_program *program, CUgraph graph, const em_step *step, 
          em_nodes_add(added, node, error);
 }
 
-static bool add_step(em_program *program, CUgraph graph, const em_step *step, uint32_t slot, const em_nodes *after,
-                     em_nodes *added, em_error *error) {
+static bool add_step(em_program *program, CUgraph graph, const em_step *step, uint32_t slot, bool sends,
+                     const em_nodes *after, em_nodes *added, em_error *error) {
   switch (step->kind) {
     case EM_LAUNCH:
       return add_launch(program, graph, step, slot, after, added, error);
     case EM_COPY:
-      return em_graph_add_copy(program, graph, step->copy, slot, after, added, error);
+      return em_graph_add_copy(program, graph, em_program_address(program, step->copy.to, slot),
+                               em_program_address(program, step->copy.from, slot), step->copy.from.bytes, after, added,
+                               error);
     case EM_EXCHANGE:
-      return em_exchange_capture(program, &step->exchange, slot, graph, after, added, error);
+      if (step->departure && !sends)
+        return em_departure_pack(program, step->departure, slot, graph, after, added, error);
+      return em_exchange_capture(program, &step->exchange, slot, 0, graph, after, added, error);
   }
   return false;
 }
@@ -86,7 +94,8 @@ static bool add_all(em_nodes *to, const building *b, uint32_t step, em_error *er
   return true;
 }
 
-static bool add_segment(em_program *program, CUgraph graph, em_schedule_entry entry, building *b, em_error *error) {
+static bool add_segment(em_program *program, CUgraph graph, em_schedule_entry entry, bool sends, building *b,
+                        em_error *error) {
   const em_segment *segment = &program->segments[entry.segment];
   b->nodes.count = 0;
   bool good = true;
@@ -101,7 +110,7 @@ static bool add_segment(em_program *program, CUgraph graph, em_schedule_entry en
     b->is_last[i] = true;
     // A step that waits for none of its own segment waits for the segment before.
     const em_nodes *after = step->after_count == 0 ? &b->last : &b->after;
-    good = good && add_step(program, graph, step, entry.slot, after, &b->nodes, error);
+    good = good && add_step(program, graph, step, entry.slot, sends, after, &b->nodes, error);
     b->begin[i + 1] = b->nodes.count;
     if (!good) em_step_place(error, program, segment, step);
   }
@@ -112,8 +121,8 @@ static bool add_segment(em_program *program, CUgraph graph, em_schedule_entry en
   return good;
 }
 
-bool em_graph_build(em_program *program, const em_schedule_entry *entries, size_t count, CUgraphExec *built,
-                    em_error *error) {
+bool em_graph_build(em_program *program, const em_schedule_entry *entries, size_t count, bool sends,
+                    CUgraphExec *built, em_error *error) {
   em_device *device = program->device;
   size_t most = 1;
   for (size_t i = 0; i < count; i++)
@@ -129,16 +138,16 @@ bool em_graph_build(em_program *program, const em_schedule_entry *entries, size_
   bool good = (b.begin && b.is_last) ||
               em_fail(error, "out_of_memory", "no host memory for a graph of %zu steps", most);
   good = good && EM_CALL(device, error, cuGraphCreate, &graph, 0);
-  for (size_t i = 0; good && i < count; i++) good = add_segment(program, graph, entries[i], &b, error);
+  for (size_t i = 0; good && i < count; i++) good = add_segment(program, graph, entries[i], sends, &b, error);
   good = good && EM_CALL(device, error, cuGraphInstantiate, &made, graph, 0) &&
          EM_CALL(device, error, cuGraphUpload, made, device->stream);
   if (!good && count == 1 && !error->segment[0])
     em_error_place(error, program->name, program->segments[entries[0].segment].name, NULL, NULL);
   if (graph) device->driver->cuGraphDestroy(graph);
   em_pool_free(&pool);
-  free(b.nodes.items);
-  free(b.after.items);
-  free(b.last.items);
+  em_nodes_free(&b.nodes);
+  em_nodes_free(&b.after);
+  em_nodes_free(&b.last);
   if (good)
     *built = made;
   else if (made)

@@ -83,6 +83,7 @@ struct em_communicator {
   char group[64];
   uint32_t channel, member, size;
   double seconds;
+  CUstream stream;  // of what departs
   // With the watch's mutex.
   ncclComm_t handle;  // NULL when it has ended
   bool busy;          // a call is under way, whose thread looks for errors itself
@@ -159,7 +160,7 @@ struct em_device {
   unsigned waiting;  // calls that wait for the device without the mutex
 
   CUstream stream;
-  CUstream capture;  // where NCCL's calls become nodes of graphs; made with the first communicator
+  CUstream aside;  // where NCCL's calls become nodes of graphs, and marks wait for messages; with a communicator
   em_watch watch;
   em_staging upload, download;
   struct em_module *modules;
@@ -216,9 +217,17 @@ void em_arena_free(em_arena *arena);
 void em_program_free(em_program *program);
 em_program *em_program_next(const em_program *program);
 
+// --- departure.c
+
+// Makes a stream wait for all messages that have departed.
+bool em_departures_join(em_device *device, CUstream stream, em_error *error);
+
 // --- execute.c
 
 #define EM_IN_FLIGHT 4
+
+// Records when all work submitted so far is done, messages that have departed included.
+bool em_device_record(em_device *device, CUevent event, em_error *error);
 
 struct em_ticket {
   em_device *device;

@@ -87,7 +87,9 @@ static bool make_entries(em_program *program, em_error *error) {
         !EM_CALL(device, error, cuMemAllocHost, (void **)&entry->inputs, inputs + outputs))
       return false;
     entry->outputs = entry->inputs ? entry->inputs + inputs : NULL;
-    if (!EM_CALL(device, error, cuEventCreate, &entry->done, CU_EVENT_DISABLE_TIMING)) return false;
+    if (!EM_CALL(device, error, cuEventCreate, &entry->done, CU_EVENT_DISABLE_TIMING) ||
+        !EM_CALL(device, error, cuEventCreate, &entry->ready, CU_EVENT_DISABLE_TIMING))
+      return false;
   }
   return true;
 }
@@ -97,7 +99,7 @@ static bool make_graphs(em_program *program, em_error *error) {
     for (uint32_t slot = 0; slot < program->slots; slot++) {
       const em_schedule_entry entry = {i, slot};
       if (program->segments[i].step_count > 0 &&
-          !em_graph_build(program, &entry, 1, &program->segments[i].graphs[slot], error))
+          !em_graph_build(program, &entry, 1, false, &program->segments[i].graphs[slot], error))
         return false;
     }
   return true;
@@ -109,7 +111,7 @@ static bool prepare(em_program *program, em_error *error) {
   program->next = device->programs;
   device->programs = program;
   const bool good = find_kernels(program, error) && make_entries(program, error) &&
-                    (program->eager || make_graphs(program, error));
+                    (program->eager || (em_departures_make(program, error) && make_graphs(program, error)));
   em_device_leave(device);
   return good;
 }
@@ -138,6 +140,7 @@ bool em_program_load(em_device *device, const void *file, size_t bytes, em_arena
 void em_program_free(em_program *program) {
   em_device *device = program->device;
   const em_driver *driver = device->driver;
+  em_departures_free(program);
   for (uint32_t i = 0; i < program->segment_count; i++)
     for (uint32_t slot = 0; program->segments[i].graphs && slot < program->slots; slot++) {
       if (program->segments[i].graphs[slot]) driver->cuGraphExecDestroy(program->segments[i].graphs[slot]);
@@ -151,6 +154,7 @@ void em_program_free(em_program *program) {
     em_entry *entry = &program->entries[i];
     if (entry->inputs) driver->cuMemFreeHost(entry->inputs);
     if (entry->done) driver->cuEventDestroy(entry->done);
+    if (entry->ready) driver->cuEventDestroy(entry->ready);
     *entry = (em_entry){0};
   }
   for (uint32_t i = 0; program->modules && i < program->module_count; i++) {

@@ -73,7 +73,17 @@ typedef struct em_step {
   em_pointer *pointers;
   em_copy copy;
   em_exchange exchange;
+  struct em_departure *departure;  // of an exchange that leaves in a graph of its own (departure.c)
 } em_step;
+
+typedef struct em_departure {
+  const em_step *step;
+  CUdeviceptr memory;  // its messages, one after the other, by slot
+  uint64_t slot_bytes;
+  // By slot: its graph, and when that was last done.
+  CUgraphExec *graphs;
+  CUevent *left;
+} em_departure;
 
 typedef struct em_port {
   const char *name;
@@ -87,6 +97,8 @@ typedef struct em_segment {
   em_port *inputs, *outputs;
   uint64_t output_bytes;
   CUgraphExec *graphs;  // by slot
+  uint32_t departure_count;
+  em_departure *departures;
 } em_segment;
 
 typedef struct em_schedule {
@@ -101,6 +113,7 @@ typedef struct em_schedule {
 typedef struct em_entry {
   uint8_t *inputs, *outputs;
   CUevent done;
+  CUevent ready;  // for what departs
   uint64_t submission;
   bool held;  // by a ticket
 } em_entry;
@@ -150,9 +163,9 @@ void em_step_arguments(em_program *program, const em_step *step, uint32_t slot);
 // Names the step in the error.
 void em_step_place(em_error *error, const em_program *program, const em_segment *segment, const em_step *step);
 
-// graph.c
-bool em_graph_build(em_program *program, const em_schedule_entry *entries, size_t count, CUgraphExec *graph,
-                    em_error *error);
+// graph.c: messages that depart are packed only, for graphs of their own, or sent.
+bool em_graph_build(em_program *program, const em_schedule_entry *entries, size_t count, bool sends,
+                    CUgraphExec *graph, em_error *error);
 
 // Nodes of a graph in the making.
 typedef struct em_nodes {
@@ -160,12 +173,27 @@ typedef struct em_nodes {
   size_t count, room;
 } em_nodes;
 bool em_nodes_add(em_nodes *nodes, CUgraphNode node, em_error *error);
-bool em_graph_add_copy(em_program *program, CUgraph graph, em_copy copy, uint32_t slot, const em_nodes *after,
-                       em_nodes *added, em_error *error);
+void em_nodes_free(em_nodes *nodes);
+bool em_graph_add_copy(em_program *program, CUgraph graph, CUdeviceptr to, CUdeviceptr from, uint64_t bytes,
+                       const em_nodes *after, em_nodes *added, em_error *error);
 
 // exchange.c: what exchanges copy within the rank, and which communicator carries the rest.
 bool em_exchange_prepare(em_program *program, const em_rank *rank, em_error *error);
 bool em_exchange_launch(em_program *program, const em_exchange *exchange, uint32_t slot, em_error *error);
-// Adds the last nodes of the exchange to `added`.
-bool em_exchange_capture(em_program *program, const em_exchange *exchange, uint32_t slot, CUgraph graph,
-                         const em_nodes *after, em_nodes *added, em_error *error);
+// Adds the last nodes of the exchange to `added`. Messages that were packed are sent from there, others (0) from the
+// arenas.
+bool em_exchange_capture(em_program *program, const em_exchange *exchange, uint32_t slot, CUdeviceptr packed,
+                         CUgraph graph, const em_nodes *after, em_nodes *added, em_error *error);
+
+// departure.c: finds what departs, and makes its graphs.
+bool em_departures_make(em_program *program, em_error *error);
+// Bytes that a message takes there.
+uint64_t em_departure_room(uint64_t bytes);
+// Copies the messages to the departure's memory: the nodes of its step in the segment's graph.
+bool em_departure_pack(em_program *program, const em_departure *departure, uint32_t slot, CUgraph graph,
+                       const em_nodes *after, em_nodes *added, em_error *error);
+// Around a segment's graph: what must have left before, and what leaves after it. `ready` is free for use.
+bool em_departures_before(em_program *program, const em_segment *segment, uint32_t slot, em_error *error);
+bool em_departures_launch(em_program *program, const em_segment *segment, uint32_t slot, CUevent ready,
+                          em_error *error);
+void em_departures_free(em_program *program);
