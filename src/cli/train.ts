@@ -2,11 +2,14 @@ import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { Command } from 'commander'
 import type { Transport } from '../../backends/transport.ts'
-import { refuseIo } from '../formats/node_file.ts'
+import { check } from '../errors.ts'
+import { refuseIo, writeFileAtomic } from '../formats/node_file.ts'
 import { open } from '../open.ts'
+import { chromeTrace } from '../parallel/chrome_trace.ts'
 import { parseTrainConfig, type TrainConfig } from '../train/config.ts'
 import { dataParallelGrid, gridOfPlan, onePlace, placeInPlan } from '../train/grid.ts'
 import { runTraining } from '../train/run.ts'
+import { StepTrace } from '../train/step_trace.ts'
 import type { RankOfMany } from '../train/trainer.ts'
 import { readPlan } from './cluster.ts'
 import { asOneOfTheRanks, backendOfRank } from './launched.ts'
@@ -26,6 +29,7 @@ export function trainCommand(): Command {
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--plan <file>', 'plan file (YAML) of a run on several ranks; docs/parallel.md')
     .option('--cluster <cluster>', "cluster file or shipped name (default: the plan's cluster)")
+    .option('--trace <file>', 'on several ranks: write what each did in the last steps (Chrome trace format)')
     .option('--json', 'one JSON object a line instead of progress')
     .addHelpText(
       'after',
@@ -42,6 +46,7 @@ interface TrainOptions {
   readonly cluster?: string
   readonly backend: string
   readonly driver?: string
+  readonly trace?: string
   readonly json?: boolean
   readonly allowNumericChange?: boolean
 }
@@ -51,6 +56,12 @@ async function train(path: string, o: TrainOptions, transport: Transport | undef
   const text = await readFile(path, 'utf8').catch((cause) => refuseIo(path, 'reading', cause))
   const config = parseTrainConfig(text, path)
   const rank = await rankOf(o, config, transport)
+  check(
+    o.trace === undefined || rank,
+    'invalid_argument',
+    '--trace shows what ranks do; for one process there is exactmap profile --trace',
+  )
+  const trace = o.trace === undefined ? undefined : new StepTrace(rank!, config.recompute)
   const backend = transport ? backendOfRank(o.backend) : o.backend
   const device = await open(backend, o.driver ? { driver: o.driver } : {})
   const abort = new AbortController()
@@ -73,6 +84,7 @@ async function train(path: string, o: TrainOptions, transport: Transport | undef
   const result = await runTraining(config, {
     device,
     ...(rank ? { rank } : {}),
+    ...(trace ? { onTrace: trace.add } : {}),
     base: dirname(resolve(path)),
     allowNumericChange: o.allowNumericChange ?? false,
     signal: abort.signal,
@@ -91,6 +103,11 @@ async function train(path: string, o: TrainOptions, transport: Transport | undef
     },
   })
   progress.clear()
+  if (trace) {
+    const traces = await trace.gather()
+    if (main) await writeFileAtomic(o.trace!, [new TextEncoder().encode(JSON.stringify(chromeTrace(traces)))])
+    say(`trace of the last steps in ${o.trace}`)
+  }
   if (o.json && main) process.stdout.write(`${JSON.stringify(result)}\n`)
   else if (result.finished)
     say(
