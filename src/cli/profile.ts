@@ -4,7 +4,7 @@ import { loadModel } from '../engine/load.ts'
 import { writeFileAtomic } from '../formats/node_file.ts'
 import { open } from '../open.ts'
 import { Philox } from '../tensor/philox.ts'
-import { byKernel, chromeTrace, profileSegment, type SegmentTimes } from '../verify/profile.ts'
+import { byKernel, profileSegment, profileTrace, type SegmentTimes } from '../verify/profile.ts'
 import { backendOption, contextOption, numberIn, ProgressLine, weightsOption } from './options.ts'
 import { table } from './table.ts'
 
@@ -49,7 +49,7 @@ export function profileCommand(): Command {
       }
       progress.clear()
       if (o.trace)
-        await writeFileAtomic(o.trace, [new TextEncoder().encode(JSON.stringify(chromeTrace(times)))])
+        await writeFileAtomic(o.trace, [new TextEncoder().encode(JSON.stringify(profileTrace(times)))])
       const report = { ...device.info, tokens: o.tokens, segments: times.map(summary) }
       process.stdout.write(o.json ? `${JSON.stringify(report, null, 2)}\n` : text(report))
       await model.destroy()

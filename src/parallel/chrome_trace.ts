@@ -1,30 +1,7 @@
 import type { TracedMessage, TraceEvent } from '../../backends/staged_exchange.ts'
+import type { ChromeEvent, ChromeTrace } from '../formats/chrome_trace.ts'
 import { actionName } from './schedules/schedule.ts'
 import type { GatheredTrace, RankEvent } from './trace.ts'
-
-/**
- * Events of the Trace Event Format (Google 2016, "Trace Event Format", the JSON object format), which Perfetto and
- * chrome://tracing open: names of processes and threads (M), slices (X), and arrows that start (s) and end (f) in one.
- * Times in microseconds.
- */
-export type ChromeEvent = { readonly name: string; readonly pid: number; readonly tid: number } & (
-  | { readonly ph: 'M'; readonly args: Readonly<Record<string, string | number>> }
-  | {
-      readonly ph: 'X'
-      readonly cat: string
-      readonly ts: number
-      readonly dur: number
-      readonly args: Readonly<Record<string, number>>
-    }
-  | { readonly ph: 's'; readonly cat: string; readonly ts: number; readonly id: number }
-  | { readonly ph: 'f'; readonly bp: 'e'; readonly cat: string; readonly ts: number; readonly id: number }
-)
-
-export interface ChromeTrace {
-  readonly traceEvents: readonly ChromeEvent[]
-  readonly displayTimeUnit: 'ms'
-  readonly otherData: Readonly<Record<string, string>>
-}
 
 /** Threads of a rank; sends that are under way together get a thread each, since slices of one must not cross. */
 const thread = { compute: 1, receive: 2, send: 3 } as const

@@ -1,4 +1,5 @@
 import type { Executable } from '../../backends/backend.ts'
+import type { ChromeEvent, ChromeTrace } from '../formats/chrome_trace.ts'
 import type { Launch, Segment } from '../program/program.ts'
 
 /** One launch of a segment and how long it takes alone. */
@@ -115,25 +116,29 @@ export function byKernel({ launches }: SegmentTimes): KernelTime[] {
     .sort((a, b) => b.seconds - a.seconds)
 }
 
-/**
- * Chrome's trace format (chrome://tracing, ui.perfetto.dev): a process per segment, a track per queue, an event per
- * launch with its time alone, one after the other.
- */
-export function chromeTrace(segments: readonly SegmentTimes[]): object {
-  const events = segments.flatMap(({ segment, launches }, pid) => {
+/** A process per segment, a thread per queue, a slice per launch with its time alone, one after the other. */
+export function profileTrace(segments: readonly SegmentTimes[]): ChromeTrace {
+  const traceEvents = segments.flatMap(({ segment, launches }, pid): ChromeEvent[] => {
     const queues = [...new Set(launches.map(({ launch }) => launch.queue))]
     const ends = new Map<string, number>()
     return [
-      { ph: 'M', name: 'process_name', pid, args: { name: segment } },
-      ...queues.map((queue, tid) => ({ ph: 'M', name: 'thread_name', pid, tid, args: { name: queue } })),
+      { ph: 'M', name: 'process_name', pid, tid: 0, args: { name: segment } },
+      ...queues.map((queue, tid) => ({
+        ph: 'M' as const,
+        name: 'thread_name',
+        pid,
+        tid,
+        args: { name: queue },
+      })),
       ...launches.map(({ launch, kernel, seconds }) => {
         const { name, queue, workgroups, call } = launch
         const ts = ends.get(queue) ?? 0
         ends.set(queue, ts + seconds * 1e6)
         const args = { kernel, grid: workgroups.join('x'), op: call.op, flops: launch.flops }
-        return { ph: 'X', name, cat: call.op, pid, tid: queues.indexOf(queue), ts, dur: seconds * 1e6, args }
+        const tid = queues.indexOf(queue)
+        return { ph: 'X' as const, name, cat: call.op, pid, tid, ts, dur: seconds * 1e6, args }
       }),
     ]
   })
-  return { displayTimeUnit: 'ms', traceEvents: events }
+  return { displayTimeUnit: 'ms', traceEvents }
 }

@@ -2,8 +2,9 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { localTransports } from '../../backends/local_transport.ts'
 import { NullDevice } from '../../backends/null/device.ts'
 import { referenceTarget } from '../../backends/reference/device.ts'
+import type { ChromeEvent, ChromeTrace } from '../../src/formats/chrome_trace.ts'
 import { familyOf } from '../../src/models/index.ts'
-import { type ChromeEvent, type ChromeTrace, chromeTrace } from '../../src/parallel/chrome_trace.ts'
+import { chromeTrace } from '../../src/parallel/chrome_trace.ts'
 import { rankEntries } from '../../src/parallel/entries.ts'
 import { actionName, stageOf } from '../../src/parallel/schedules/schedule.ts'
 import { type GatheredTrace, gatherTraces, type RankEvent } from '../../src/parallel/trace.ts'
@@ -39,7 +40,7 @@ async function traced(): Promise<GatheredTrace[]> {
 
 describe('a trace of two ranks', () => {
   let traces: GatheredTrace[] = []
-  let chrome: ChromeTrace = { traceEvents: [], displayTimeUnit: 'ms', otherData: {} }
+  let chrome: ChromeTrace = { traceEvents: [], displayTimeUnit: 'ms' }
   beforeAll(async () => {
     traces = await traced()
     chrome = JSON.parse(JSON.stringify(chromeTrace(traces)))
