@@ -2,7 +2,7 @@ import type { Communicator, Transport } from '../../backends/transport.ts'
 import { check } from '../errors.ts'
 import { chooseByCost, linksOf } from '../parallel/collectives/cost.ts'
 import type { ChooseAlgorithm } from '../parallel/collectives/lower.ts'
-import { broadcastNumbers, hostChannel } from '../parallel/host_messages.ts'
+import { hostChannel } from '../parallel/host_messages.ts'
 import type { Plan } from '../parallel/topology/plan.ts'
 import { hashOf } from '../program/hash.ts'
 
@@ -40,33 +40,40 @@ export interface InferenceRank extends ModelPart {
   readonly rankAt: (place: InferencePlace) => number
 }
 
-/** Ranks in the order of their places, those of a layer's matrices next to each other. */
+/**
+ * Ranks in the order of their places, those of a layer's matrices next to each other. More ranks are further copies of the
+ * grid, which work on their own.
+ *
+ * @throws ExactmapError `conflict` for ranks that make no whole number of grids
+ */
 export function rankInGrid(grid: InferenceGrid, transport: Transport): InferenceRank {
   const { rank, size } = transport
-  const count = grid.pipeline * grid.tensor
+  const { pipeline, tensor } = grid
+  const count = pipeline * tensor
   check(
-    count === size,
+    size % count === 0,
     'conflict',
-    `a grid of ${grid.pipeline} x ${grid.tensor} has ${count} ranks, ${size} were started`,
+    `a grid of ${pipeline} x ${tensor} takes ${count} ranks, ${size} were started; start a multiple of ${count}`,
   )
+  const first = rank - (rank % count)
   return {
     hash: hashOf(grid),
     grid,
-    place: { pipeline: Math.floor(rank / grid.tensor), tensor: rank % grid.tensor },
+    place: { pipeline: Math.floor((rank - first) / tensor), tensor: rank % tensor },
     transport,
-    rankAt: ({ pipeline, tensor }) => pipeline * grid.tensor + tensor,
+    rankAt: (place) => first + place.pipeline * tensor + place.tensor,
   }
 }
 
 /**
- * The ranks of a plan; plan rank r is rank r of the run. Its schedule and microbatches are training's. Collectives are
- * carried out as is cheapest on its cluster, with sums in member order.
+ * The ranks of a plan; plan rank r is rank r of the run. Its schedule and microbatches are training's; its replicas are
+ * copies that work on their own. Collectives are carried out as is cheapest on its cluster, with sums in member order.
  *
  * @throws ExactmapError `unsupported` for axes that inference does not have, `conflict` when another number of ranks was
  *   started
  */
 export function rankInPlan(plan: Plan, transport: Transport): InferenceRank {
-  for (const axis of ['context', 'expert', 'data', 'replica'] as const)
+  for (const axis of ['context', 'expert', 'data'] as const)
     check(
       plan.size(axis) === 1,
       'unsupported',
@@ -77,9 +84,9 @@ export function rankInPlan(plan: Plan, transport: Transport): InferenceRank {
     'conflict',
     `the plan has ${plan.ranks} ranks, ${transport.size} started: mpirun -np ${plan.ranks} npx exactmap run …`,
   )
-  const { pipeline, tensor } = plan.coordinates(transport.rank)
+  const { pipeline, tensor, replica } = plan.coordinates(transport.rank)
   const group = plan.groupOf(transport.rank, ['tensor'])
-  const rest = { context: 0, expert: 0, data: 0, replica: 0 }
+  const rest = { context: 0, expert: 0, data: 0, replica }
   return {
     hash: plan.hash,
     grid: { pipeline: plan.size('pipeline'), tensor: plan.size('tensor') },
@@ -94,17 +101,29 @@ export function rankInPlan(plan: Plan, transport: Transport): InferenceRank {
 export const firstIdOf = ({ grid, place }: ModelPart, vocab: number): number =>
   (place.tensor * vocab) / grid.tensor
 
-/** The token that ranks of the last stage have sampled, on every rank of the run. */
+const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
+
+/** The token that ranks of the last stage have sampled, on every rank of the grid. */
 export async function tokenOnEveryRank(
   { grid, transport, rankAt }: InferenceRank,
   token: number | undefined,
 ): Promise<number> {
   const root = rankAt({ pipeline: grid.pipeline - 1, tensor: 0 })
-  const [known] = await broadcastNumbers(transport, root, hostChannel.token, Float64Array.of(token ?? 0))
-  return known!
+  const bytes = new Uint8Array(4)
+  const view = new DataView(bytes.buffer)
+  if (transport.rank !== root) {
+    await transport.receive(root, hostChannel.token, bytes)
+    return view.getUint32(0, true)
+  }
+  view.setUint32(0, token!, true)
+  const ranks = range(grid.pipeline).flatMap((pipeline) =>
+    range(grid.tensor).map((tensor) => rankAt({ pipeline, tensor })),
+  )
+  await Promise.all(
+    ranks.map((rank) => (rank === root ? undefined : transport.send(rank, hostChannel.token, bytes))),
+  )
+  return token!
 }
-
-const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
 
 /** The groups that a rank's program names. */
 export function communicatorOf({ grid, place, transport, rankAt }: InferenceRank): Communicator {

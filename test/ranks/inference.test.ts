@@ -330,6 +330,39 @@ describe('a rank that prefills hands on to one that decodes', () => {
     expect(sent.slice(3)).toEqual(Array(8).fill(2 * 64 * 16 * (spec.kv === 'f16' ? 2 : 4)))
   })
 
+  it('from two tensor-parallel ranks to two others, each its heads', async () => {
+    const grid = { pipeline: 1, tensor: 2 }
+    const options = { temperature: 0, maxTokens: FIRST + THEN }
+    const [want] = await onGrid(grid, (rank) =>
+      used(
+        device,
+        paths.llama,
+        f32,
+        (executable, many) => collect(new Generator(device, executable, f32, many).generate(prompt, options)),
+        rank,
+      ),
+    )
+    const got = await onRanks(4, (transport) =>
+      used(
+        device,
+        paths.llama,
+        f32,
+        async (executable, many) => {
+          const generator = new Generator(device, executable, f32, many)
+          if (transport.rank >= 2) {
+            const session = await receiveSession(transport, transport.rank - 2, executable.arenas.kv)
+            return collect(generator.resume(session, { ...options, maxTokens: THEN }))
+          }
+          const tokens = await collect(generator.generate(prompt, { ...options, maxTokens: FIRST }))
+          await sendSession(transport, transport.rank + 2, await generator.session())
+          return tokens
+        },
+        rankInGrid(grid, transport),
+      ),
+    )
+    for (const member of [0, 1]) expect([...got[member]!, ...got[member + 2]!]).toEqual(want)
+  })
+
   it('another cache is refused on both sides, before the pages are sent', async () => {
     const errors = await onRanks(2, (transport) =>
       used(device, paths.llama, transport.rank === 0 ? f16 : f32, async (executable) => {
