@@ -12,13 +12,11 @@ const kinds: Readonly<Record<string, ActionKind>> = {
   backward: 'BW',
 }
 
+const kindOf = (segment: string): ActionKind | undefined => kinds[segment.replace(/\..*/, '')]
+
 /** What a rank runs in a step as actions of a schedule. A BW that is run in two parts is a B and a W. */
 export const actionsOf = (entries: readonly RankEntry[]): Action[] =>
-  entries.map(({ segment, microbatch, chunk }) => ({
-    kind: kinds[segment.replace(/\..*/, '')]!,
-    microbatch,
-    chunk,
-  }))
+  entries.map(({ segment, microbatch, chunk }) => ({ kind: kindOf(segment)!, microbatch, chunk }))
 
 /** Collects what a rank of a training run does in its latest steps: `add` is the trainer's `onTrace`. */
 export class StepTrace {
@@ -26,6 +24,8 @@ export class StepTrace {
   private events: TraceEvent[] = []
   /** The submission that began a step, of those that are kept. */
   private begins: number[] = []
+  /** Submissions that are no pass, such as those that end a group of microbatches. */
+  private readonly others = new Set<number>()
   private steps = 0
 
   /**
@@ -42,10 +42,13 @@ export class StepTrace {
   }
 
   readonly add = (event: TraceEvent): void => {
-    if (event.queue === 'compute' && event.name === 'zero') {
+    const { name, queue, run } = event
+    if (queue === 'compute' && !kindOf(name)) this.others.add(run)
+    if (queue === 'compute' && name === 'zero') {
       this.steps++
-      this.begins = [...this.begins, event.run].slice(-this.keep)
-      this.events = this.events.filter(({ run }) => run >= this.begins[0]!)
+      this.begins = [...this.begins, run].slice(-this.keep)
+      this.events = this.events.filter((kept) => kept.run >= this.begins[0]!)
+      for (const other of this.others) if (other < this.begins[0]!) this.others.delete(other)
     }
     this.events.push(event)
   }
@@ -63,12 +66,15 @@ export class StepTrace {
     return gatherTraces(transport, { label, chunks: grid.schedule.v, events })
   }
 
-  /** A step runs `zero`, then the entries of the schedule, then what is the same for every schedule. */
+  /** A step is `zero` and the entries of the schedule in order, with and before others that every schedule has. */
   private named(event: TraceEvent): RankEvent {
-    const at = this.begins.findLastIndex((begin) => begin <= event.run)
+    const { run } = event
+    const at = this.begins.findLastIndex((begin) => begin <= run)
     if (at < 0) return event
-    const action = this.actions[event.run - this.begins[at]! - 1]
     const step = this.steps - this.begins.length + at
+    if (this.others.has(run)) return { ...event, step }
+    const before = [...this.others].filter((other) => other >= this.begins[at]! && other < run).length
+    const action = this.actions[run - this.begins[at]! - before]
     return action ? { ...event, step, action } : { ...event, step }
   }
 }

@@ -8,6 +8,7 @@ import { chromeTrace } from '../../src/parallel/chrome_trace.ts'
 import { rankEntries } from '../../src/parallel/entries.ts'
 import { actionName, stageOf } from '../../src/parallel/schedules/schedule.ts'
 import { type GatheredTrace, gatherTraces, type RankEvent } from '../../src/parallel/trace.ts'
+import type { TrainingGrid } from '../../src/train/grid.ts'
 import { actionsOf, measuredTimelines, StepTrace } from '../../src/train/step_trace.ts'
 import { type RankOfMany, Trainer } from '../../src/train/trainer.ts'
 import { config, gridOf, models, placesOf, randomBatches } from '../ranks/grid.ts'
@@ -17,32 +18,44 @@ const STEPS = 2
 const grid = gridOf({ pipeline: 2, schedule: 'zb_v' }, MICROBATCHES)
 const { schedule } = grid
 
-/** Three steps of a V-shaped pipeline of two ranks in this process; the last two are kept. */
-async function traced(): Promise<GatheredTrace[]> {
+/** Three steps of a training run whose ranks are in this process; the last two are kept. */
+async function traced(of: TrainingGrid): Promise<GatheredTrace[]> {
   const family = familyOf(models.llama)
   const shape = family.parse(models.llama)
-  const train = config(MICROBATCHES)
+  const train = config(MICROBATCHES, { gradient_groups: of.groups ?? 1 })
   const device = new NullDevice(referenceTarget)
-  const transports = localTransports(schedule.p)
-  const gathered = placesOf(grid).map(async (place, r) => {
-    const rank: RankOfMany = { grid, place, transport: transports[r]!, rankAt: ({ pipeline }) => pipeline }
+  const transports = localTransports(of.schedule.p)
+  const gathered = placesOf(of).map(async (place, r) => {
+    const rank: RankOfMany = {
+      grid: of,
+      place,
+      transport: transports[r]!,
+      rankAt: ({ pipeline }) => pipeline,
+    }
     const trace = new StepTrace(rank, 'none', STEPS)
     const trainer = await Trainer.create(device, family, shape, train, { rank, onTrace: trace.add })
     trainer.initialise()
     while (trainer.step < STEPS + 1) await trainer.train(randomBatches(train, shape.vocab))
+    await trainer.evaluate(randomBatches(train, shape.vocab), 2)
     await trainer.executable.finished()
     return trace.gather()
   })
-  const [traces, nothing] = await Promise.all(gathered)
-  expect(nothing).toEqual([])
+  const [traces, ...nothing] = await Promise.all(gathered)
+  expect(nothing.flat()).toEqual([])
   return traces!
+}
+
+/** Names of the actions of both steps that a rank's trace must have. */
+const actionNames = ({ schedule }: TrainingGrid, rank: number): string[] => {
+  const actions = actionsOf(rankEntries(schedule, rank, false).entries)
+  return [...actions, ...actions].map((action) => actionName(action, schedule.v))
 }
 
 describe('a trace of two ranks', () => {
   let traces: GatheredTrace[] = []
   let chrome: ChromeTrace = { traceEvents: [], displayTimeUnit: 'ms' }
   beforeAll(async () => {
-    traces = await traced()
+    traces = await traced(grid)
     chrome = JSON.parse(JSON.stringify(chromeTrace(traces)))
   })
   const phase = <P extends ChromeEvent['ph']>(ph: P): Extract<ChromeEvent, { ph: P }>[] =>
@@ -79,12 +92,12 @@ describe('a trace of two ranks', () => {
   })
 
   it.each([0, 1])('shows the actions of the schedule on rank %i, of the steps that were kept', (rank) => {
-    const names = executed(rank).map((action) => actionName(action, schedule.v))
+    const names = actionNames(grid, rank)
     const shown = phase('X').filter(
-      ({ pid, cat, name }) => pid === rank + 1 && cat === 'compute' && /\d/.test(name),
+      (x) => x.pid === rank + 1 && x.cat === 'compute' && /\d[ab]$/.test(x.name),
     )
-    expect(shown.map(({ name }) => name)).toEqual([...names, ...names])
-    expect(shown.map(({ args }) => args.step)).toEqual([...names.map(() => 1), ...names.map(() => 2)])
+    expect(shown.map(({ name }) => name)).toEqual(names)
+    expect(shown.map(({ args }) => args.step)).toEqual(names.map((_, i) => (i < names.length / 2 ? 1 : 2)))
   })
 
   it('has slices that do not cross on any thread', () => {
@@ -136,6 +149,14 @@ describe('a trace of two ranks', () => {
       expect(ranks[0]!.actions[0]!.start).toBe(0)
     }
   })
+})
+
+it('names the actions also where other segments run between them', async () => {
+  const grouped: TrainingGrid = { ...gridOf({ schedule: '1f1b' }, MICROBATCHES), groups: 2 }
+  const { traceEvents } = chromeTrace(await traced(grouped))
+  const names = traceEvents.flatMap(({ ph, name }) => (ph === 'X' ? [name] : []))
+  expect(names.filter((name) => name === 'group')).toHaveLength(2 * STEPS)
+  expect(names.filter((name) => /^[FBW]\d+$/.test(name))).toEqual(actionNames(grouped, 0))
 })
 
 it('brings times of clocks that differ to that of rank 0', async () => {
