@@ -4,15 +4,20 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageRoot } from '../../backends/package_root.ts'
 import { buildDist } from '../helpers/build_dist.ts'
+import { emulatedDevice } from '../helpers/cuda.ts'
 import { mpirun, type Run, whyNoRanks } from './mpirun.ts'
 
 // `exactmap run` as its users start it: processes of mpirun, the bundled model, WebGPU on a software driver.
 
 const reason = await whyNoRanks()
+const probe = await emulatedDevice()
+const noCuda = typeof probe === 'string'
+if (typeof probe !== 'string') probe.destroy()
 const folder = mkdtempSync(join(tmpdir(), 'exactmap-run-ranks-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 const cli = join(packageRoot(), 'dist/cli/main.js')
-const options = ['run', '-n', '24', '-t', '0', '--driver', 'swiftshader', '--context', '128']
+const general = ['run', '-n', '24', '-t', '0', '--context', '128']
+const options = [...general, '--driver', 'swiftshader']
 
 function plan(grid: Record<string, number>): string[] {
   const file = join(folder, `${Object.entries(grid).flat().join('_')}.yaml`)
@@ -42,6 +47,14 @@ describe.skipIf(reason)(`exactmap run on ranks${reason ? ` (skipped: ${reason})`
     expect(run.out).toBe(alone.out)
     expect(run.err.match(/tokens\/s/g)).toHaveLength(1)
     expect(run.err).toContain(`0 of ${ranks}; its memory:`)
+  })
+
+  it.skipIf(noCuda)('and so does CUDA, messages inside its graphs', { timeout: 60_000 }, async () => {
+    const emulated = [...general, '--backend', 'cuda-emulated']
+    const want = await mpirun(1, cli, emulated)
+    const got = await mpirun(2, cli, [...emulated, ...plan({ tensor: 2 })])
+    expect(got.code, got.err).toBe(0)
+    expect(got.out).toBe(want.out)
   })
 
   it.each<[string, number, string[], RegExp]>([
