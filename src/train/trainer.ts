@@ -281,15 +281,15 @@ export class Trainer {
   private inputs(segment: string, batch: Batch, counted: number): Record<string, ArrayBufferView> {
     const { tensor: size } = this.grid
     const { tensor: member } = this.place
-    // Ids of other ranks' vocabulary wrap round to what no table has.
-    const fromOwn = (ids: Uint32Array): Uint32Array =>
-      size === 1 ? ids : ids.map((id) => id - (member * this.model.vocab) / size)
+    const firstId = (member * this.model.vocab) / size
     const ownRows = (values: Uint32Array): Uint32Array =>
       values.subarray((member * values.length) / size, ((member + 1) * values.length) / size)
     const given: Record<string, () => ArrayBufferView> = {
-      ids: () => fromOwn(batch.tokens),
+      ids: () => batch.tokens,
+      first_id: () => Uint32Array.of(firstId),
       'ids.own': () => ownRows(batch.tokens),
-      targets: () => fromOwn(batch.targets),
+      // Those of other ranks' vocabulary wrap round to what no rank has.
+      targets: () => (size === 1 ? batch.targets : batch.targets.map((id) => id - firstId)),
       weights: () => batch.weights.map((w) => w / Math.max(1, counted)),
       documents: () => batch.documents,
       positions: () => batch.positions,

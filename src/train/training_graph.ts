@@ -37,8 +37,8 @@ export interface TrainingGraph {
  * - optimizer: AdamW over the ranges of matrices and vectors. Inputs: hyper_matrices[8], hyper_vectors[8]
  * - publish: parameters cast to the compute weights (only when compute is not f32)
  *
- * With tensor parallelism ids and targets count from the first vocabulary entry of the rank, and `positions.own`,
- * `ids.own` hold the rank's part of the rows.
+ * With tensor parallelism first_id[1] is the first vocabulary entry of the rank, targets count from there, and
+ * `positions.own`, `ids.own` hold the rank's part of the rows.
  *
  * @param chunk largest buffer of the device, a multiple of 256
  */
@@ -102,6 +102,7 @@ function forwardGraph(
       g,
       {
         ids,
+        firstId: tensor.size > 1 ? u32('first_id', 1) : undefined,
         positions,
         maxPositions: spec.sequence,
         attention: (_m, _layer, qkv, { heads, kv_heads, head_dim, scale, window, softcap }) =>
