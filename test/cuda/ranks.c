@@ -2,7 +2,8 @@
 //
 //   ranks <processes | threads> <driver> <nccl> <folder of images> <rounds> <victim> <program file of each rank...>
 //     Ranks are processes with one device each, or threads of one process with devices of their own. The program is one
-//     of ranks.test.ts: y of a rank is twice the x of the rank before it. The victim, if there is one (not -1), kills
+//     of ranks.test.ts: y of a rank is twice the x of the rank before it, and where there is a second segment its output
+//     is twice the y of the rank before. The victim, if there is one (not -1), kills
 //     its process in the middle. Prints a line for each other rank: `ok`, or how it failed.
 #include <pthread.h>
 #include <signal.h>
@@ -13,7 +14,7 @@
 
 #include "harness.h"
 
-enum { CHANNELS = 2, MOST_RANKS = 8, MOST_WORDS = 4096 };
+enum { CHANNELS = 3, MOST_RANKS = 8, MOST_WORDS = 4096 };
 
 typedef struct run {
   const char *driver, *nccl, *images;
@@ -61,19 +62,18 @@ static float value(int round, uint32_t number, uint32_t i) {
   return (float)(1000 * round + 100 * (int)number + (int)i);
 }
 
-static bool run_round(rank *self, int round, em_error *error) {
-  uint64_t offset, bytes;
-  float x[MOST_WORDS];
-  em_plan_input(self->plan, 0, 0, &offset, &bytes);
-  const uint32_t words = (uint32_t)(bytes / 4), size = self->run->size;
-  for (uint32_t i = 0; i < words; i++) x[i] = value(round, self->number, i);
+// Runs a segment, whose output is `factor` times the x of the rank `distance` before.
+static bool run_segment(rank *self, uint32_t segment, em_inputs inputs, int round, uint32_t distance, float factor,
+                        em_error *error) {
+  const uint32_t words = (uint32_t)(em_program_output_bytes(self->program, segment) / 4), size = self->run->size;
+  const uint32_t from = (self->number + 2 * size - distance) % size;
   em_ticket *ticket;
-  if (!em_program_submit(self->program, 0, 0, (em_inputs){offset, x, bytes}, &ticket, error)) return false;
+  if (!em_program_submit(self->program, segment, 0, inputs, &ticket, error)) return false;
   bool good = em_ticket_wait(ticket, error);
   size_t count;
   const float *y = (const float *)em_ticket_outputs(ticket, &count);
   for (uint32_t i = 0; good && i < words; i++) {
-    const float want = 2 * value(round, (self->number + size - 1) % size, i);
+    const float want = factor * value(round, from, i);
     if (y[i] == want) continue;
     snprintf(error->message, sizeof error->message, "round %d: y[%u] is %g, not %g", round, i, (double)y[i],
              (double)want);
@@ -84,13 +84,25 @@ static bool run_round(rank *self, int round, em_error *error) {
   return good;
 }
 
+static bool run_round(rank *self, int round, em_error *error) {
+  uint64_t offset, bytes;
+  float x[MOST_WORDS];
+  em_plan_input(self->plan, 0, 0, &offset, &bytes);
+  for (uint32_t i = 0; i < bytes / 4; i++) x[i] = value(round, self->number, i);
+  return run_segment(self, 0, (em_inputs){offset, x, bytes}, round, 1, 2, error) &&
+         (em_plan_segment(self->plan, "second") < 0 ||
+          run_segment(self, 1, (em_inputs){0}, round, 2, 4, error));
+}
+
 static bool run_all(rank *self, em_error *error) {
   const em_schedule_entry twice[] = {{0, 0}, {0, 0}};
   uint32_t schedule = 0;
   bool good = em_program_schedule(self->program, twice, 2, &schedule, error);
   for (int round = 0; good && round < self->run->rounds; round++) {
     if ((int)self->number == self->run->victim && round == self->run->rounds / 2) kill(getpid(), SIGKILL);
-    if (round % 10 == 0) good = em_program_run_schedule(self->program, schedule, (em_inputs){0}, error);
+    // In a schedule's graph the second segment would wait for the send that its like on another rank takes.
+    const bool scheduled = em_plan_segment(self->plan, "second") < 0;
+    if (scheduled && round % 10 == 0) good = em_program_run_schedule(self->program, schedule, (em_inputs){0}, error);
     good = good && run_round(self, round, error);
   }
   return good;

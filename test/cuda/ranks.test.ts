@@ -26,20 +26,32 @@ const WORDS = 1000
 const type = tensorType('f32', WORDS)
 const target = cudaTarget(Object.values(cudaTraits)[0]!, readCudaSources())
 
+type Way = 'one' | 'other' | 'behind'
+
 /**
- * y of a rank is twice the x of the rank before it. As one exchange, or as a send and a receive on channels that lie the
- * other way round on every other rank.
+ * y of a rank is twice the x of the rank before it. `one` exchange, or a send and a receive on channels that lie the
+ * other way round on every `other` rank. `behind`: y leaves behind the segment, and a second one takes the y of the rank
+ * before.
  */
-function ring(rank: number, size: number, channels: 1 | 2): Graph {
+function ring(rank: number, size: number, how: Way): Graph {
   const g = new Graph('ring')
   const given = g.input('x', type)
   const x = g.op('add', {}, { a: given, b: given }).y!
   const whole = (peer: number, port: string) => [{ peer, port, offset: 0, bytes: 4 * WORDS }]
   const [sends, receives] = [whole((rank + 1) % size, 'x'), whole((rank + size - 1) % size, 'y')]
   const group = { group: 'all', size }
-  if (channels === 1) {
+  if (how !== 'other') {
     const attrs = { ...group, channel: 0, sends, receives, outputs: { y: type } }
-    g.output('y', g.op('exchange', attrs, { x }).y!)
+    const y = g.op('exchange', attrs, { x }).y!
+    g.output('y', y)
+    if (how === 'one') return g
+    g.op('exchange', { ...group, channel: 1 + (rank % 2), sends, receives: [], outputs: {} }, { x: y })
+    g.segment('second', () => {
+      const channel = 2 - (rank % 2)
+      const taken = { ...group, channel, sends: [], receives, outputs: { y: type } }
+      const before = g.op('exchange', taken, {}).y!
+      g.output('w', g.op('add', {}, { a: before, b: before }).y!)
+    })
   } else {
     g.op('exchange', { ...group, channel: rank % 2, sends, receives: [], outputs: {} }, { x })
     const attrs = { ...group, channel: (rank + 1) % 2, sends: [], receives, outputs: { y: type } }
@@ -63,7 +75,7 @@ describe.skipIf(reason)(`ranks under sanitizers${reason && ` (skipped: ${reason}
   async function run(
     how: 'processes' | 'threads',
     size: number,
-    channels: 1 | 2,
+    way: Way,
     {
       rounds = 100,
       victim = -1,
@@ -71,8 +83,8 @@ describe.skipIf(reason)(`ranks under sanitizers${reason && ` (skipped: ${reason}
     }: { rounds?: number; victim?: number; env?: Record<string, string> } = {},
   ): Promise<{ lines: string[]; seconds: number }> {
     const files = Array.from({ length: size }, (_, rank) => {
-      const file = join(folder, `${size}.${channels}.${rank}`)
-      writeFileSync(file, encodeProgramFile(compile(ring(rank, size, channels), target), target))
+      const file = join(folder, `${size}.${way}.${rank}`)
+      writeFileSync(file, encodeProgramFile(compile(ring(rank, size, way), target), target))
       return file
     })
     const args = [how, emulatedDriver(), nccl, folder, `${rounds}`, `${victim}`, ...files]
@@ -89,11 +101,12 @@ describe.skipIf(reason)(`ranks under sanitizers${reason && ` (skipped: ${reason}
     ['threads', 4],
     ['processes', 2],
     ['processes', 4],
-  ])('%s, %i ranks, 100 rounds, one channel and two', async (how, size) => {
+  ])('%s, %i ranks, 100 rounds, each way', async (how, size) => {
     const all = Array.from({ length: size }, () => 'ok')
-    expect((await run(how, size, 1)).lines).toEqual(all)
+    expect((await run(how, size, 'one')).lines).toEqual(all)
+    expect((await run(how, size, 'behind')).lines).toEqual(all)
     const env = { EXACTMAP_EMULATED_GRAPH_ORDER: 'shuffle:3' }
-    expect((await run(how, size, 2, { env })).lines).toEqual(all)
+    expect((await run(how, size, 'other', { env })).lines).toEqual(all)
   })
 
   it.each([
@@ -104,17 +117,20 @@ describe.skipIf(reason)(`ranks under sanitizers${reason && ` (skipped: ${reason}
     'cuLaunchHostFunc:1',
     'cuStreamCreate:2',
     'cuCtxGetDevice:1',
+    'cuGraphInstantiate:2',
+    'cuMemAlloc:5',
+    'cuStreamWaitEvent:4',
   ])('turns a failure of %s into errors of all ranks', async (call) => {
     // In one process, so that the call fails for one rank only.
     const env = { EXACTMAP_EMULATED_FAIL: `${call}:1`, EXACTMAP_EMULATED_NCCL_TIMEOUT: '1' }
-    const { lines, seconds } = await run('threads', 2, 1, { env })
+    const { lines, seconds } = await run('threads', 2, 'behind', { env })
     expect(seconds).toBeLessThan(5)
     expect(lines.length).toBe(2)
     for (const line of lines) expect(line).toMatch(/^(validation|device_lost|io): /)
   })
 
   it('all are told within 5 seconds when a process is killed', async () => {
-    const { lines, seconds } = await run('processes', 4, 1, { victim: 2 })
+    const { lines, seconds } = await run('processes', 4, 'behind', { victim: 2 })
     expect(seconds).toBeLessThan(5)
     expect(lines.length).toBe(3)
     for (const line of lines)
