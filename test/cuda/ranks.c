@@ -2,8 +2,8 @@
 //
 //   ranks <processes | threads> <driver> <nccl> <folder of images> <rounds> <victim> <program file of each rank...>
 //     Ranks are processes with one device each, or threads of one process with devices of their own. The program is one
-//     of ranks.test.ts: y of a rank is twice the x of the rank before it, and where there is a second segment its output
-//     is twice the y of the rank before. The victim, if there is one (not -1), kills
+//     of ranks.test.ts: y of a rank is twice the x of the rank before it, and where there is a second segment its
+//     output is twice the y of the rank before. The victim, if there is one (not -1), kills
 //     its process in the middle. Prints a line for each other rank: `ok`, or how it failed.
 #include <pthread.h>
 #include <signal.h>

@@ -1,9 +1,9 @@
-// Exchanges that only send, as a pipeline's activations and gradients on their way to the next rank. NCCL may keep a send
-// until its receive begins, and the peer may first need what this rank does next: in 1F1B a forward's activations leave
-// while the peer's gradients come. So a segment copies such messages to memory of their own, and they leave in a graph of
-// their own on the stream of their communicator while later segments run. A segment waits for its own messages of the
-// last time in that slot, and for those of channels that it uses otherwise: as many buffers between two stages as a
-// program has slots, and `timeline` (src/parallel/schedules) finds no deadlock with one.
+// Exchanges that only send, as a pipeline's activations and gradients on their way to the next rank. NCCL may keep a
+// send until its receive begins, and the peer may first need what this rank does next: in 1F1B a forward's activations
+// leave while the peer's gradients come. So a segment copies such messages to memory of their own, and they leave in a
+// graph of their own on the stream of their communicator while later segments run. A segment waits for its own messages
+// of the last time in that slot, and for those of channels that it uses otherwise: as many buffers between two stages
+// as a program has slots, and `timeline` (src/parallel/schedules) finds no deadlock with one.
 #include <string.h>
 
 #include "program.h"

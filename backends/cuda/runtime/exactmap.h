@@ -164,8 +164,8 @@ typedef struct em_schedule_entry {
   uint32_t segment, slot;
 } em_schedule_entry;
 
-// Makes one graph of a list of segments that run one after the other; *schedule identifies it. Its segments wait for the
-// sends of those before.
+// Makes one graph of a list of segments that run one after the other; *schedule identifies it. Its segments wait for
+// the sends of those before.
 bool em_program_schedule(em_program *program, const em_schedule_entry *entries, size_t count, uint32_t *schedule,
                          em_error *error);
 bool em_program_run_schedule(em_program *program, uint32_t schedule, em_inputs inputs, em_error *error);
