@@ -118,13 +118,14 @@ function planText(plan: Plan): string[] {
   const { file, chunks, ranks, cluster } = plan
   const { grid, order, schedule, microbatches, zero, replicas } = file
   const idle = cluster.active.length - ranks
+  const equal = plan.equalRanks()
   const rows = axisRows(reportAxes(plan))
   return [
     `plan     ${file.name ?? 'without a name'}, hash ${plan.hash}`,
     `grid     ${order.map((axis) => `${axis} ${grid[axis]}`).join(' x ')}, innermost first${replicas > 1 ? `; ${grouped(replicas)} replicas` : ''}`,
     `ranks    ${grouped(ranks)} in use, ${grouped(idle)} idle`,
     `schedule ${schedule.name}, ${chunks} chunk${chunks === 1 ? '' : 's'} a rank, ${grouped(microbatches)} microbatches, zero ${zero}`,
-    `programs ${grid.pipeline}, each for ${grouped(ranks / grid.pipeline)} equal ranks`,
+    `programs ${grouped(equal.length)}, each for ${grouped(ranks / equal.length)} equal ranks`,
     ...(rows.length > 1 ? ['', ...table(rows)] : []),
   ]
 }

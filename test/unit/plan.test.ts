@@ -151,16 +151,22 @@ describe('the grid', () => {
     )
   })
 
-  it('equal ranks are those of a pipeline coordinate, and count all ranks once', () => {
+  it('equal ranks are those of a pipeline coordinate, with zero of a data coordinate too, and count all once', () => {
     fc.assert(
       fc.property(anyPlan, (plan) => {
         const equal = plan.equalRanks()
         expect(equal.reduce((sum, e) => sum + e.count, 0)).toBe(plan.ranks)
-        for (const { pipeline, first, count } of equal) {
-          expect(plan.coordinates(first).pipeline).toBe(pipeline)
+        for (const { pipeline, data, first, count } of equal) {
+          const isEqual = (rank: number): boolean => {
+            const at = plan.coordinates(rank)
+            return (
+              at.pipeline === pipeline &&
+              (plan.file.zero === 0 || plan.size('data') === 1 || at.data === data)
+            )
+          }
+          expect(isEqual(first)).toBe(true)
           let ranks = 0
-          for (let rank = 0; rank < plan.ranks; rank++)
-            if (plan.coordinates(rank).pipeline === pipeline) ranks++
+          for (let rank = 0; rank < plan.ranks; rank++) if (isEqual(rank)) ranks++
           expect(count).toBe(ranks)
         }
       }),

@@ -7,10 +7,15 @@ import { type Axis, axes, type PlanFile, parsePlanFile } from './plan_file.ts'
 /** Where a rank is in the grid: a number from 0 for every axis, and its copy of the grid. */
 export type Coordinates = Readonly<Record<Axis | 'replica', number>>
 
-/** Ranks that share one program: the same stages of the model with the same shapes, in every replica. */
+/**
+ * Ranks that share one program: the same stages of the model with the same shapes, in every replica. A model's own parts
+ * can set further ranks apart (`exactmap inspect` compiles them and says).
+ */
 export interface EqualRanks {
   /** Their pipeline coordinate. */
   readonly pipeline: number
+  /** Their data coordinate, where data ranks divide state. */
+  readonly data?: number
   /** The first of them, in plan ranks. */
   readonly first: number
   readonly count: number
@@ -158,14 +163,22 @@ export class Plan {
     return this.cluster.pathBetween(this.clusterRank(a), this.clusterRank(b))
   }
 
-  /** Which ranks share one program. Those of a pipeline coordinate differ in inputs and peers, not in shapes. */
+  /**
+   * Which ranks share one program. Those of a pipeline coordinate differ in inputs and peers, not in shapes; with `zero`
+   * each data rank has a part of the state that is its own.
+   */
   equalRanks(): EqualRanks[] {
-    const length = this.size('pipeline')
-    return Array.from({ length }, (_, pipeline) => ({
-      pipeline,
-      first: pipeline * this.strides.pipeline,
-      count: this.ranks / length,
-    }))
+    const { pipeline: pipelines, data } = this.file.grid
+    const parts = this.file.zero > 0 ? data : 1
+    return Array.from({ length: pipelines * parts }, (_, i) => {
+      const at = { pipeline: i % pipelines, data: Math.floor(i / pipelines) }
+      return {
+        pipeline: at.pipeline,
+        ...(parts > 1 ? { data: at.data } : {}),
+        first: at.pipeline * this.strides.pipeline + at.data * this.strides.data,
+        count: this.ranks / (pipelines * parts),
+      }
+    })
   }
 
   /** Whether the last rank of a pipeline hands on to the first. */
