@@ -37,7 +37,16 @@ function run(grid: (typeof GRIDS)[number]): { tokensPerSecond: number; device: s
     ...['--driver', driver],
     ...(ranks > 1 ? ['--plan', file, '--cluster', 'test/data/eight_cores.yaml'] : []),
   ]
-  const mpirun = [...root, '--oversubscribe', '-np', `${ranks}`, process.execPath, ...command]
+  const mpirun = [
+    ...root,
+    '--oversubscribe',
+    '--bind-to',
+    'none',
+    '-np',
+    `${ranks}`,
+    process.execPath,
+    ...command,
+  ]
   const stdio = ['ignore', 'pipe', 'ignore'] as const
   return JSON.parse(execFileSync('mpirun', mpirun, { encoding: 'utf8', stdio: [...stdio] }))
 }
