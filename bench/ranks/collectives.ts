@@ -3,13 +3,13 @@
 //   npx esbuild bench/ranks/collectives.ts --bundle --platform=node --format=esm --packages=external \
 //     --outfile=dist/bench/collectives.js && node dist/bench/collectives.js [--save name]
 import { localTransports } from '../../backends/local_transport.ts'
-import { loadForRank } from '../../backends/staged_exchange.ts'
 import { open } from '../../src/open.ts'
 import { direct } from '../../src/parallel/collectives/direct.ts'
 import { hierarchical } from '../../src/parallel/collectives/hierarchical.ts'
 import { lowerCollectives } from '../../src/parallel/collectives/lower.ts'
 import { ring } from '../../src/parallel/collectives/ring.ts'
 import { tree } from '../../src/parallel/collectives/tree.ts'
+import { loadForRank } from '../../src/parallel/load_for_rank.ts'
 import { compile } from '../../src/program/compile.ts'
 import { Graph } from '../../src/program/graph.ts'
 import { tensorType } from '../../src/tensor/type.ts'

@@ -1,7 +1,6 @@
-import type { TracedMessage, TraceEvent } from '../../backends/staged_exchange.ts'
 import type { ChromeEvent, ChromeTrace } from '../formats/chrome_trace.ts'
 import { actionName } from './schedules/schedule.ts'
-import type { GatheredTrace, RankEvent } from './trace.ts'
+import type { GatheredTrace, RankEvent, TracedMessage, TraceEvent } from './trace.ts'
 
 /** Threads of a rank; sends that are under way together get a thread each, since slices of one must not cross. */
 const thread = { compute: 1, receive: 2, send: 3 } as const

@@ -1,7 +1,28 @@
-import type { TraceEvent } from '../../backends/staged_exchange.ts'
 import type { Transport } from '../../backends/transport.ts'
 import { collectTexts, everyRank, hostChannel } from './host_messages.ts'
 import type { Action } from './schedules/schedule.ts'
+
+/** A message of a trace. Sender and receiver count those of a channel alike, from 0. */
+export interface TracedMessage {
+  readonly from: number
+  readonly to: number
+  readonly channel: number
+  readonly number: number
+}
+
+/** What a rank did and when, in milliseconds since the epoch. A receive lasts while the rank waits for its messages. */
+export interface TraceEvent {
+  /** Of a segment, of which this may be a part, or of an exchange. */
+  readonly name: string
+  readonly queue: 'compute' | 'send' | 'receive'
+  readonly start: number
+  readonly end: number
+  readonly slot: number
+  /** How many segments were submitted before the one this belongs to. */
+  readonly run: number
+  /** What was sent or received. */
+  readonly messages: readonly TracedMessage[]
+}
 
 /** Something a rank did. Times are in milliseconds since the epoch, by rank 0's clock once traces are gathered. */
 export interface RankEvent extends TraceEvent {

@@ -54,7 +54,7 @@ function memberOf(group: string, members: Members, name: string): number {
   check(
     self !== undefined,
     'invalid_argument',
-    `${name} is an exchange in group '${group}': load the program as one rank of several (backends/staged_exchange.ts)`,
+    `${name} is an exchange in group '${group}': load the program as one rank of several (loadForRank)`,
   )
   return self
 }

@@ -1,7 +1,7 @@
-import type { TraceEvent } from '../../backends/staged_exchange.ts'
 import { type RankEntry, rankEntries } from '../parallel/entries.ts'
 import type { Action, ActionKind } from '../parallel/schedules/schedule.ts'
 import { type TimedAction, type Timeline, timelineOf } from '../parallel/schedules/timeline.ts'
+import type { TraceEvent } from '../parallel/trace.ts'
 import { type GatheredTrace, gatherTraces, type RankEvent } from '../parallel/trace.ts'
 import type { RankOfMany } from './trainer.ts'
 

@@ -1,6 +1,5 @@
 import { expect } from 'vitest'
 import type { Device, Executable } from '../../backends/backend.ts'
-import { loadForRank } from '../../backends/staged_exchange.ts'
 import {
   type InferenceSpec,
   inferenceGraph,
@@ -12,6 +11,7 @@ import { samplingRow } from '../../src/engine/sampling.ts'
 import { openModelFolder } from '../../src/formats/model_folder.ts'
 import { familyOf } from '../../src/models/index.ts'
 import { writeWeights } from '../../src/models/weights.ts'
+import { loadForRank } from '../../src/parallel/load_for_rank.ts'
 import { compile } from '../../src/program/compile.ts'
 
 const NONE = 0xffffffff

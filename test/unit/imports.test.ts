@@ -16,12 +16,7 @@ const layers = [
     'backends/package_root.ts',
     'backends/kernel_rules.ts',
   ],
-  [
-    'backends/staged_exchange.ts',
-    'backends/checked_transport.ts',
-    'backends/local_transport.ts',
-    'backends/build',
-  ],
+  ['backends/checked_transport.ts', 'backends/local_transport.ts', 'backends/build'],
   ['backends/null'],
   ['backends/reference', 'backends/webgpu', 'backends/cuda', 'backends/mpi'],
   ['src/kv_cache', 'src/models', 'src/parallel'],
@@ -63,8 +58,7 @@ it('imports point towards lower layers', () => {
 })
 
 it('only the edges know a backend besides the interface', () => {
-  // staged_exchange.ts makes a rank of any backend's device.
-  const interfaces = ['backends/backend.ts', 'backends/staged_exchange.ts', 'backends/transport.ts']
+  const interfaces = ['backends/backend.ts', 'backends/transport.ts']
   const edges = /^src\/(open\.ts|index\.ts|browser\.ts|cli\/|verify\/)/
   const wrong = files
     .filter((f) => f.startsWith('src/') && !edges.test(f))

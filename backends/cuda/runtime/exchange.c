@@ -50,7 +50,7 @@ static bool prepare_one(em_program *program, const em_segment *segment, em_excha
   if (rank->staged && segment->step_count > 1)
     return em_fail(error, "unsupported",
                    "an exchange among other steps needs communicators; without them the host runs it between segments "
-                   "(backends/staged_exchange.ts)");
+                   "(loadForRank)");
   if (group->self < 0)
     return em_fail(error, "invalid_argument", "which member of group '%s' this rank is was not given", group->name);
   if (!find_copies(program, exchange, (uint32_t)group->self, error)) return false;

@@ -1,36 +1,18 @@
-import { ExactmapError } from '../src/errors.ts'
-import { type Members, membersOf, remoteMessages } from '../src/program/exchange.ts'
-import type { Exchange, Message, Program, Segment, SegmentOutput, Step } from '../src/program/program.ts'
-import { MAX_CHANNELS, verifyProgram } from '../src/program/verify.ts'
-import { tensorType } from '../src/tensor/type.ts'
-import type { Arena, Device, Executable, LoadOptions, Outputs } from './backend.ts'
-import type { Communicator } from './transport.ts'
-
-/** A message of a trace. Sender and receiver count those of a channel alike, from 0. */
-export interface TracedMessage {
-  readonly from: number
-  readonly to: number
-  readonly channel: number
-  readonly number: number
-}
-
-/** What a rank did and when, in milliseconds since the epoch. A receive lasts while the rank waits for its messages. */
-export interface TraceEvent {
-  /** Of a segment, of which this may be a part, or of an exchange. */
-  readonly name: string
-  readonly queue: 'compute' | 'send' | 'receive'
-  readonly start: number
-  readonly end: number
-  readonly slot: number
-  /** How many segments were submitted before the one this belongs to. */
-  readonly run: number
-  /** What was sent or received. */
-  readonly messages: readonly TracedMessage[]
-}
+import type { Arena, Device, Executable, LoadOptions, Outputs } from '../../backends/backend.ts'
+import type { Communicator } from '../../backends/transport.ts'
+import { ExactmapError } from '../errors.ts'
+import { membersOf } from '../program/exchange.ts'
+import type { Exchange, Program } from '../program/program.ts'
+import { MAX_CHANNELS, verifyProgram } from '../program/verify.ts'
+import { type Part, type Staged, type StagedExchange, stage } from './staging.ts'
+import type { TracedMessage, TraceEvent } from './trace.ts'
 
 export interface RankLoadOptions extends LoadOptions {
   readonly communicator: Communicator
-  /** Called when something ended, where the host carries the messages. With it, the rank waits for every part of a segment before it starts the next. */
+  /**
+   * Called when something ended, where the host carries the messages. With it, the rank waits for every part of a segment
+   * before it starts the next.
+   */
   readonly onTrace?: (event: TraceEvent) => void
 }
 
@@ -38,7 +20,8 @@ export interface RankLoadOptions extends LoadOptions {
 const IN_FLIGHT = 3
 
 /**
- * Loads a program as one rank of several. Where the device has no messages of its own every segment is cut at its exchanges, the bytes they send are read back as outputs of the part before, and what arrives is written into the
+ * Loads a program as one rank of several. Where the device has no messages of its own every segment is cut at its
+ * exchanges, the bytes they send are read back as outputs of the part before, and what arrives is written into the
  * arenas. Segments run in the order they are submitted. A message leaves as soon as its part is done, while later work
  * goes on; receives are posted when their segment is submitted, which may be long before it starts.
  */
@@ -55,99 +38,6 @@ export async function loadForRank(
   const inner = await device.load(staged.program, { ...load, members })
   return new StagedExecutable(program, inner, staged, communicator, onTrace)
 }
-
-/** A piece of a segment: steps the device runs, then the exchange that follows them. */
-interface Part {
-  /** Segment of the staged program. */
-  readonly segment: string
-  /** Whether there is anything to submit; without launches it only writes inputs or gives outputs. */
-  readonly hasSteps: boolean
-  readonly launches: boolean
-  /** Names of the step inputs it declares. */
-  readonly inputs: readonly string[]
-  /** Its outputs are what the exchange sends, by the same order; or the segment's own, at the last part. */
-  readonly exchange?: StagedExchange
-}
-
-interface StagedExchange {
-  readonly name: string
-  readonly channel: number
-  /** Segment of the staged program that makes the copies within the rank, where there are some. */
-  readonly copies?: string
-  readonly sends: readonly { readonly to: number; readonly output: string }[]
-  readonly receives: readonly { readonly from: number; readonly message: Message }[]
-}
-
-interface Staged {
-  readonly program: Program
-  readonly segments: ReadonlyMap<string, readonly Part[]>
-  readonly members: Members
-}
-
-function stage(program: Program, members: Members): Staged {
-  const segments: Segment[] = []
-  const parts = new Map<string, Part[]>()
-  for (const segment of program.segments) {
-    if (!segment.steps.some((s) => s.kind === 'exchange')) {
-      segments.push(segment)
-      parts.set(segment.name, [
-        { segment: segment.name, hasSteps: true, launches: true, inputs: segment.inputs.map((i) => i.name) },
-      ])
-      continue
-    }
-    const list: Part[] = []
-    let from = 0
-    let inputs = segment.inputs
-    const cut = (to: number, outputs: readonly SegmentOutput[], exchange?: StagedExchange): void => {
-      const steps = segment.steps.slice(from, to)
-      const name = `${segment.name}#${list.length}`
-      // The first part writes the inputs, also where it only sends or copies from them.
-      const own = inputs
-      inputs = []
-      list.push({
-        segment: name,
-        hasSteps: steps.length + outputs.length + own.length > 0,
-        launches: steps.length > 0,
-        inputs: own.map((i) => i.name),
-        ...(exchange ? { exchange } : {}),
-      })
-      segments.push({ name, steps: renumbered(steps, from), inputs: own, outputs })
-      from = to
-    }
-    segment.steps.forEach((step, i) => {
-      if (step.kind !== 'exchange') return
-      const { sends, receives } = remoteMessages(step, members)
-      const copies = `${segment.name}#${list.length}.copies`
-      cut(i, sends.map(sendOutput), {
-        name: step.name,
-        channel: step.channel,
-        ...(step.sends.length > sends.length ? { copies } : {}),
-        sends: sends.map(({ peer }, k) => ({ to: peer, output: sendOutput(sends[k]!, k).name })),
-        receives: receives.map((message) => ({ from: message.peer, message })),
-      })
-      segments.push({ name: copies, steps: [{ ...step, index: 0, after: [] }], inputs: [], outputs: [] })
-      from = i + 1
-    })
-    cut(segment.steps.length, segment.outputs)
-    parts.set(segment.name, list)
-  }
-  return { program: { ...program, segments }, segments: parts, members }
-}
-
-const sendOutput = ({ arena, offset, bytes }: Message, k: number): SegmentOutput => ({
-  name: `send.${k}`,
-  arena,
-  offset,
-  bytes,
-  type: tensorType('u32', bytes / 4),
-})
-
-const renumbered = (steps: readonly Step[], first: number): Step[] =>
-  steps.map((step, i) => ({
-    ...step,
-    index: i,
-    after: step.after.filter((j) => j >= first).map((j) => j - first),
-  }))
 
 /** Receives of one exchange that are under way. */
 interface Posted {
