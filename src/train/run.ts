@@ -10,7 +10,7 @@ import { loadTokenizer, type Tokenizer } from '../formats/tokenizer.ts'
 import { familyOf } from '../models/index.ts'
 import { checkpointTensors, readParameter } from '../models/weights.ts'
 import { agree as agreement } from '../parallel/agreement.ts'
-import { broadcastText, everyRank, gatherNumbers, hostChannel } from '../parallel/host_messages.ts'
+import { broadcastNumbers, broadcastText, collectBytes, hostChannel } from '../parallel/host_messages.ts'
 import { hashOf } from '../program/hash.ts'
 import { formatOf } from '../tensor/format.ts'
 import { version } from '../version.ts'
@@ -168,13 +168,9 @@ export async function runTraining(config: TrainConfig, options: TrainRunOptions)
     const stopped = async (): Promise<boolean> => {
       const here = options.signal?.aborted ?? false
       if (!transport) return here
-      const all = await gatherNumbers(
-        transport,
-        everyRank(transport),
-        hostChannel.state,
-        Float64Array.of(+here),
-      )
-      return all.some(([stop]) => stop === 1)
+      const asked = await collectBytes(transport, hostChannel.state, Uint8Array.of(+here))
+      const stop = Float64Array.of(+asked.some(([one]) => one === 1))
+      return (await broadcastNumbers(transport, 0, hostChannel.state, stop))[0] === 1
     }
     while (trainer.step < config.steps && !(await stopped())) {
       const start = performance.now()
