@@ -30,6 +30,14 @@ export const numberIn =
     return value
   }
 
+/** Commander parser for a length of time, `90`, `90s` or `2m`: seconds. */
+export function secondsOf(text: string): number {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)(s|m)?$/.exec(text) ?? []
+  if (number === undefined)
+    throw new InvalidArgumentError(`expected seconds or minutes, such as 90, 90s or 2m, got '${text}'.`)
+  return Number(number) * (unit === 'm' ? 60 : 1)
+}
+
 /** `--context` */
 export const contextOption = (): Option =>
   new Option(

@@ -3,14 +3,13 @@ import { Command, Option } from 'commander'
 import type { Device } from '../../backends/backend.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import { open } from '../open.ts'
-import { type CaseResult, filesOf, readVectors, runCase } from '../verify/suite.ts'
+import { readCosts } from '../verify/costs.ts'
+import { type CaseResult, filesOf, readVectors, runCase, VERIFY_REPEATS } from '../verify/suite.ts'
 import { type Vector, vectorId } from '../verify/vector.ts'
 import { type KernelFolder, kernelFolder } from './kernels.ts'
-import { backendOption, numberIn } from './options.ts'
+import { backendOption, secondsOf } from './options.ts'
+import { type Budgeted, budgetLine, withinBudget } from './verify_budget.ts'
 import { libraryChanges } from './watch.ts'
-
-/** Runs per vector; the fastest counts, so that the first one's warm-up does not. */
-const REPEATS = 3
 
 interface Round {
   readonly results: readonly CaseResult[]
@@ -30,21 +29,26 @@ export function verifyCommand(): Command {
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--case <name>', 'only cases of this name')
     .addOption(
-      new Option('--budget <seconds>', 'start no case after this time; the rest is skipped').argParser(
-        numberIn(0, 1e6),
-      ),
+      new Option(
+        '--budget <time>',
+        'choose cases that fit into 120s, 2m or so many seconds by their measured costs, every op and storage format first',
+      ).argParser(secondsOf),
     )
     .option('--kernels <folder>', 'take the kernels from this folder (default: the package’s)')
     .option('--watch', 'keep running; when a kernel file is saved, run the vectors whose kernels contain it')
     .option('--json', 'print one JSON object per round instead of lines')
     .addHelpText('after', '\nExit code 1 when a case failed. Ctrl-C ends --watch with exit code 0.')
     .action(async (ops: string[], o) => {
-      const vectors = await readVectors(join(packageRoot(), 'test', 'vectors'), ops, o.case)
+      const root = join(packageRoot(), 'test', 'vectors')
+      const vectors = await readVectors(root, ops, o.case)
       const device = await open(o.backend, o.driver ? { driver: o.driver } : {})
       const kernels = o.watch || o.kernels ? kernelFolder(device, o.kernels) : undefined
       if (o.kernels) device.useLibrary!(kernels!.read(o.kernels))
       if (!o.json) process.stdout.write(`${device.info.device}, ${device.info.driver}\n`)
-      const options = { budget: o.budget, json: o.json }
+      const costs = o.budget === undefined ? {} : readCosts(root)
+      const choose = (from: readonly Vector[]): Budgeted | undefined =>
+        o.budget === undefined ? undefined : withinBudget(device, from, o.budget, costs)
+      const options = { choose, json: o.json }
       const first = await runRound(device, vectors, options)
       if (o.watch && kernels)
         for await (const { touched, changed, ...save } of savedVectors(device, kernels, vectors)) {
@@ -57,7 +61,8 @@ export function verifyCommand(): Command {
 }
 
 interface RoundOptions {
-  readonly budget: number | undefined
+  /** What to run of the vectors; undefined for all. */
+  readonly choose: (vectors: readonly Vector[]) => Budgeted | undefined
   readonly json: boolean | undefined
   /** performance.now() of the save that asked for this round. */
   readonly savedAt?: number
@@ -69,20 +74,16 @@ interface RoundOptions {
 async function runRound(
   device: Device,
   vectors: readonly Vector[],
-  { budget, json, savedAt, isStale }: RoundOptions,
+  { choose, json, savedAt, isStale }: RoundOptions,
 ): Promise<Round> {
   const start = performance.now()
   const results: CaseResult[] = []
   const errors = new Set<string>()
-  for (const vector of vectors) {
-    const skip = isStale?.()
-      ? 'a kernel file was saved again'
-      : budget !== undefined && performance.now() - start > budget * 1000
-        ? `the budget of ${budget} s is spent`
-        : undefined
-    const result: CaseResult = skip
-      ? { id: vectorId(vector), state: 'skipped', reason: skip }
-      : await runCase(device, vector, REPEATS)
+  const budgeted = choose(vectors)
+  for (const vector of budgeted?.vectors ?? vectors) {
+    const result: CaseResult = isStale?.()
+      ? { id: vectorId(vector), state: 'skipped', reason: 'a kernel file was saved again' }
+      : await runCase(device, vector, VERIFY_REPEATS)
     results.push(result)
     if (!json) process.stdout.write(line(result, errors))
   }
@@ -95,8 +96,8 @@ async function runRound(
   }
   process.stdout.write(
     json
-      ? `${JSON.stringify({ ...device.info, ...round, results: results.map(plain), ...times })}\n`
-      : `${round.passed} passed, ${round.failed} failed, ${round.skipped} skipped in ${times.seconds.toFixed(2)} s${savedAt === undefined ? '' : `, ${since(savedAt).toFixed(2)} s after the save`}\n`,
+      ? `${JSON.stringify({ ...device.info, ...round, results: results.map(plain), ...times, ...(budgeted ? { budget: budgeted.budget } : {}) })}\n`
+      : `${round.passed} passed, ${round.failed} failed, ${round.skipped} skipped in ${times.seconds.toFixed(2)} s${savedAt === undefined ? '' : `, ${since(savedAt).toFixed(2)} s after the save`}\n${budgeted ? budgetLine(budgeted.budget) : ''}`,
   )
   return round
 }

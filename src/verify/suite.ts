@@ -5,6 +5,9 @@ import { runVector, type Verdict, vectorProgram } from './run.ts'
 import { readVector, storedCases } from './store.ts'
 import { type Vector, vectorId } from './vector.ts'
 
+/** Runs per vector; the fastest counts, so that the first one's warm-up does not. */
+export const VERIFY_REPEATS = 3
+
 /** What became of one stored vector on a device. */
 export type CaseResult =
   | { readonly id: string; readonly state: 'passed' | 'failed'; readonly verdict: Verdict }

@@ -48,10 +48,18 @@ describe('exactmap verify', () => {
     expect(verify('silu', '--backend', 'reference').status).toBe(0)
   })
 
-  it('skips what its budget leaves no time for, and says so', () => {
-    const { status, stdout } = verify('silu', '--budget', '0')
+  it('chooses cases for a budget, every op and storage format first, and says what it left out', () => {
+    const { status, stdout } = verify('store', '--budget', '0s')
     expect(status).toBe(0)
-    expect(stdout).toMatch(/skip {2}silu\/\w+: the budget of 0 s is spent/)
+    for (const format of ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'])
+      expect(stdout).toMatch(new RegExp(`^pass {2}store/${format}_`, 'm'))
+    expect(stdout).toMatch(/^the budget of 0 s is less than the \d+\.\d s of one case per op and storage/m)
+    expect(stdout).toMatch(
+      /^5 of 8 cases for a budget of 0 s: estimated .* \(measured on \w+ .*\)\nleft out: store 3$/m,
+    )
+    const round = JSON.parse(verify('store', '--budget', '60m', '--json').stdout)
+    expect(round).toMatchObject({ passed: 8, budget: { seconds: 3600, chosen: 8, of: 8, leftOut: {} } })
+    expect(verify('store', '--budget', 'soon').status).toBe(2)
   })
 
   it('fails with the first wrong element', () => {
