@@ -12,7 +12,7 @@ export interface Candidate {
   readonly formats: string
   /** Kernel variants it selects. */
   readonly variants: readonly string[]
-  /** Names its kernel texts, which a process compiles once. */
+  /** Names its kernel texts. */
   readonly texts: string
   readonly cost: CaseCost
 }
@@ -35,8 +35,8 @@ export interface Choice {
 /**
  * Chooses cases for a budget of cold milliseconds: the longest beginning of one fixed order, so that a larger budget
  * only adds cases. First come cases with formats or, among them, kernel variants that no earlier case has, then the
- * other new variants, then the rest; the cheapest first, where a case whose kernels were compiled for an earlier one
- * only costs its run. That beginning is never shorter than what has every op with every storage format.
+ * other new variants, then the rest; the cheapest first, where kernels that an earlier case has are taken from the
+ * driver's cache. That beginning is never shorter than what has every op with every storage format.
  */
 export function chooseCases(candidates: readonly Candidate[], budget: number): Choice {
   const order = ranked(candidates)
@@ -62,8 +62,9 @@ interface Ranked {
 function ranked(candidates: readonly Candidate[]): Ranked[] {
   const left = new Map(candidates.map((c) => [c.id, c]))
   const seen = { formats: new Set<string>(), variants: new Set<string>(), texts: new Set<string>() }
-  const compiles = ({ texts }: Candidate): boolean => !seen.texts.has(texts)
-  const cold = (c: Candidate): number => c.cost.run + (compiles(c) ? c.cost.compile : 0)
+  /** Of a text that an earlier case had, little is kept when that one's program is gone: the driver's cache. */
+  const cold = ({ texts, cost }: Candidate): number =>
+    cost.run + (seen.texts.has(texts) ? cost.kept : cost.compile)
   /** Smaller is better, the first number that differs decides. */
   const rank = (c: Candidate): readonly number[] => [
     seen.formats.has(c.formats) ? 1 : 0,
@@ -79,8 +80,7 @@ function ranked(candidates: readonly Candidate[]): Ranked[] {
       if (!best || isBefore(mine, bestRank)) [best, bestRank] = [c, mine]
     }
     const next = best!
-    const kept = next.cost.run + (compiles(next) ? next.cost.kept : 0)
-    total = { cold: total.cold + cold(next), kept: total.kept + kept }
+    total = { cold: total.cold + cold(next), kept: total.kept + next.cost.run + next.cost.kept }
     out.push({ id: next.id, isMinimum: !seen.formats.has(next.formats), total })
     left.delete(next.id)
     seen.formats.add(next.formats)
