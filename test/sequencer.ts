@@ -3,6 +3,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node'
 /** Files that take longest with cold shader caches, longest first: begun last, they would run on alone at the end. */
 const LONGEST = [
   'test/conformance/conformance.test.ts',
+  'test/conformance/matmul.test.ts',
   'test/browser/conformance.test.ts',
   'test/examples/own_model.test.ts',
   'test/unit/matmul_split.test.ts',

@@ -1,0 +1,29 @@
+import { join } from 'node:path'
+import { afterAll } from 'vitest'
+import { packageRoot } from '../../backends/package_root.ts'
+import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
+import { allOps } from '../../src/ops/index.ts'
+import { readVector, storedCases } from '../../src/verify/store.ts'
+import { NewTexts } from '../helpers/check_vector.ts'
+import { conformanceSuite } from '../helpers/suites.ts'
+
+const root = join(packageRoot(), 'test', 'vectors')
+const without = process.env.EXACTMAP_WITHOUT?.split(',') ?? []
+
+/**
+ * The stored vectors of ops on WebGPU. Kernel texts that only a device without optional features selects run there once;
+ * EXACTMAP_WITHOUT=subgroups,shader-f16 runs all vectors on such a device.
+ */
+export async function webGpuConformance(select: (op: string) => boolean): Promise<void> {
+  const device = await openNodeWebGpu({ without })
+  const bare = new NewTexts(await openNodeWebGpu({ without: ['subgroups', 'shader-f16'] }))
+  afterAll(() => {
+    device.destroy()
+    bare.device.destroy()
+  })
+  for (const contract of allOps().filter(({ name }) => select(name))) {
+    const stored = storedCases(root, contract.name)
+    const vectors = stored.map((name) => [name, () => readVector(root, contract.name, name)] as const)
+    conformanceSuite(contract, Object.fromEntries(vectors), device, bare)
+  }
+}
