@@ -5,7 +5,7 @@ import type { TrainConfig } from '../../src/train/config.ts'
 import type { TrainingGrid } from '../../src/train/grid.ts'
 import { config, type GridAxes, type GridResult, gridOf, type models, trainGrid } from './grid.ts'
 
-const MICROBATCHES = 6
+const MICROBATCHES = 4
 
 type Model = keyof typeof models
 
