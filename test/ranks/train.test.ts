@@ -138,8 +138,10 @@ describe.skipIf(reason)(`exactmap train on ranks${reason ? ` (skipped: ${reason}
   it('another number of ranks than the plan has is refused', async () => {
     const run = await onRanks(2, trainArguments(runFile('world'), planFile('world', { pipeline: 4 }, 4)))
     expect(run.code).not.toBe(0)
+    // All find it, one says so.
+    expect(told(run)).toHaveLength(1)
     expect(told(run)[0]).toContain(
-      'conflict: the plan has 4 ranks, 2 were started: mpirun -np 4 npx exactmap train',
+      'rank 0: conflict: the plan has 4 ranks, 2 were started: mpirun -np 4 npx exactmap train',
     )
   }, 60_000)
 
