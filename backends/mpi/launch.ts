@@ -8,7 +8,7 @@ export interface Launch {
   readonly size: number | undefined
 }
 
-type Environment = Readonly<Record<string, string | undefined>>
+export type Environment = Readonly<Record<string, string | undefined>>
 
 /**
  * Whether this process was started as one of several ranks, by what, and which it is: from the environment alone, without

@@ -1,7 +1,7 @@
 import { check } from '../../src/errors.ts'
 import { localTransports } from '../local_transport.ts'
 import type { Transport } from '../transport.ts'
-import { launchedBy } from './launch.ts'
+import { type Environment, launchedBy } from './launch.ts'
 import { openMpi } from './transport.ts'
 
 /**
@@ -11,7 +11,7 @@ import { openMpi } from './transport.ts'
  * @throws ExactmapError `not_found` where there are several ranks and the MPI addon is not built; `conflict` where MPI does
  *   not know of the other ranks
  */
-export async function openRanks(env: NodeJS.ProcessEnv = process.env): Promise<Transport> {
+export async function openRanks(env: Environment = process.env): Promise<Transport> {
   const launch = launchedBy(env)
   if (!launch) return localTransports(1)[0]!
   // Before MPI starts: Open MPI ends a process that finds no PMIx, with a page of its own advice.
