@@ -71,9 +71,6 @@ export function joinedChunks(schedule: StagePlacement, rank: number): number[][]
   return groups
 }
 
-/** Passes of a chunk in the order they run. */
-export type Passes = readonly string[]
-
 /**
  * The part of a model's forward graph that one pipeline rank has: each of its segments for each of the rank's chunks, with
  * `receive` and `send` nodes in group `pipeline` where values come from other ranks and go to them. Each stage has two
@@ -87,7 +84,7 @@ export function rankGraph(
   graph: Graph,
   schedule: StagePlacement,
   rank: number,
-  backward: Passes = [],
+  backward: readonly string[] = [],
 ): Graph {
   const { p, v, placement } = schedule
   const stages = stageCount(schedule)

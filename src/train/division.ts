@@ -90,7 +90,7 @@ export class Division {
   }
 
   /** Whether all uses of a parameter are on one pipeline rank. */
-  usesTogether(name: string, pipeline: number): boolean {
+  private usesTogether(name: string, pipeline: number): boolean {
     return this.uses[pipeline]!.get(name)!.size > 1
   }
 

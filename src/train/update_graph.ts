@@ -161,7 +161,7 @@ const parameterShapes = ({ shards }: TrainingLayout): { name: string; shape: rea
   [...shards].map(([name, { shape }]) => ({ name, shape }))
 
 /** Segment `publish`: parameters (f32) cast or copied into the weights another program or the next step reads. */
-export function publish(
+function publish(
   g: Graph,
   parameters: readonly { readonly name: string; readonly shape: readonly number[] }[],
   format: 'f32' | 'f16' | 'bf16',

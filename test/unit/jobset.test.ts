@@ -156,23 +156,23 @@ describe('the scripts in it', () => {
     const found = await manifest(...asked, '--name', 'my-run', ...run)
     const folder = mkdtempSync(join(tmpdir(), 'exactmap-jobset-'))
     try {
-      const stub = (name: string, text: string) => {
+      const command = (name: string, text: string) => {
         writeFileSync(join(folder, name), `#!/bin/sh\n${text}\n`)
         chmodSync(join(folder, name), 0o755)
       }
       writeFileSync(join(folder, 'ssh-publickey'), 'ssh-ed25519 AAAA me\n')
       // Each worker answers the second time.
-      stub(
+      command(
         'ssh',
         'for host in "$@"; do case $host in *workers*) break ;; esac; done\necho "asked $host"\n[ -e "$0-$host" ] || { touch "$0-$host"; exit 255; }',
       )
-      stub('sleep', '')
-      stub(
+      command('sleep', '')
+      command(
         'mpirun',
         'for a in "$@"; do echo "argument $a"; done; while [ "$1" != --hostfile ]; do shift; done; cat "$2"; cat "$(dirname "$2")/known_hosts"',
       )
-      const { command, env } = podOf(found, 'launcher').containers[0]!
-      const ran = spawnSync(command![0]!, command!.slice(1), {
+      const { command: line, env } = podOf(found, 'launcher').containers[0]!
+      const ran = spawnSync(line![0]!, line!.slice(1), {
         encoding: 'utf8',
         env: {
           ...Object.fromEntries(env!.map((e) => [e.name, e.value])),

@@ -1,6 +1,5 @@
-import { tensorType } from '../../tensor/type.ts'
-import { defineOp } from '../contract.ts'
-import { checkRows } from '../cross_entropy.ts'
+import { defineOp, type Gradient } from '../contract.ts'
+import { cross_entropy } from '../cross_entropy.ts'
 import { type GroupAttributes, groupSchema, needsOtherRanks } from './group.ts'
 
 /**
@@ -12,36 +11,14 @@ export const cross_entropy_parallel = defineOp<GroupAttributes>({
   name: 'cross_entropy_parallel',
   summary: 'cross_entropy over the logits of all members side by side',
   source: 'Megatron-LM, arXiv 1909.08053',
-  inputs: {
-    logits: { doc: '[T, V]', formats: ['f32'] },
-    targets: { doc: '[T]', formats: ['u32'] },
-    weights: { doc: '[T]', formats: ['f32'] },
-  },
-  outputs: { loss: { doc: '[T]', formats: ['f32'] }, lse: { doc: '[T], no gradient', formats: ['f32'] } },
+  inputs: cross_entropy.inputs,
+  outputs: cross_entropy.outputs,
   attributes: groupSchema,
-  infer(_attrs, inputs) {
-    checkRows('cross_entropy_parallel', inputs, ['targets', 'weights'])
-    const rows = inputs.logits!.shape[0]!
-    return { loss: tensorType('f32', rows), lse: tensorType('f32', rows) }
-  },
-  gradient: {
-    logits: {
-      input: ({ g, inputs, outputs, dOutputs }) =>
-        g.op(
-          'cross_entropy_backward',
-          {},
-          {
-            dloss: dOutputs.loss,
-            logits: inputs.logits,
-            lse: outputs.lse,
-            targets: inputs.targets,
-            weights: inputs.weights,
-          },
-        ).dlogits!,
-    },
-  },
+  infer: (_attrs, inputs) => cross_entropy.infer({}, inputs),
+  // With the lse over all members, the gradient of the own logits is that of a single rank.
+  gradient: cross_entropy.gradient as Gradient<GroupAttributes>,
   reference: needsOtherRanks,
   tolerance: () => ({}),
-  flops: ({ inputs }) => 4 * inputs.logits!.shape[0]! * inputs.logits!.shape[1]!,
+  flops: (call) => cross_entropy.flops({ ...call, attrs: {} }),
   cases: [],
 })
