@@ -27,6 +27,11 @@ export function saveResult(name: string, bench: string, figures: object): void {
     commit: commit(),
     ...figures,
   }
+  writeResult(name, result)
+}
+
+/** Writes bench/results/<name>.json. */
+export function writeResult(name: string, result: object): void {
   const folder = join(packageRoot(), 'bench', 'results')
   mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(result, undefined, 2)}\n`)

@@ -1,0 +1,24 @@
+import type { WebGpuDevice } from '../../backends/webgpu/device.ts'
+import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
+import { version } from '../../src/version.ts'
+import type { OpenContender } from '../suite/contender.ts'
+import { prepareKernel } from './exactmap/kernel.ts'
+
+export const openExactmap: OpenContender = async (driver) => {
+  const device: WebGpuDevice = await openNodeWebGpu({ driver })
+  return {
+    name: 'exactmap',
+    version,
+    kind: 'webgpu',
+    device: `${device.info.device}, ${device.info.driver}`,
+    async prepare(work) {
+      switch (work.kind) {
+        case 'decode':
+        case 'train_step':
+          return { unsupported: 'not written yet' }
+        default:
+          return prepareKernel(device, work)
+      }
+    },
+  }
+}
