@@ -20,6 +20,8 @@ export interface OpenOptions {
   readonly memory?: number
   /** Features not to use although the adapter has them. */
   readonly without?: readonly string[]
+  /** Waits for work of the queue; default `await`. Where the processor is the GPU, the waiting must not take part of it. */
+  readonly wait?: <T>(work: Promise<T>) => Promise<T>
 }
 
 const wanted = ['subgroups', 'shader-f16', 'timestamp-query'] as const
@@ -35,7 +37,9 @@ export class WebGpuDevice implements Device {
   /** What was submitted last; names the place of an asynchronous error. */
   lastPlace: { program?: string; segment?: string } = {}
   /** Objects created so far; a steady-state step adds none. */
-  readonly created = { buffers: 0, bindGroups: 0, pipelines: 0, readBacks: 0 }
+  readonly created = { buffers: 0, bindGroups: 0, pipelines: 0 }
+  /** What steps of programs have moved so far, in bytes, and by how many submissions and mappings. */
+  readonly traffic = { submits: 0, bytesWritten: 0, readBacks: 0, bytesRead: 0 }
   private closing = false
 
   private constructor(
@@ -110,6 +114,11 @@ export class WebGpuDevice implements Device {
   /** Takes kernels from another library for what is compiled and loaded from now on; loaded programs keep theirs. */
   useLibrary(library: KernelLibrary): void {
     this.currentTarget = webGpuTarget(this.traits, library)
+  }
+
+  /** Waits for work of the queue. */
+  wait<T>(work: Promise<T>): Promise<T> {
+    return this.options.wait?.(work) ?? work
   }
 
   /** Throws the pending asynchronous error, if there is one, and forgets it (a lost device stays lost). */

@@ -96,11 +96,13 @@ export class WebGpuExecutable implements Executable {
         const module = gpu.createShaderModule({ label: kernel.name, code })
         const reported = gpu.popErrorScope()
         try {
-          const pipeline = await gpu.createComputePipelineAsync({
-            label: kernel.name,
-            layout: gpu.createPipelineLayout({ bindGroupLayouts: [this.layouts[i]!] }),
-            compute: { module, entryPoint: 'main' },
-          })
+          const pipeline = await this.device.wait(
+            gpu.createComputePipelineAsync({
+              label: kernel.name,
+              layout: gpu.createPipelineLayout({ bindGroupLayouts: [this.layouts[i]!] }),
+              compute: { module, entryPoint: 'main' },
+            }),
+          )
           created.pipelines++
           // Making a pipeline is half of it, the first dispatch the other.
           onProgress?.(++done, 2 * program.kernels.length, kernel.name)
@@ -149,7 +151,7 @@ export class WebGpuExecutable implements Executable {
         pass.end()
         gpu.queue.submit([encoder.finish()])
         // One at a time, so that there is progress to show: the driver compiles one after the other anyway.
-        await gpu.queue.onSubmittedWorkDone()
+        await this.device.wait(gpu.queue.onSubmittedWorkDone())
         onProgress?.(kernels.length + seen.size, 2 * kernels.length, kernels[step.kernel]!.name)
       }
     zero.destroy()
@@ -241,6 +243,7 @@ export class WebGpuExecutable implements Executable {
         encoder.copyBufferToBuffer(buffer, offset, readBack, ready.outputOffsets[i]!, output.bytes)
       })
     gpu.queue.submit([encoder.finish()])
+    this.device.traffic.submits++
   }
 
   private writeInputs(ready: ReadySegment, inputs: Record<string, ArrayBufferView>): void {
@@ -267,6 +270,7 @@ export class WebGpuExecutable implements Executable {
       )
     }
     this.arenas.step_input.write(ready.inputOffset, ready.inputBytes)
+    this.device.traffic.bytesWritten += ready.inputBytes.byteLength
   }
 
   private encode(
@@ -318,6 +322,7 @@ export class WebGpuExecutable implements Executable {
     const encoder = this.device.gpu.createCommandEncoder({ label: segment })
     this.encode(encoder, repeated(steps), repeated(bindGroups!), 0)
     this.device.gpu.queue.submit([encoder.finish()])
+    this.device.traffic.submits++
   }
 
   async step(segment: string, inputs: Record<string, ArrayBufferView> = {}, slot = 0): Promise<Outputs> {
@@ -331,8 +336,9 @@ export class WebGpuExecutable implements Executable {
     const buffer = ready.free.pop() ?? this.readBackBuffer(ready.outputBytes)
     try {
       this.submit(ready, inputs, slot, buffer)
-      await buffer.mapAsync(GPUMapMode.READ)
-      this.device.created.readBacks++
+      await this.device.wait(buffer.mapAsync(GPUMapMode.READ))
+      this.device.traffic.readBacks++
+      this.device.traffic.bytesRead += ready.outputBytes
       const all = new Uint8Array(buffer.getMappedRange())
       const outputs: Outputs = {}
       ready.segment.outputs.forEach((o, i) => {
@@ -358,7 +364,7 @@ export class WebGpuExecutable implements Executable {
   }
 
   async finished(): Promise<void> {
-    await this.device.gpu.queue.onSubmittedWorkDone()
+    await this.device.wait(this.device.gpu.queue.onSubmittedWorkDone())
     this.device.throwPending()
   }
 

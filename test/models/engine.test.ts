@@ -138,7 +138,7 @@ describe('generation', () => {
     const before = { ...device.created }
     // maxTokens is never reached by chance: no token is named as stop.
     expect(await tokens([10, 20, 30, 40, 50], { maxTokens: 200, seed: 1 })).toHaveLength(200)
-    expect(device.created).toEqual({ ...before, readBacks: before.readBacks + 200 })
+    expect(device.created).toEqual(before)
     for (const [i, spy] of spies.entries()) {
       expect(spy, calls[i]).not.toHaveBeenCalled()
       spy.mockRestore()

@@ -2,6 +2,7 @@ import { totalmem } from 'node:os'
 import { WebGpuDevice } from '../device.ts'
 import { openAdapter } from './driver.ts'
 import { readKernelLibrary } from './library.ts'
+import { restWhile } from './rest.ts'
 
 export interface NodeOpenOptions {
   /** 'auto' (default), 'gpu', 'lavapipe' or 'swiftshader'; EXACTMAP_DRIVER overrides 'auto'. */
@@ -16,15 +17,15 @@ export interface NodeOpenOptions {
 export async function openNodeWebGpu(options: NodeOpenOptions = {}): Promise<WebGpuDevice> {
   const { driver, without = [] } = options
   const { gpu, adapter, choice } = await openAdapter(driver === undefined ? {} : { driver })
-  // A software driver's memory is the machine's; how much a GPU has, nobody says.
-  const memory = choice.kind === 'lavapipe' || choice.kind === 'swiftshader' ? { memory: totalmem() } : {}
+  // A software driver's memory and cores are the machine's; how much memory a GPU has, nobody says.
+  const software = choice.kind === 'lavapipe' || choice.kind === 'swiftshader'
   return WebGpuDevice.open({
     adapter,
     keep: gpu,
     library: readKernelLibrary(),
     driver: choice.name,
     without,
-    ...memory,
+    ...(software ? { memory: totalmem(), wait: restWhile } : {}),
     ...(options.memory === undefined ? {} : { memory: options.memory }),
   })
 }
