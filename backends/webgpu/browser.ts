@@ -2,10 +2,13 @@ import { ExactmapError } from '../../src/errors.ts'
 import type { Device } from '../backend.ts'
 import { WebGpuDevice } from './device.ts'
 import type { KernelLibrary } from './link.ts'
+import { parseTuning, type TuningFile } from './tuning.ts'
 
 export interface BrowserOpenOptions {
   /** Where `kernels.json` is served: the build writes it to `dist/kernels.json` of the package. */
   readonly kernels: URL | string
+  /** Where a tuning file is served that `exactmap tune` or you made for this adapter; by default there is none. */
+  readonly tuning?: URL | string
   /** Features not to use although the adapter has them. */
   readonly without?: readonly string[]
 }
@@ -13,10 +16,11 @@ export interface BrowserOpenOptions {
 /**
  * Opens the browser's WebGPU device. Needs a secure context (https, or http on localhost).
  *
- * @throws ExactmapError `no_device` (no WebGPU, or no adapter), `io` (kernels can't be fetched), `invalid_format`
- *   (what is served is no kernel library)
+ * @throws ExactmapError `no_device` (no WebGPU, or no adapter), `io` (kernels or tuning can't be fetched),
+ *   `invalid_format` (what is served is no kernel library or no tuning)
  */
-export async function openBrowserWebGpu({ kernels, without = [] }: BrowserOpenOptions): Promise<Device> {
+export async function openBrowserWebGpu(options: BrowserOpenOptions): Promise<Device> {
+  const { kernels, without = [] } = options
   if (!navigator.gpu)
     throw new ExactmapError(
       'no_device',
@@ -24,9 +28,10 @@ export async function openBrowserWebGpu({ kernels, without = [] }: BrowserOpenOp
         ? 'expected navigator.gpu, this browser has no WebGPU; update it or enable WebGPU in its settings'
         : 'browsers have WebGPU in secure contexts only; serve the page over https or from localhost',
     )
-  const [adapter, library] = await Promise.all([
+  const [adapter, library, tuning] = await Promise.all([
     navigator.gpu.requestAdapter({ powerPreference: 'high-performance' }),
     fetchKernels(kernels),
+    options.tuning && fetchTuning(options.tuning),
   ])
   if (!adapter)
     throw new ExactmapError(
@@ -35,25 +40,14 @@ export async function openBrowserWebGpu({ kernels, without = [] }: BrowserOpenOp
     )
   const { vendor, architecture, description } = adapter.info
   const driver = description || [vendor, architecture].filter(Boolean).join(' ')
-  return WebGpuDevice.open({ adapter, library, driver, without })
+  const device = await WebGpuDevice.open({ adapter, library, driver, without })
+  if (tuning) device.useTuning(tuning)
+  return device
 }
 
 /** One request for all kernels: a page can't list a folder, and a request for each of some eighty files is slow. */
 async function fetchKernels(url: URL | string): Promise<KernelLibrary> {
-  const response = await fetch(url).catch((cause) => {
-    throw new ExactmapError(
-      'io',
-      `fetching the kernels failed: ${cause.message}`,
-      { file: String(url) },
-      { cause },
-    )
-  })
-  if (!response.ok)
-    throw new ExactmapError(
-      'io',
-      `fetching the kernels gave status ${response.status}; serve dist/kernels.json of the package`,
-      { file: String(url) },
-    )
+  const response = await fetched(url, 'kernels', 'serve dist/kernels.json of the package')
   const modules: unknown = await response.json().catch(() => undefined)
   const entries = Object.entries(modules ?? {})
   if (entries.length === 0 || entries.some(([, text]) => typeof text !== 'string'))
@@ -63,4 +57,19 @@ async function fetchKernels(url: URL | string): Promise<KernelLibrary> {
       { file: String(url) },
     )
   return new Map(entries as [string, string][])
+}
+
+async function fetchTuning(url: URL | string): Promise<TuningFile> {
+  const response = await fetched(url, 'tuning', 'serve the file that exactmap tune wrote')
+  return parseTuning(new Uint8Array(await response.arrayBuffer()), String(url))
+}
+
+async function fetched(url: URL | string, what: string, advice: string): Promise<Response> {
+  const file = String(url)
+  const response = await fetch(url).catch((cause) => {
+    throw new ExactmapError('io', `fetching the ${what} failed: ${cause.message}`, { file }, { cause })
+  })
+  if (!response.ok)
+    throw new ExactmapError('io', `fetching the ${what} gave status ${response.status}; ${advice}`, { file })
+  return response
 }

@@ -4,11 +4,13 @@ import { requireLayouts } from '../../src/program/layout.ts'
 import { requireMemory } from '../../src/program/memory_report.ts'
 import type { ArenaKind, ArenaPlan, Program } from '../../src/program/program.ts'
 import { verifyProgram } from '../../src/program/verify.ts'
-import type { Arena, Device, DeviceInfo, Executable, LoadOptions } from '../backend.ts'
+import type { Arena, Device, DeviceInfo, Executable, LoadOptions, Roofline } from '../backend.ts'
 import { WebGpuArena } from './arena.ts'
 import { WebGpuExecutable } from './executable.ts'
 import type { KernelLibrary } from './link.ts'
+import { measureRoofline } from './roofline.ts'
 import { type WebGpuTarget, type WebGpuTraitsFile, webGpuTarget } from './target.ts'
+import type { TuningFile, TuningSignature } from './tuning.ts'
 
 export interface OpenOptions {
   readonly adapter: GPUAdapter
@@ -30,7 +32,10 @@ const wanted = ['subgroups', 'shader-f16', 'timestamp-query'] as const
 export class WebGpuDevice implements Device {
   readonly info: DeviceInfo
   private currentTarget: WebGpuTarget
-  private readonly traits: WebGpuTraitsFile
+  private library: KernelLibrary
+  /** What a tuning of this adapter is measured on. */
+  readonly signature: TuningSignature
+  private traits: WebGpuTraitsFile
   readonly lost: Promise<ExactmapError>
   /** First error that no scope caught, until somebody takes it. */
   private failure: ExactmapError | undefined
@@ -71,7 +76,16 @@ export class WebGpuDevice implements Device {
       features: size > 1 ? features : features.filter((f) => f !== 'subgroups'),
       subgroupSize: size,
     }
-    this.currentTarget = webGpuTarget(this.traits, options.library)
+    this.signature = {
+      driver: this.info.driver.split(' ')[0]!,
+      device: info.device,
+      description: info.description,
+      // No kernel asks for the time.
+      features: this.traits.features.filter((f) => f !== 'timestamp-query').sort(),
+      subgroupSize: size,
+    }
+    this.library = options.library
+    this.currentTarget = webGpuTarget(this.traits, this.library)
     this.lost = gpu.lost.then((why) => {
       const error = new ExactmapError(
         'device_lost',
@@ -113,7 +127,15 @@ export class WebGpuDevice implements Device {
 
   /** Takes kernels from another library for what is compiled and loaded from now on; loaded programs keep theirs. */
   useLibrary(library: KernelLibrary): void {
-    this.currentTarget = webGpuTarget(this.traits, library)
+    this.library = library
+    this.currentTarget = webGpuTarget(this.traits, this.library)
+  }
+
+  /** Chooses kernels by another tuning, or by heuristics alone, for what is compiled from now on. */
+  useTuning(tuning: Pick<TuningFile, 'entries'> | undefined): void {
+    const { tuning: _, ...traits } = this.traits
+    this.traits = tuning ? { ...traits, tuning } : traits
+    this.currentTarget = webGpuTarget(this.traits, this.library)
   }
 
   /** Waits for work of the queue. */
@@ -127,6 +149,10 @@ export class WebGpuDevice implements Device {
     if (!failure) return
     if (failure.code !== 'device_lost') this.failure = undefined
     throw failure
+  }
+
+  measureRoofline(onProgress?: (done: number, total: number) => void): Promise<Roofline> {
+    return measureRoofline(this, onProgress)
   }
 
   createArena(plan: ArenaPlan): WebGpuArena {

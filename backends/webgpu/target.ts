@@ -1,9 +1,10 @@
 import type { OpCall } from '../../src/ops/contract.ts'
 import type { Target, TargetLimits } from '../backend.ts'
-import { KernelRules } from '../kernel_rules.ts'
-import { kernelRules } from './kernels/index.ts'
-import type { KernelRule } from './kernels/rule.ts'
+import type { Decision, Tuning } from './kernels/parameter.ts'
+import { rules } from './kernels/registry.ts'
+import type { KernelRule, WebGpuTraits } from './kernels/rule.ts'
 import { type KernelLibrary, link, sourceLine } from './link.ts'
+import { type TuningEntry, tuningOf } from './tuning.ts'
 
 /** What a WebGPU adapter offers, as plain data. */
 export interface WebGpuTraitsFile {
@@ -11,9 +12,9 @@ export interface WebGpuTraitsFile {
   readonly limits: TargetLimits
   readonly features: readonly string[]
   readonly subgroupSize: number
+  /** What was measured on it; without, kernels are chosen by heuristics. */
+  readonly tuning?: { readonly entries: readonly TuningEntry[] }
 }
-
-const rules = new KernelRules<KernelRule>('WebGPU', kernelRules, 'registerWebGpuKernel')
 
 /** Gives a registered op (see registerOp) its WebGPU kernel: a rule and the text of its own WGSL modules. */
 export function registerWebGpuKernel(
@@ -25,19 +26,35 @@ export function registerWebGpuKernel(
 }
 
 export interface WebGpuTarget extends Target {
+  readonly tuning?: WebGpuTraitsFile['tuning']
+  /** Where the kernel rule of a call has a choice. */
+  decisions(call: OpCall): readonly Decision[]
   /** File and line of the kernel library behind a line of a linked kernel; for compilers' messages. */
   source(modules: readonly string[], linked: string, line: number): string
 }
 
 /** The target of an adapter (or of a stored traits file): kernel choice and linking need nothing else. */
 export function webGpuTarget(traits: WebGpuTraitsFile, library: KernelLibrary): WebGpuTarget {
-  const features = new Set(traits.features)
+  const seen: WebGpuTraits = {
+    limits: traits.limits,
+    features: new Set(traits.features),
+    subgroupSize: traits.subgroupSize,
+    ...(traits.tuning ? { tuning: tuningOf(traits.tuning.entries) } : {}),
+  }
   const allModules = (): KernelLibrary => rules.withTexts(library)
   return {
     ...traits,
     backend: 'webgpu',
-    choose: (call: OpCall) =>
-      rules.rule(call.op)(call, { limits: traits.limits, features, subgroupSize: traits.subgroupSize }),
+    choose: (call: OpCall) => rules.rule(call.op)(call, seen),
+    decisions: (call) => {
+      const asked: Decision[] = []
+      const tuning: Tuning = (decision) => {
+        asked.push(decision)
+        return seen.tuning?.(decision) ?? {}
+      }
+      rules.rule(call.op)(call, { ...seen, tuning })
+      return asked
+    },
     link: ({ modules, constants }) => link(allModules(), modules, constants),
     files: ({ modules }) => modules,
     source: (modules, linked, line) => sourceLine(allModules(), modules, linked, line),
@@ -59,43 +76,3 @@ export const baselineTraits: WebGpuTraitsFile = {
   features: [],
   subgroupSize: 1,
 }
-
-/** Mesa lavapipe 25.0.7 with LLVM 15 on a CPU with AVX2, as read from its adapter. */
-const lavapipeTraits: WebGpuTraitsFile = {
-  name: 'webgpu-lavapipe',
-  limits: {
-    maxBufferSize: 2 ** 32 - 1,
-    maxBindingSize: 128 * 2 ** 20,
-    bindingAlignment: 256,
-    maxBindings: 16,
-    maxWorkgroups: 65535,
-    maxInvocations: 1024,
-    maxWorkgroupMemory: 32768,
-  },
-  features: ['subgroups', 'shader-f16', 'timestamp-query'],
-  subgroupSize: 8,
-}
-
-/** SwiftShader 5.0 (Subzero), as read from its adapter. */
-const swiftshaderTraits: WebGpuTraitsFile = {
-  name: 'webgpu-swiftshader',
-  limits: {
-    maxBufferSize: 2 ** 30,
-    maxBindingSize: 2 ** 30,
-    bindingAlignment: 256,
-    maxBindings: 12,
-    maxWorkgroups: 65535,
-    maxInvocations: 256,
-    maxWorkgroupMemory: 32768,
-  },
-  features: ['subgroups', 'timestamp-query'],
-  subgroupSize: 4,
-}
-
-/**
- * Targets to compile for without a device. Named after the driver, not after what the driver calls its device
- * ('llvmpipe-llvm-15-0-6-256-bits-'): a name to type, that stays when the driver is updated.
- */
-export const webGpuTraits: Readonly<Record<string, WebGpuTraitsFile>> = Object.fromEntries(
-  [lavapipeTraits, swiftshaderTraits, baselineTraits].map((traits) => [traits.name, traits]),
-)

@@ -6,7 +6,7 @@ import { readCudaSources } from '../../backends/cuda/library.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
 import { referenceTarget } from '../../backends/reference/device.ts'
 import { readKernelLibrary } from '../../backends/webgpu/node/library.ts'
-import { webGpuTarget, webGpuTraits } from '../../backends/webgpu/target.ts'
+import { storedTarget, storedTargetNames } from '../../backends/webgpu/node/stored_targets.ts'
 import { inferenceSpec } from '../engine/defaults.ts'
 import { inferenceGraph } from '../engine/inference_graph.ts'
 import { check } from '../errors.ts'
@@ -24,12 +24,12 @@ import { contextOption, grouped, kvOption, numberIn, weightsOption } from './opt
 import { table } from './table.ts'
 
 /** Names `--target` accepts. */
-const targetNames = [...Object.keys(webGpuTraits), ...Object.keys(cudaTraits), 'reference']
+const targetNames = [...storedTargetNames, ...Object.keys(cudaTraits), 'reference']
 
 function namedTarget(name: string): Target {
   if (name === 'reference') return referenceTarget
   if (cudaTraits[name]) return cudaTarget(cudaTraits[name], readCudaSources())
-  return webGpuTarget(webGpuTraits[name]!, readKernelLibrary())
+  return storedTarget(name, readKernelLibrary())
 }
 
 /** Launches of a segment by op: in one layer (the mean over layers) and outside of layers. */

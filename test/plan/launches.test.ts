@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { packageRoot } from '../../backends/package_root.ts'
 import { readKernelLibrary } from '../../backends/webgpu/node/library.ts'
-import { webGpuTarget, webGpuTraits } from '../../backends/webgpu/target.ts'
+import { storedTarget } from '../../backends/webgpu/node/stored_targets.ts'
 import { inferenceSpec } from '../../src/engine/defaults.ts'
 import { inferenceGraph } from '../../src/engine/inference_graph.ts'
 import { familyOf } from '../../src/models/index.ts'
@@ -12,7 +12,7 @@ import { tinyConfigs } from '../models/tiny.ts'
 
 // How many launches a token costs: a layer is norm, qkv, rope, kv_write, attention, projection (+ residual), norm,
 // gate and up, swiglu, down (+ residual). GPT-2 has no rope and its activation rides on the matmul.
-const target = webGpuTarget(webGpuTraits['webgpu-lavapipe']!, readKernelLibrary())
+const target = storedTarget('webgpu-lavapipe', readKernelLibrary())
 const bundled = JSON.parse(readFileSync(join(packageRoot(), 'assets', 'shakespeare', 'config.json'), 'utf8'))
 
 function launches(json: object, portable = false): { perLayer: number; around: number; decode: number } {

@@ -1,12 +1,12 @@
 import { expect, it } from 'vitest'
 import { readKernelLibrary } from '../../backends/webgpu/node/library.ts'
-import { webGpuTarget, webGpuTraits } from '../../backends/webgpu/target.ts'
+import { storedTarget, storedTargetNames } from '../../backends/webgpu/node/stored_targets.ts'
 import type { OpContract } from '../../src/ops/contract.ts'
 import { checkCall, ops } from '../../src/ops/index.ts'
 
 // docs/op_table.md is generated: `npx vitest run test/plan/op_table.test.ts -u` writes it anew.
 const library = readKernelLibrary()
-const targets = Object.values(webGpuTraits).map((traits) => webGpuTarget(traits, library))
+const targets = storedTargetNames.map((name) => storedTarget(name, library))
 
 /** Kernel variants that the cases of an op select on any of the known targets. */
 function variants(contract: OpContract): string[] {

@@ -1,7 +1,8 @@
 import type { DenseAttributes, ScoreAttributes } from '../../../src/ops/attention_math.ts'
 import { tensorType } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
-import { foldGrid, type KernelRule, type WebGpuTraits } from './rule.ts'
+import { decide } from './parameter.ts'
+import { foldGrid, tunable, type WebGpuTraits } from './rule.ts'
 
 /** How the rows of an attention kernel are dealt out to lanes. */
 interface Division {
@@ -13,19 +14,48 @@ interface Division {
   readonly rows: number
 }
 
+const parameters = {
+  lane_rows: { doc: 'rows of a lane of an attention kernel', values: [1, 2, 4] },
+  lanes: {
+    doc: 'lanes of a workgroup of an attention kernel, where each loads all keys',
+    values: [8, 16, 32, 64],
+  },
+}
+
 /**
  * The exchange needs subgroups of exactly eight lanes: CPU drivers with 256-bit vectors, where every load is
  * done lane by lane and four rows share each. GPUs serve one address to all lanes at once and have lanes enough,
  * so there each lane has one row. More lanes than the `rows` there are would be idle. On CPU drivers counted
  * loops run as fast as unrolled ones and compile ten times sooner.
+ *
+ * @param window where keys are taken by eights from a tile's own first one, the tile decides the order of sums: it is
+ *   not left to the tuning then
  */
-function division({ features, subgroupSize }: WebGpuTraits, rows: number): Division {
+function division(
+  traits: WebGpuTraits,
+  op: string,
+  variant: string,
+  shape: { readonly rows: number; readonly dim: number },
+  window: number,
+): Division {
+  const { features, subgroupSize } = traits
   const loops = subgroupSize <= 8 ? 'lib/loops_counted' : 'lib/loops_literal'
-  if (features.has('subgroups') && subgroupSize === 8) {
-    const perLane = [4, 2].find((r) => r * 8 <= rows) ?? 1
-    return { how: 'lanes', modules: ['lib/spread', loops], workgroup: 8, rows: perLane }
-  }
-  return { how: 'direct', modules: [loops], workgroup: Math.min(64, Math.max(8, subgroupSize)), rows: 1 }
+  const how = features.has('subgroups') && subgroupSize === 8 ? 'lanes' : 'direct'
+  const exchanged = how === 'lanes'
+  const rows = exchanged ? ([4, 2].find((r) => r * 8 <= shape.rows) ?? 1) : 1
+  const lanes = exchanged ? 8 : Math.min(64, Math.max(8, subgroupSize))
+  const fitting = parameters.lane_rows.values.filter((r) => r === 1 || r * 8 <= shape.rows)
+  const chosen = decide(traits, {
+    op,
+    kernel: `${variant}_${how}`,
+    shape,
+    options: {
+      lane_rows: { values: window > 0 ? [rows] : fitting, heuristic: rows },
+      lanes: { values: window > 0 || exchanged ? [lanes] : parameters.lanes.values, heuristic: lanes },
+    },
+  })
+  const modules = exchanged ? ['lib/spread', loops] : [loops]
+  return { how, modules, workgroup: chosen.lanes, rows: chosen.lane_rows }
 }
 
 const softcap = (attrs: ScoreAttributes): { module: string; constants: Record<string, number> } =>
@@ -33,17 +63,19 @@ const softcap = (attrs: ScoreAttributes): { module: string; constants: Record<st
     ? { module: 'lib/softcap_tanh', constants: { SOFTCAP: attrs.softcap } }
     : { module: 'lib/softcap_none', constants: {} }
 
-/** Launch of a dense kernel over `heads` heads of every block. */
+/** Launch of a dense kernel over `heads` heads of every block; `modules` are those that depend on the division. */
 function dense(
+  traits: WebGpuTraits,
+  op: string,
   variant: string,
   attrs: DenseAttributes,
   blocks: number,
   heads: number,
-  d: Division,
   bindings: LaunchPlan['bindings'],
   documents: boolean,
-  modules: readonly string[],
+  modules: (how: Division['how']) => readonly string[],
 ): LaunchPlan {
+  const d = division(traits, op, variant, { rows: attrs.sequence, dim: attrs.head_dim }, attrs.window)
   const tiles = Math.ceil(attrs.sequence / (d.workgroup * d.rows))
   const groups = tiles * heads * blocks
   const { workgroups, gridX } = foldGrid(groups)
@@ -55,7 +87,7 @@ function dense(
       'lib/eight',
       ...d.modules,
       `lib/tile_qkv_${d.how}`,
-      ...modules,
+      ...modules(d.how),
       ...(documents ? ['lib/documents', `lib/documents_${d.how}`] : ['lib/documents_none']),
       cap.module,
     ],
@@ -80,7 +112,7 @@ function dense(
   }
 }
 
-export const attention: KernelRule = ({ attrs, inputs }, traits) => {
+export const attention = tunable(parameters, ({ op, attrs, inputs }, traits) => {
   const a: DenseAttributes = attrs
   const blocks = inputs.qkv!.shape[0]! / a.sequence
   const bindings = [
@@ -88,29 +120,30 @@ export const attention: KernelRule = ({ attrs, inputs }, traits) => {
     { port: 'y', access: 'write' },
     { port: 'lse', access: 'write' },
   ] as const
-  const by = division(traits, a.sequence)
   return {
     launches: [
-      dense('attention', a, blocks, a.heads, by, bindings, 'documents' in inputs, ['lib/visible_keys']),
+      dense(traits, op, 'attention', a, blocks, a.heads, bindings, 'documents' in inputs, () => [
+        'lib/visible_keys',
+      ]),
     ],
   }
-}
+})
 
-export const attention_backward: KernelRule = ({ attrs, inputs }, traits) => {
+export const attention_backward = tunable(parameters, ({ op, attrs, inputs }, traits) => {
   const a: DenseAttributes = attrs
   const rows = inputs.qkv!.shape[0]!
   const blocks = rows / a.sequence
   const documents = 'documents' in inputs
-  const by = division(traits, a.sequence)
   return {
     scratch: { delta: tensorType('f32', rows, a.heads) },
     launches: [
       dense(
+        traits,
+        op,
         'attention_backward_query',
         a,
         blocks,
         a.heads,
-        by,
         [
           { port: 'dy', access: 'read' },
           { port: 'qkv', access: 'read' },
@@ -120,14 +153,15 @@ export const attention_backward: KernelRule = ({ attrs, inputs }, traits) => {
           { port: 'delta', access: 'write' },
         ],
         documents,
-        ['lib/visible_keys'],
+        () => ['lib/visible_keys'],
       ),
       dense(
+        traits,
+        op,
         'attention_backward_key',
         a,
         blocks,
         a.kv_heads,
-        by,
         [
           { port: 'dy', access: 'read' },
           { port: 'qkv', access: 'read' },
@@ -136,13 +170,13 @@ export const attention_backward: KernelRule = ({ attrs, inputs }, traits) => {
           { port: 'dqkv', access: 'write' },
         ],
         documents,
-        [`lib/tile_dy_${by.how}`],
+        (how) => [`lib/tile_dy_${how}`],
       ),
     ],
   }
-}
+})
 
-export const attention_paged: KernelRule = ({ attrs, inputs }, traits) => {
+export const attention_paged = tunable(parameters, ({ op, attrs, inputs }, traits) => {
   const a: ScoreAttributes = attrs
   const format = inputs.k_pool!.format
   const rows = inputs.qkv!.shape[0]!
@@ -150,7 +184,9 @@ export const attention_paged: KernelRule = ({ attrs, inputs }, traits) => {
   const sharing = a.heads / a.kv_heads
   // With a row per sequence (decode) neighbouring rows have no keys in common: a workgroup takes one row.
   const decode = rows <= inputs.page_table!.shape[0]!
-  const by = division(traits, decode ? sharing : items)
+  const shape = { rows: decode ? sharing : items, dim: a.head_dim }
+  // Runs of rows start at multiples of eight keys, whatever the tile: a window changes nothing.
+  const by = division(traits, op, `attention_paged_${format}`, shape, 0)
   const span = decode ? Math.min(sharing, by.workgroup * by.rows) : by.workgroup * by.rows
   const tiles = Math.ceil(items / span)
   const groups = tiles * a.kv_heads
@@ -197,4 +233,4 @@ export const attention_paged: KernelRule = ({ attrs, inputs }, traits) => {
       },
     ],
   }
-}
+})

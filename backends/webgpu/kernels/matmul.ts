@@ -1,19 +1,49 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import { lastDim, rowCount } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
-import { foldGrid, type KernelRule, type WebGpuTraits } from './rule.ts'
+import { decide } from './parameter.ts'
+import { foldGrid, tunable, type WebGpuTraits } from './rule.ts'
 import { type WeightPart, weightModules, weightParts } from './weight_parts.ts'
 
 /** Weights (of four) in one 16-byte load. */
 const chunks: Readonly<Record<string, number>> = { f32: 1, f16: 2, bf16: 2, q8_0: 4, q4_0: 8 }
 const WORKGROUP = 64
 
+/** The parameter of all products in register tiles. */
+export const tileParameters = {
+  tile_rows: { doc: 'rows of a register tile, where there are as many', values: [4, 8, 16] },
+}
+
 /**
- * Rows of a register tile. Many are fastest but take software drivers long to compile, which little work never
- * earns back. Without subgroups each lane loads all rows of its tile, so half of them fill the registers.
+ * Rows of a register tile for a product of `rows` by `depth` with `depth` by `columns`. Many are mostly fastest but take
+ * software drivers long to compile, which little work never earns back. Without subgroups each lane loads all rows of
+ * its tile, so half of them fill the registers.
  */
-export const rowsOfTile = (rows: number, flops: number, subgroups: boolean): number =>
-  Math.min(rows, (subgroups ? 16 : 8) / (flops < 2 ** 22 ? 2 : 1))
+export function rowsOfTile(
+  traits: WebGpuTraits,
+  op: string,
+  kernel: string,
+  shape: { readonly rows: number; readonly columns: number; readonly depth: number },
+): number {
+  const most = traits.features.has('subgroups') ? 16 : 8
+  const little = 2 * shape.rows * shape.columns * shape.depth < 2 ** 22
+  const { tile_rows } = decide(traits, {
+    op,
+    kernel,
+    shape,
+    options: {
+      tile_rows: {
+        values: tileParameters.tile_rows.values.filter((n) => n <= most),
+        heuristic: little ? most / 2 : most,
+      },
+    },
+  })
+  return Math.min(shape.rows, tile_rows)
+}
+
+const vectorParameters = {
+  tile_columns: { doc: 'outputs of a workgroup of a product with one row', values: [4, 8] },
+}
 
 type Part = Omit<LaunchPlan, 'bindings'>
 
@@ -21,7 +51,7 @@ type Part = Omit<LaunchPlan, 'bindings'>
  * One row: matmul_vector. More: matmul_tile. Rows that are not a multiple of four elements: matmul_scalar.
  * A weight larger than a binding takes a launch per part of its rows, each writing its columns of y.
  */
-export const matmul: KernelRule = (call, traits) => {
+export const matmul = tunable({ ...tileParameters, ...vectorParameters }, (call, traits) => {
   const parts = weightParts(call.inputs.w!, traits.limits)
   if (typeof parts === 'string') return { unsupported: `matmul: w does not fit: ${parts}` }
   const depth = lastDim(call.inputs.x!.shape)
@@ -38,7 +68,7 @@ export const matmul: KernelRule = (call, traits) => {
       }
     }),
   }
-}
+})
 
 /** Bindings of the call (without split scales), and the hooks after the sum. */
 function epilogue({ attrs, inputs }: OpCall, part: WeightPart): Omit<LaunchPlan, 'variant' | 'workgroups'> {
@@ -56,12 +86,8 @@ function epilogue({ attrs, inputs }: OpCall, part: WeightPart): Omit<LaunchPlan,
   return { modules, constants, bindings }
 }
 
-function vector(
-  { inputs }: OpCall,
-  { features, subgroupSize }: WebGpuTraits,
-  part: WeightPart,
-  binding: number,
-): Part {
+function vector({ op, inputs }: OpCall, traits: WebGpuTraits, part: WeightPart, binding: number): Part {
+  const { features, subgroupSize } = traits
   const { format, shape } = inputs.w!
   const lanes = features.has('subgroups') ? subgroupSize : WORKGROUP
   const depth4 = shape[1]! / 4
@@ -74,10 +100,21 @@ function vector(
     part,
     binding,
   )
-  const columns = part.rows >= 1024 ? 8 : 4
-  const { workgroups, gridX } = foldGrid(Math.ceil(part.rows / columns))
+  const variant = `matmul_vector_${format}`
+  const { tile_columns } = decide(traits, {
+    op,
+    kernel: variant,
+    shape: { columns: part.rows, depth: shape[1]! },
+    options: {
+      tile_columns: {
+        values: vectorParameters.tile_columns.values,
+        heuristic: part.rows >= 1024 ? 8 : 4,
+      },
+    },
+  })
+  const { workgroups, gridX } = foldGrid(Math.ceil(part.rows / tile_columns))
   return {
-    variant: `matmul_vector_${format}`,
+    variant,
     modules: [
       'matmul_vector',
       'lib/pack_1',
@@ -90,7 +127,7 @@ function vector(
       ROW_CHUNKS: depth4 / chunk,
       COLUMNS: part.rows,
       FIRST_COLUMN: part.first,
-      TILE_COLUMNS: columns,
+      TILE_COLUMNS: tile_columns,
       WORKGROUP: lanes,
       GRID_X: gridX,
     },
@@ -98,24 +135,22 @@ function vector(
   }
 }
 
-function tile(
-  call: OpCall,
-  { features, subgroupSize }: WebGpuTraits,
-  part: WeightPart,
-  binding: number,
-): Part {
+function tile(call: OpCall, traits: WebGpuTraits, part: WeightPart, binding: number): Part {
+  const { features, subgroupSize } = traits
   const { format, shape } = call.inputs.w!
   const rows = rowCount(call.inputs.x!.shape)
   const subgroups = features.has('subgroups')
   const lanes = subgroups ? subgroupSize : WORKGROUP
   const weight = weightModules(`lib/weight_${format}`, call.inputs.w!, part, binding)
-  const tileRows = rowsOfTile(rows, 2 * rows * part.rows * shape[1]!, subgroups)
+  const variant = `matmul_tile_${format}`
+  const sizes = { rows, columns: part.rows, depth: shape[1]! }
+  const tileRows = rowsOfTile(traits, call.op, variant, sizes)
   const packed = part.rows % 4 === 0 && part.first % 4 === 0 && shape[0]! % 4 === 0
   const across = Math.ceil(part.rows / (lanes * 4))
   const tiles = across * Math.ceil(rows / tileRows)
   const { workgroups, gridX } = foldGrid(tiles)
   return {
-    variant: `matmul_tile_${format}`,
+    variant,
     modules: [
       'matmul_tile',
       subgroups ? 'lib/rows_subgroup' : 'lib/rows_uniform',

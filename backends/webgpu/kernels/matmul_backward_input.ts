@@ -1,10 +1,11 @@
 import { rowCount } from '../../../src/tensor/type.ts'
-import { rowsOfTile, scalarMatmul } from './matmul.ts'
-import { foldGrid, type KernelRule } from './rule.ts'
+import { rowsOfTile, scalarMatmul, tileParameters } from './matmul.ts'
+import { foldGrid, tunable } from './rule.ts'
 import { weightModules, weightParts } from './weight_parts.ts'
 
 /** Parts of a weight larger than a binding are summed one after the other into dx. */
-export const matmul_backward_input: KernelRule = ({ inputs }, { limits, features, subgroupSize }) => {
+export const matmul_backward_input = tunable(tileParameters, ({ op, inputs }, traits) => {
+  const { limits, features, subgroupSize } = traits
   const w = inputs.w!
   const rows = rowCount(inputs.dy!.shape)
   const [depth, columns] = w.shape as readonly [number, number]
@@ -13,7 +14,8 @@ export const matmul_backward_input: KernelRule = ({ inputs }, { limits, features
   if (typeof parts === 'string') return { unsupported: `matmul_backward_input: w does not fit: ${parts}` }
   const subgroups = features.has('subgroups')
   const lanes = subgroups ? subgroupSize : 64
-  const tileRows = rowsOfTile(rows, 2 * rows * depth * columns, subgroups)
+  const variant = `matmul_backward_input_${w.format}`
+  const tileRows = rowsOfTile(traits, op, variant, { rows, columns, depth })
   const across = Math.ceil(columns / 4 / lanes)
   const tiles = across * Math.ceil(rows / tileRows)
   const { workgroups, gridX } = foldGrid(tiles)
@@ -44,7 +46,7 @@ export const matmul_backward_input: KernelRule = ({ inputs }, { limits, features
       }
       const weight = weightModules(`lib/weight_${w.format}`, w, part, bindings.length)
       return {
-        variant: `matmul_backward_input_${w.format}`,
+        variant,
         modules: [
           'matmul_backward_input',
           subgroups ? 'lib/rows_subgroup' : 'lib/rows_uniform',
@@ -69,4 +71,4 @@ export const matmul_backward_input: KernelRule = ({ inputs }, { limits, features
       }
     }),
   }
-}
+})

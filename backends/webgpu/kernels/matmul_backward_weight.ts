@@ -1,10 +1,11 @@
 import { lastDim, rowCount } from '../../../src/tensor/type.ts'
-import { rowsOfTile, scalarMatmul } from './matmul.ts'
-import { foldGrid, type KernelRule } from './rule.ts'
+import { rowsOfTile, scalarMatmul, tileParameters } from './matmul.ts'
+import { foldGrid, tunable } from './rule.ts'
 import { weightParts } from './weight_parts.ts'
 
 /** An accumulator larger than a binding takes a launch per part of its rows. */
-export const matmul_backward_weight: KernelRule = ({ inputs }, { limits, features, subgroupSize }) => {
+export const matmul_backward_weight = tunable(tileParameters, ({ op, inputs }, traits) => {
+  const { limits, features, subgroupSize } = traits
   const rows = rowCount(inputs.dy!.shape)
   const width = lastDim(inputs.dy!.shape)
   const columns = lastDim(inputs.x!.shape)
@@ -14,6 +15,7 @@ export const matmul_backward_weight: KernelRule = ({ inputs }, { limits, feature
     return { unsupported: `matmul_backward_weight: accumulator does not fit: ${parts}` }
   const subgroups = features.has('subgroups')
   const lanes = subgroups ? subgroupSize : 64
+  const variant = 'matmul_backward_weight'
   return {
     launches: parts.map((part) => {
       const bindings = [
@@ -39,12 +41,13 @@ export const matmul_backward_weight: KernelRule = ({ inputs }, { limits, feature
           bindings,
         }
       }
-      const tileRows4 = rowsOfTile(part.rows, 2 * rows * part.rows * columns, subgroups) / 4
+      const shape = { rows: part.rows, columns, depth: rows }
+      const tileRows4 = rowsOfTile(traits, op, variant, shape) / 4
       const across = Math.ceil(columns / 4 / lanes)
       const tiles = across * Math.ceil(part.rows / 4 / tileRows4)
       const { workgroups, gridX } = foldGrid(tiles)
       return {
-        variant: 'matmul_backward_weight',
+        variant,
         modules: ['matmul_backward_weight', subgroups ? 'lib/columns_subgroup' : 'lib/columns_uniform'],
         constants: {
           ROWS: rows,
@@ -63,4 +66,4 @@ export const matmul_backward_weight: KernelRule = ({ inputs }, { limits, feature
       }
     }),
   }
-}
+})

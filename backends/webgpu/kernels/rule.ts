@@ -1,15 +1,26 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import type { KernelChoice, TargetLimits } from '../../backend.ts'
+import type { Parameters, Tuning } from './parameter.ts'
 
 /** What a kernel rule may look at besides the call. */
 export interface WebGpuTraits {
   readonly limits: TargetLimits
   readonly features: ReadonlySet<string>
   readonly subgroupSize: number
+  /** Without one every parameter has its heuristic value. */
+  readonly tuning?: Tuning
 }
 
 /** Chooses variant, constants, grid and bindings of one op call. Pure: same call and traits, same launches. */
-export type KernelRule = (call: OpCall, traits: WebGpuTraits) => KernelChoice
+export interface KernelRule {
+  (call: OpCall, traits: WebGpuTraits): KernelChoice
+  /** What it takes from the tuning, through `decide`. */
+  readonly parameters?: Parameters
+}
+
+/** A rule that has parameters. */
+export const tunable = (parameters: Parameters, rule: KernelRule): KernelRule =>
+  Object.assign(rule, { parameters })
 
 /** Largest workgroup count in one dimension that every device accepts. */
 export const MAX_GROUPS = 65535

@@ -3,6 +3,7 @@ import { WebGpuDevice } from '../device.ts'
 import { openAdapter } from './driver.ts'
 import { readKernelLibrary } from './library.ts'
 import { restWhile } from './rest.ts'
+import { findTuning } from './tuning.ts'
 
 export interface NodeOpenOptions {
   /** 'auto' (default), 'gpu', 'lavapipe' or 'swiftshader'; EXACTMAP_DRIVER overrides 'auto'. */
@@ -13,13 +14,17 @@ export interface NodeOpenOptions {
   readonly without?: readonly string[]
 }
 
-/** Opens a WebGPU device in Node through dawn-node. */
+/**
+ * Opens a WebGPU device in Node through dawn-node, with the tuning of its adapter (`findTuning`).
+ *
+ * @throws what `openAdapter` and `findTuning` throw
+ */
 export async function openNodeWebGpu(options: NodeOpenOptions = {}): Promise<WebGpuDevice> {
   const { driver, without = [] } = options
   const { gpu, adapter, choice } = await openAdapter(driver === undefined ? {} : { driver })
   // A software driver's memory and cores are the machine's; how much memory a GPU has, nobody says.
   const software = choice.kind === 'lavapipe' || choice.kind === 'swiftshader'
-  return WebGpuDevice.open({
+  const device = await WebGpuDevice.open({
     adapter,
     keep: gpu,
     library: readKernelLibrary(),
@@ -28,4 +33,11 @@ export async function openNodeWebGpu(options: NodeOpenOptions = {}): Promise<Web
     ...(software ? { memory: totalmem(), wait: restWhile } : {}),
     ...(options.memory === undefined ? {} : { memory: options.memory }),
   })
+  try {
+    device.useTuning(findTuning(device.signature))
+  } catch (error) {
+    device.destroy()
+    throw error
+  }
+  return device
 }
