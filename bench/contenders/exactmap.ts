@@ -2,7 +2,9 @@ import type { WebGpuDevice } from '../../backends/webgpu/device.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import { version } from '../../src/version.ts'
 import type { OpenContender } from '../suite/contender.ts'
+import { prepareDecode } from './exactmap/decode.ts'
 import { prepareKernel } from './exactmap/kernel.ts'
+import { prepareTrainStep } from './exactmap/train.ts'
 
 export const openExactmap: OpenContender = async (driver) => {
   const device: WebGpuDevice = await openNodeWebGpu({ driver })
@@ -14,8 +16,9 @@ export const openExactmap: OpenContender = async (driver) => {
     async prepare(work) {
       switch (work.kind) {
         case 'decode':
+          return prepareDecode(device, work)
         case 'train_step':
-          return { unsupported: 'not written yet' }
+          return prepareTrainStep(device, work)
         default:
           return prepareKernel(device, work)
       }

@@ -1,4 +1,4 @@
-/** Results to compare every engine with, computed one by one in f64 from the formula of the inputs. */
+/** Results to compare every engine with: computed one by one in f64 from the formula of the inputs, or the first engine's. */
 import { NORM_EPS, streams, valueAt } from './inputs.ts'
 import type { WeightFormat, Work } from './works.ts'
 
@@ -10,11 +10,20 @@ const stepOf: Readonly<Record<WeightFormat, number>> = {
   q4_0: 1 / 7,
 }
 
+/** What engines must agree on where no formula gives it; the first that does the work sets it. */
+export interface Agreement {
+  /** Runs it takes to have the values. */
+  readonly times: number
+  readonly indices: readonly number[]
+  /** Largest difference, as a part of the value. */
+  readonly relative: number
+}
+
 export interface Expected {
   readonly indices: readonly number[]
   readonly values: readonly number[]
-  /** Largest difference that rounding of inputs, weights and sums explains. */
-  readonly tolerance: number
+  /** Largest difference from a value that rounding of inputs, weights and sums explains. */
+  readonly tolerance: (value: number) => number
 }
 
 const SPOTS = 12
@@ -26,7 +35,7 @@ const spots = (count: number): number[] => [
   ...Array.from({ length: SPOTS - 2 }, (_, i) => Math.floor(((valueAt(9, i) + 1) / 2) * count)),
 ]
 
-/** Undefined for works whose result is checked by what it means (decode: tokens; train_step: the loss). */
+/** Undefined for works whose engines are compared with each other (`agreementOf`). */
 export function expectedOf(work: Work): Expected | undefined {
   switch (work.kind) {
     case 'matmul': {
@@ -41,7 +50,7 @@ export function expectedOf(work: Work): Expected | undefined {
       })
       // x has variance 1/3. Errors of weights and of f32 sums add up like a random walk: six sigma of it.
       const perProduct = Math.sqrt(1 / 3) * (stepOf[weights] + 4 * 2 ** -24 * Math.sqrt(depth))
-      return { indices, values, tolerance: 6 * Math.sqrt(depth) * perProduct }
+      return { indices, values, tolerance: () => 6 * Math.sqrt(depth) * perProduct }
     }
     case 'rms_norm': {
       const { rows, width } = work
@@ -55,7 +64,7 @@ export function expectedOf(work: Work): Expected | undefined {
           valueAt(streams.weight, at % width)
         )
       })
-      return { indices, values, tolerance: 1e-5 }
+      return { indices, values, tolerance: () => 1e-5 }
     }
     case 'softmax': {
       const { rows, width } = work
@@ -66,7 +75,7 @@ export function expectedOf(work: Work): Expected | undefined {
         for (let i = 0; i < width; i++) sum += Math.exp(valueAt(streams.x, start + i))
         return Math.exp(valueAt(streams.x, at)) / sum
       })
-      return { indices, values, tolerance: 1e-4 / width }
+      return { indices, values, tolerance: () => 1e-4 / width }
     }
     case 'attention_decode': {
       const { context, heads, kv_heads, head_dim } = work
@@ -86,9 +95,26 @@ export function expectedOf(work: Work): Expected | undefined {
         }
         return weighted / sum
       })
-      return { indices, values, tolerance: 1e-5 }
+      return { indices, values, tolerance: () => 1e-5 }
     }
     default:
       return undefined
   }
 }
+
+/** Undefined for works that `expectedOf` knows. */
+export function agreementOf(work: Work): Agreement | undefined {
+  switch (work.kind) {
+    // The same ids. Rounding differs between engines (f16 or f32 activations; llama.cpp rounds them to q8_0), so that a
+    // later one may flip where two logits nearly tie; bench/models.ts says by how much the first eight lead.
+    case 'decode':
+      return { times: 8, indices: first(8), relative: 0 }
+    // Rounding of f32 sums of some hundred terms, 1e-6, is multiplied by every step at this learning rate.
+    case 'train_step':
+      return { times: 3, indices: first(3), relative: 1e-3 }
+    default:
+      return undefined
+  }
+}
+
+const first = (count: number): number[] => Array.from({ length: count }, (_, i) => i)

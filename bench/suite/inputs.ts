@@ -1,3 +1,5 @@
+import { LLAMA_100M } from './works.ts'
+
 /**
  * Values that every engine, in any language, makes for itself: uniform in [-1, 1), exact in f32.
  *
@@ -22,3 +24,14 @@ export const streams = { x: 1, w: 2, weight: 3, query: 4, key: 5, value: 6 } as 
 
 /** Epsilon of rms_norm. */
 export const NORM_EPS = 1e-5
+
+/** Ids of the prompt that decoding begins with. */
+export const promptOf = (tokens: number): number[] =>
+  Array.from({ length: tokens }, (_, i) => (i * 7919 + 13) % LLAMA_100M.vocab_size)
+
+/** Ids [rows, length] of a training batch: the bundled model knows 1,024. */
+export const trainingIds = (rows: number, length: number): Uint32Array =>
+  Uint32Array.from({ length: rows * length }, (_, at) => {
+    const [b, t] = [Math.floor(at / length), at % length]
+    return (b * 977 + t * 31 + t * t) % 1024
+  })

@@ -1,6 +1,6 @@
 import type { Child } from './child.ts'
 import type { Answer } from './contender.ts'
-import { type Expected, expectedOf } from './expected.ts'
+import { type Agreement, agreementOf, type Expected, expectedOf } from './expected.ts'
 import type { Work } from './works.ts'
 
 /** One engine's figures for one work. */
@@ -31,16 +31,22 @@ function expectField<K extends string>(answer: Answer, key: K): Extract<Answer, 
   throw new Error('error' in answer ? answer.error : `expected ${key}, got ${JSON.stringify(answer)}`)
 }
 
-/** Engines must agree with the formula, else their time means nothing. */
-async function checkValues(child: Child, expected: Expected): Promise<void> {
-  const values = expectField(await child.ask({ ask: 'sample', indices: expected.indices }), 'values')
-  expected.values.forEach((want, i) => {
-    const got = values[i]!
-    if (!(Math.abs(got - want) <= expected.tolerance))
+/** A wrong result's time means nothing. */
+async function checkValues(child: Child, { indices, values, tolerance }: Expected): Promise<void> {
+  const all = expectField(await child.ask({ ask: 'sample', indices }), 'values')
+  values.forEach((want, i) => {
+    const [got, allowed] = [all[i]!, tolerance(want)]
+    if (!(Math.abs(got - want) <= allowed))
       throw new Error(
-        `wrong result: element ${expected.indices[i]} is ${got}, expected ${want} within ${expected.tolerance.toExponential(1)}`,
+        `wrong result: element ${indices[i]} is ${got}, expected ${want} within ${allowed.toExponential(1)}`,
       )
   })
+}
+
+/** What to hold engines to that come after the first, where no formula says it. */
+async function resultsOf(child: Child, { indices, relative }: Agreement): Promise<Expected> {
+  const values = expectField(await child.ask({ ask: 'sample', indices }), 'values')
+  return { indices, values, tolerance: (want) => Math.abs(want) * relative }
 }
 
 /**
@@ -54,7 +60,8 @@ export async function measure(
   onProgress: (what: string) => void = () => {},
 ): Promise<Map<string, Measured>> {
   const results = new Map<string, Measured>()
-  const expected = expectedOf(work)
+  const agreement = agreementOf(work)
+  let expected = expectedOf(work)
   const running: { child: Child; times: number; notes: string | undefined; all: number[] }[] = []
   for (const child of children) {
     onProgress(`${child.label}: preparing`)
@@ -66,9 +73,10 @@ export async function measure(
       }
       const { notes } = expectField(prepared, 'ready')
       // The first run may still compile; the second says how often to repeat.
-      expectField(await child.ask({ ask: 'run', times: 1 }), 'ms')
-      const once = expectField(await child.ask({ ask: 'run', times: 1 }), 'ms')
+      expectField(await child.ask({ ask: 'run', times: agreement?.times ?? 1 }), 'ms')
       if (expected) await checkValues(child, expected)
+      else if (agreement) expected = await resultsOf(child, agreement)
+      const once = expectField(await child.ask({ ask: 'run', times: 1 }), 'ms')
       const times = Math.min(MOST_TIMES, Math.max(1, Math.round(ENOUGH_MS / once)))
       running.push({ child, times, notes, all: [] })
     } catch (error) {

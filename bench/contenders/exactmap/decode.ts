@@ -1,0 +1,46 @@
+import type { WebGpuDevice } from '../../../backends/webgpu/device.ts'
+import { loadModel } from '../../../src/engine/load.ts'
+import { profileSegment } from '../../../src/verify/profile.ts'
+import { llama100m } from '../../models.ts'
+import type { Prepared } from '../../suite/contender.ts'
+import { promptOf } from '../../suite/inputs.ts'
+import { median } from '../../suite/measure.ts'
+import type { Work } from '../../suite/works.ts'
+
+/** Rounds in which a token and its kernels are timed in turn, and tokens of a round. */
+const ROUNDS = 3
+const TOKENS = 16
+
+/** Decoding with the product's own generator, loaded as a user would load it. */
+export async function prepareDecode(
+  device: WebGpuDevice,
+  { weights, prompt }: Work & { kind: 'decode' },
+): Promise<Prepared> {
+  const model = await loadModel((await llama100m()).folder, { device, weights })
+  const given = promptOf(prompt)
+  let ids: number[] = []
+  const run = async (times: number): Promise<number> => {
+    ids = []
+    let first = 0
+    for await (const id of model.generator.generate(given, { maxTokens: times + 1, temperature: 0 })) {
+      if (ids.length === 0) first = performance.now()
+      ids.push(id)
+    }
+    return (performance.now() - first) / times
+  }
+  await run(TOKENS)
+  const decode = model.program.segments.find((s) => s.name === 'decode')!
+  const ratios: number[] = []
+  for (let round = 0; round < ROUNDS; round++) {
+    const token = await run(TOKENS)
+    const { launches } = await profileSegment(model.executable, decode)
+    ratios.push(token / launches.reduce((sum, { seconds }) => sum + 1000 * seconds, 0))
+  }
+  return {
+    notes: `weights and embedding ${weights}, cache f16, sums f32; the id of every token is read back`,
+    facts: { step_over_kernels: median(ratios) },
+    run,
+    sample: async (indices) => indices.map((i) => ids[i]!),
+    release: () => model.destroy(),
+  }
+}
