@@ -10,7 +10,7 @@ import { WebGpuExecutable } from './executable.ts'
 import type { KernelLibrary } from './link.ts'
 import { measureRoofline } from './roofline.ts'
 import { type WebGpuTarget, type WebGpuTraitsFile, webGpuTarget } from './target.ts'
-import type { TuningFile, TuningSignature } from './tuning.ts'
+import type { TunedChoice, TuningSignature } from './tuning.ts'
 
 export interface OpenOptions {
   readonly adapter: GPUAdapter
@@ -132,10 +132,15 @@ export class WebGpuDevice implements Device {
   }
 
   /** Chooses kernels by another tuning, or by heuristics alone, for what is compiled from now on. */
-  useTuning(tuning: Pick<TuningFile, 'entries'> | undefined): void {
+  useTuning(tuning: WebGpuTraitsFile['tuning']): void {
     const { tuning: _, ...traits } = this.traits
     this.traits = tuning ? { ...traits, tuning } : traits
     this.currentTarget = webGpuTarget(this.traits, this.library)
+  }
+
+  /** The device's target with other choices: programs compiled for it load like those of `target`. */
+  targetWith(entries: readonly TunedChoice[]): WebGpuTarget {
+    return webGpuTarget({ ...this.traits, tuning: { entries } }, this.library)
   }
 
   /** Waits for work of the queue. */

@@ -4,7 +4,7 @@ import type { Decision, Tuning } from './kernels/parameter.ts'
 import { rules } from './kernels/registry.ts'
 import type { KernelRule, WebGpuTraits } from './kernels/rule.ts'
 import { type KernelLibrary, link, sourceLine } from './link.ts'
-import { type TuningEntry, tuningOf } from './tuning.ts'
+import { type TunedChoice, tuningOf } from './tuning.ts'
 
 /** What a WebGPU adapter offers, as plain data. */
 export interface WebGpuTraitsFile {
@@ -13,7 +13,7 @@ export interface WebGpuTraitsFile {
   readonly features: readonly string[]
   readonly subgroupSize: number
   /** What was measured on it; without, kernels are chosen by heuristics. */
-  readonly tuning?: { readonly entries: readonly TuningEntry[] }
+  readonly tuning?: { readonly entries: readonly TunedChoice[] }
 }
 
 /** Gives a registered op (see registerOp) its WebGPU kernel: a rule and the text of its own WGSL modules. */

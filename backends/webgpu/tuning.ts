@@ -49,6 +49,9 @@ export type TuningSignature = z.infer<typeof signatureSchema>
 /** A choice that was measured for one decision, with what it gained. */
 export type TuningEntry = z.infer<typeof entrySchema>
 
+/** A choice for one decision. */
+export type TunedChoice = Pick<TuningEntry, 'op' | 'kernel' | 'shape' | 'choice'>
+
 /** A tuning file (docs/tuning.md). */
 export type TuningFile = z.infer<typeof fileSchema>
 
@@ -117,14 +120,14 @@ export const keyOf = ({ op, kernel, shape }: Pick<Decision, 'op' | 'kernel' | 's
     .map((size) => `${size}=${shape[size]}`)
     .join(' ')}`
 
-const byKey = (a: TuningEntry, b: TuningEntry): number => (keyOf(a) < keyOf(b) ? -1 : 1)
+const byKey = (a: TunedChoice, b: TunedChoice): number => (keyOf(a) < keyOf(b) ? -1 : 1)
 
 /**
  * A tuning from entries. A decision takes the choice that was measured nearest to its shape for the same op and kernel,
  * the first by key of several; farther than `FARTHEST` it takes none. So one file serves all models.
  */
-export function tuningOf(entries: readonly TuningEntry[]): Tuning {
-  const groups = new Map<string, TuningEntry[]>()
+export function tuningOf(entries: readonly TunedChoice[]): Tuning {
+  const groups = new Map<string, TunedChoice[]>()
   for (const entry of [...entries].sort(byKey)) {
     const group = `${entry.op} ${entry.kernel}`
     groups.set(group, [...(groups.get(group) ?? []), entry])
@@ -132,8 +135,8 @@ export function tuningOf(entries: readonly TuningEntry[]): Tuning {
   return (decision) => nearest(groups.get(`${decision.op} ${decision.kernel}`) ?? [], decision)?.choice ?? {}
 }
 
-function nearest(entries: readonly TuningEntry[], { shape }: Decision): { choice: Choice } | undefined {
-  let [best, least]: [TuningEntry | undefined, number] = [undefined, FARTHEST]
+function nearest(entries: readonly TunedChoice[], { shape }: Decision): { choice: Choice } | undefined {
+  let [best, least]: [TunedChoice | undefined, number] = [undefined, FARTHEST]
   for (const entry of entries) {
     const distance = shapeDistance(entry.shape, shape)
     if (distance < least || (distance === least && !best)) [best, least] = [entry, distance]

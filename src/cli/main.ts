@@ -13,6 +13,7 @@ import { profileCommand } from './profile.ts'
 import { runCommand } from './run.ts'
 import { scheduleCommand } from './schedule.ts'
 import { trainCommand } from './train.ts'
+import { tuneCommand } from './tune.ts'
 import { verifyCommand } from './verify.ts'
 
 const program = new Command('exactmap')
@@ -28,6 +29,7 @@ for (const command of [
   clusterCommand(),
   diffCommand(),
   profileCommand(),
+  tuneCommand(),
   doctorCommand(),
   buildCommand(),
   exportCommand(),

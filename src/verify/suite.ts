@@ -34,10 +34,15 @@ export async function readVectors(root: string, ops: readonly string[], name?: s
 }
 
 /** Runs one vector; an error that leaves the device usable becomes a result. */
-export async function runCase(device: Device, vector: Vector, repeats: number): Promise<CaseResult> {
+export async function runCase(
+  device: Device,
+  vector: Vector,
+  repeats: number,
+  target = device.target,
+): Promise<CaseResult> {
   const id = vectorId(vector)
   try {
-    const verdict = await runVector(device, vector, repeats)
+    const verdict = await runVector(device, vector, repeats, target)
     return { id, state: verdict.pass ? 'passed' : 'failed', verdict }
   } catch (error) {
     if (!(error instanceof ExactmapError) || error.code === 'device_lost') throw error

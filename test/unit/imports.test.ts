@@ -22,6 +22,7 @@ const layers = [
   ['src/kv_cache', 'src/models', 'src/parallel'],
   ['src/train', 'src/engine'],
   ['src/verify'],
+  ['src/tune'],
   ['src/open.ts'],
   ['src/index.ts', 'src/browser.ts', 'src/cli'],
 ]
@@ -59,7 +60,7 @@ it('imports point towards lower layers', () => {
 
 it('only the edges know a backend besides the interface', () => {
   const interfaces = ['backends/backend.ts', 'backends/transport.ts']
-  const edges = /^src\/(open\.ts|index\.ts|browser\.ts|cli\/|verify\/)/
+  const edges = /^src\/(open\.ts|index\.ts|browser\.ts|cli\/|verify\/|tune\/)/
   const wrong = files
     .filter((f) => f.startsWith('src/') && !edges.test(f))
     .flatMap((file) =>

@@ -4,23 +4,38 @@ import { join } from 'node:path'
 import { refuseIo } from '../../../src/formats/node_file.ts'
 import { hashText } from '../../../src/program/hash.ts'
 import { packageRoot } from '../../package_root.ts'
-import { parseTuning, type TuningFile, type TuningSignature, tuningFits } from '../tuning.ts'
+import {
+  parseTuning,
+  type TunedChoice,
+  type TuningFile,
+  type TuningSignature,
+  tuningFits,
+} from '../tuning.ts'
 
 /**
- * The tuning of an adapter, the first there is of: the file that EXACTMAP_TUNING names (none for `off`), the one that
- * `exactmap tune` wrote for this adapter, the shipped one of its driver, if its kernels are the same.
+ * The tuning of an adapter. Where EXACTMAP_TUNING names a file, what is in that file (nothing for `off`). Else, kernel by
+ * kernel, what `exactmap tune` wrote for this adapter, and what comes with the package for its driver if the kernels are
+ * the same.
  *
  * @throws ExactmapError `not_found` for a file that was named and is not there; what `parseTuning` throws
  */
-export function findTuning(signature: TuningSignature): TuningFile | undefined {
+export function findTuning(
+  signature: TuningSignature,
+): { readonly entries: readonly TunedChoice[] } | undefined {
   const named = process.env.EXACTMAP_TUNING
   if (named === 'off') return undefined
   if (named) return readTuning(named)
-  const own = userTuningPath(signature)
-  if (existsSync(own)) return readTuning(own)
-  if (!existsSync(shippedPath(signature.driver))) return undefined
+  const path = userTuningPath(signature)
+  const own = existsSync(path) ? readTuning(path).entries : []
+  const kernels = new Set(own.map(({ op, kernel }) => `${op} ${kernel}`))
+  const shipped = shippedEntries(signature).filter(({ op, kernel }) => !kernels.has(`${op} ${kernel}`))
+  return { entries: [...own, ...shipped] }
+}
+
+function shippedEntries(signature: TuningSignature): readonly TunedChoice[] {
+  if (!existsSync(shippedPath(signature.driver))) return []
   const shipped = shippedTuning(signature.driver)
-  return tuningFits(shipped.signature, signature) ? shipped : undefined
+  return tuningFits(shipped.signature, signature) ? shipped.entries : []
 }
 
 /** @throws ExactmapError `not_found`, `io`; what `parseTuning` throws */
