@@ -8,13 +8,14 @@
 #include "lib/epilogue.h"
 #include "lib/mma_blocks.h"
 
-template <class Weights>
-DEVICE void matmul_mma(const Weights& w, const float* x, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
+// X is the format of x.
+template <class X = PartsF32, class Weights>
+DEVICE void matmul_mma(const Weights& w, const void* x, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
                        uint32_t depth, uint32_t splits, uint32_t split_depth) {
   const uint32_t across = (rows + MMA_TILE - 1) / MMA_TILE;
   const uint32_t split = blockIdx.x % splits, tile = blockIdx.x / splits;
   const uint32_t first = split * split_depth, end = depth - first < split_depth ? depth : first + split_depth;
-  const MmaRows<PartsF32> right = {{x, rows, depth}};
+  const MmaRows<X> right = {{x, rows, depth}};
   mma_product(w, right, tile / across * MMA_TILE, tile % across * MMA_TILE, first, end,
               [&](uint32_t column, uint32_t row, float sum) {
                 epilogue.store(static_cast<uint64_t>(split) * rows + row, column, sum);
@@ -22,36 +23,52 @@ DEVICE void matmul_mma(const Weights& w, const float* x, const Epilogue& epilogu
 }
 
 KERNEL(matmul_mma_f32, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
-       float* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
-       uint32_t splits, uint32_t split_depth) {
-  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual};
+       void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
+       uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_mma(MmaRows<PartsF32>{{w, columns, depth}}, x, epilogue, rows, columns, depth, splits, split_depth);
 }
 
 KERNEL(matmul_mma_f16, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
-       float* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
-       uint32_t splits, uint32_t split_depth) {
-  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual};
+       void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
+       uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_mma(MmaRows<PartsF16>{{w, columns, depth}}, x, epilogue, rows, columns, depth, splits, split_depth);
 }
 
 KERNEL(matmul_mma_bf16, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
-       float* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
-       uint32_t splits, uint32_t split_depth) {
-  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual};
+       void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
+       uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_mma(MmaRows<PartsBF16>{{w, columns, depth}}, x, epilogue, rows, columns, depth, splits, split_depth);
 }
 
+// x in 16 bits too.
+KERNEL(matmul_mma_f16_x16, 128, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
+       uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_mma<PartsF16>(MmaRows<PartsF16>{{w, columns, depth}}, x, epilogue, rows, columns, depth, splits, split_depth);
+}
+
+KERNEL(matmul_mma_bf16_x16, 128, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
+       uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_mma<PartsBF16>(MmaRows<PartsBF16>{{w, columns, depth}}, x, epilogue, rows, columns, depth, splits,
+                        split_depth);
+}
+
 KERNEL(matmul_mma_q8_0, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
-       float* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
-       uint32_t splits, uint32_t split_depth) {
-  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual};
+       void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
+       uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_mma(MmaBlocks<8>{w, columns, depth}, x, epilogue, rows, columns, depth, splits, split_depth);
 }
 
 KERNEL(matmul_mma_q4_0, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
-       float* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
-       uint32_t splits, uint32_t split_depth) {
-  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual};
+       void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
+       uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_mma(MmaBlocks<4>{w, columns, depth}, x, epilogue, rows, columns, depth, splits, split_depth);
 }

@@ -79,8 +79,9 @@ DEVICE void load_chunk(uint32_t (&word)[Chunk::words], const void* w, uint64_t i
   }
 }
 
-template <class Chunk, uint32_t ROWS>
-DEVICE void matmul_vector(const float* x, const void* w, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
+// X is the format of x.
+template <class Chunk, class X, uint32_t ROWS>
+DEVICE void matmul_vector(const void* x, const void* w, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
                           uint32_t depth) {
   constexpr uint32_t BITS = Chunk::words * 32 / Chunk::elements;
   const uint32_t first = blockIdx.x * COLUMNS;
@@ -107,7 +108,7 @@ DEVICE void matmul_vector(const float* x, const void* w, const Epilogue& epilogu
 #pragma unroll
       for (uint32_t r = 0; r < ROWS; r++) {
         if (r >= rows) continue;
-        const float4 v = reinterpret_cast<const float4*>(x + static_cast<uint64_t>(r) * depth + k)[i];
+        const float4 v = X::load4(x, 0, static_cast<uint64_t>(r) * depth + k + 4 * i);
 #pragma unroll
         for (uint32_t c = 0; c < COLUMNS; c++) {
           part[r][c] += v.x * weight[c].x;
@@ -140,25 +141,26 @@ DEVICE void matmul_vector(const float* x, const void* w, const Epilogue& epilogu
 }
 
 // One row, the common case, needs a quarter of the registers.
-template <class Chunk>
-DEVICE void matmul_rows(const float* x, const void* w, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
+template <class Chunk, class X = F32>
+DEVICE void matmul_rows(const void* x, const void* w, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
                         uint32_t depth) {
   if (rows == 1)
-    matmul_vector<Chunk, 1>(x, w, epilogue, rows, columns, depth);
+    matmul_vector<Chunk, X, 1>(x, w, epilogue, rows, columns, depth);
   else
-    matmul_vector<Chunk, 4>(x, w, epilogue, rows, columns, depth);
+    matmul_vector<Chunk, X, 4>(x, w, epilogue, rows, columns, depth);
 }
 
 KERNEL(matmul_vector_f32, 128, const float* x, const void* w, OPTIONAL const void* bias,
-       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation) {
-  matmul_rows<ChunkF32>(x, w, {y, columns, bias, bias_format, activation, residual}, rows, columns, depth);
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_rows<ChunkF32>(x, w, epilogue, rows, columns, depth);
 }
 
 KERNEL(matmul_vector_f16, 128, const float* x, const void* w, OPTIONAL const void* bias,
-       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation) {
-  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual};
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   if (depth % 8 == 0)
     matmul_rows<ChunkF16<4>>(x, w, epilogue, rows, columns, depth);
   else
@@ -166,23 +168,46 @@ KERNEL(matmul_vector_f16, 128, const float* x, const void* w, OPTIONAL const voi
 }
 
 KERNEL(matmul_vector_bf16, 128, const float* x, const void* w, OPTIONAL const void* bias,
-       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation) {
-  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual};
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   if (depth % 8 == 0)
     matmul_rows<ChunkBF16<4>>(x, w, epilogue, rows, columns, depth);
   else
     matmul_rows<ChunkBF16<2>>(x, w, epilogue, rows, columns, depth);
 }
 
+// x in 16 bits too.
+KERNEL(matmul_vector_f16_x16, 128, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  if (depth % 8 == 0)
+    matmul_rows<ChunkF16<4>, F16>(x, w, epilogue, rows, columns, depth);
+  else
+    matmul_rows<ChunkF16<2>, F16>(x, w, epilogue, rows, columns, depth);
+}
+
+KERNEL(matmul_vector_bf16_x16, 128, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  if (depth % 8 == 0)
+    matmul_rows<ChunkBF16<4>, BF16>(x, w, epilogue, rows, columns, depth);
+  else
+    matmul_rows<ChunkBF16<2>, BF16>(x, w, epilogue, rows, columns, depth);
+}
+
 KERNEL(matmul_vector_q8_0, 128, const float* x, const void* w, OPTIONAL const void* bias,
-       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation) {
-  matmul_rows<ChunkQ8_0>(x, w, {y, columns, bias, bias_format, activation, residual}, rows, columns, depth);
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_rows<ChunkQ8_0>(x, w, epilogue, rows, columns, depth);
 }
 
 KERNEL(matmul_vector_q4_0, 128, const float* x, const void* w, OPTIONAL const void* bias,
-       OPTIONAL const float* residual, float* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation) {
-  matmul_rows<ChunkQ4_0>(x, w, {y, columns, bias, bias_format, activation, residual}, rows, columns, depth);
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_rows<ChunkQ4_0>(x, w, epilogue, rows, columns, depth);
 }

@@ -168,13 +168,22 @@ DEVICE void mma_group(float (&sum)[2][4][4], const typename Left::Shared& left, 
   }
 }
 
+// An operand's tile, and after the last product the sums. Their rows are 4 floats longer than needed, which puts the
+// sums of a warp into 32 different banks.
+template <class Operand>
+union MmaShared {
+  typename Operand::Shared tile;
+  float sums[MMA_TILE][MMA_TILE + 4];
+};
+
 // Calls store(m, n, sum), neighbouring threads with neighbouring m, for the tile at (m_first, n_first) as far as both
 // operands reach, summed over k_first <= k < k_end.
 template <class Left, class Right, class Store>
 DEVICE void mma_product(Left left, Right right, uint32_t m_first, uint32_t n_first, uint32_t k_first, uint32_t k_end,
                         const Store& store) {
   SHARED(left_tile, typename Left::Shared);
-  SHARED(right_tile, typename Right::Shared);
+  SHARED(right_or_sums, MmaShared<Right>);
+  typename Right::Shared& right_tile = right_or_sums.tile;
   const uint32_t warp = threadIdx.x / 32, warp_m = warp % 2 * 32, warp_n = warp / 2 * 32;
   const bool idle = m_first + warp_m >= left.end() || n_first + warp_n >= right.end();
   float sum[2][4][4] = {};
@@ -195,10 +204,7 @@ DEVICE void mma_product(Left left, Right right, uint32_t m_first, uint32_t n_fir
         mma_group<Left, Right>(sum, left_tile, right_tile, warp_m, warp_n, group);
   }
 
-  // Rows are 4 floats longer than needed, which puts the sums of a warp into 32 different banks.
-  using Sums = float[MMA_TILE][MMA_TILE + 4];
-  static_assert(sizeof(Sums) <= sizeof(right_tile));
-  Sums& sums = reinterpret_cast<Sums&>(right_tile);
+  auto& sums = right_or_sums.sums;
   const uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   __syncthreads();  // until here the last chunk may still be read
 #pragma unroll

@@ -1,13 +1,17 @@
 import { z } from 'zod'
 import { check, ExactmapError } from '../errors.ts'
-import { weightFormats } from '../tensor/format.ts'
+import { type FormatName, weightFormats } from '../tensor/format.ts'
 import { lastDim, rowCount, sameShape, tensorType } from '../tensor/type.ts'
 import { gelu_tanh_function, geluGate, silu_function } from './activation.ts'
 import { normal, uniform, values } from './cases.ts'
-import { defineOp, type GradientContext } from './contract.ts'
+import { defineOp, type GradientContext, type Tolerance } from './contract.ts'
 import { EPS_F32, rowNorms, TINY_F32 } from './tolerance.ts'
 
-type MatmulAttributes = { activation: 'none' | 'gelu_tanh' | 'silu' }
+type MatmulAttributes = {
+  activation: 'none' | 'gelu_tanh' | 'silu'
+  /** Format of y where it is not f32: that of x, so that activations between two products stay in 16 bits. */
+  output?: 'f16' | 'bf16' | undefined
+}
 
 const none: MatmulAttributes = { activation: 'none' }
 
@@ -16,8 +20,18 @@ const activations = { gelu_tanh: gelu_tanh_function, silu: silu_function } as co
 const activate = (activation: MatmulAttributes['activation'], v: number): number =>
   activation === 'none' ? v : activations[activation].value(v)
 
-/** Gradients are taken of the graph before fusion, where activations are ops of their own. */
-function plain({ attrs }: GradientContext<MatmulAttributes>): void {
+/** Unit roundoff of a format: half the spacing of 1. */
+const unitRoundoff: Partial<Record<FormatName, number>> = { f16: 2 ** -11, bf16: 2 ** -8 }
+/** Half the spacing of a format's subnormals; those of bf16 may be flushed as those of f32. */
+const halfSubnormal: Partial<Record<FormatName, number>> = { f16: 2 ** -25, bf16: TINY_F32 }
+
+/** Gradients are taken of the graph before fusion, where activations are ops of their own, and of f32 activations. */
+function plain({ attrs, inputs }: GradientContext<MatmulAttributes>): void {
+  if (inputs.x!.type.format !== 'f32')
+    throw new ExactmapError(
+      'unsupported',
+      `matmul: x in ${inputs.x!.type.format} has no gradient; differentiate the graph with x in f32`,
+    )
   if (attrs.activation !== 'none')
     throw new ExactmapError(
       'unsupported',
@@ -30,15 +44,28 @@ export const matmul = defineOp<MatmulAttributes>({
   name: 'matmul',
   summary: 'y[t,n] = activation(sum_k x[t,k] * w[n,k] + bias[n]) + residual[t,n]',
   inputs: {
-    x: { doc: '[..., K]', formats: ['f32'] },
-    w: { doc: '[N, K]', formats: weightFormats },
+    x: { doc: '[..., K]', formats: ['f32', 'f16', 'bf16'] },
+    w: { doc: '[N, K], the format of x where that has 16 bits', formats: weightFormats },
     bias: { doc: '[N]', formats: ['f32', 'f16', 'bf16'], optional: true },
     residual: { doc: '[..., N]', formats: ['f32'], optional: true },
   },
-  outputs: { y: { doc: '[..., N]', formats: ['f32'] } },
-  attributes: z.strictObject({ activation: z.enum(['none', 'gelu_tanh', 'silu']).default('none') }),
-  infer(_attrs, { x, w, bias, residual }) {
+  outputs: { y: { doc: '[..., N], f32 or the format of x', formats: ['f32', 'f16', 'bf16'] } },
+  attributes: z.strictObject({
+    activation: z.enum(['none', 'gelu_tanh', 'silu']).default('none'),
+    output: z.enum(['f16', 'bf16']).optional(),
+  }),
+  infer({ output }, { x, w, bias, residual }) {
     const depth = lastDim(x!.shape)
+    check(
+      x!.format === 'f32' || w!.format === x!.format,
+      'unsupported',
+      () => `matmul: x in ${x!.format} needs w in ${x!.format}, got ${w!.format}`,
+    )
+    check(
+      !output || output === x!.format,
+      'unsupported',
+      () => `matmul: y can be f32 or the format of x, ${x!.format}, not ${output}`,
+    )
     check(
       w!.shape.length === 2 && w!.shape[1] === depth,
       'invalid_shape',
@@ -56,7 +83,12 @@ export const matmul = defineOp<MatmulAttributes>({
       'invalid_shape',
       () => `matmul: residual must be [${shape}], got [${residual!.shape}]`,
     )
-    return { y: tensorType('f32', ...shape) }
+    check(
+      !output || width % 2 === 0,
+      'invalid_shape',
+      () => `matmul: y in ${output} needs an even number of columns, got ${width}`,
+    )
+    return { y: tensorType(output ?? 'f32', ...shape) }
   },
   gradient: {
     x: {
@@ -97,23 +129,31 @@ export const matmul = defineOp<MatmulAttributes>({
   // The sum v: K products and the bias. Activations v * sigmoid(a) pass on at most 1.13 of its error and add, in
   // ulp of the result: exp 3 + 2|a|, its rounded argument at most 6|a| (each weighted by 1 - sigmoid, below 1),
   // a sum, a division (2.5) and a product. The kernels cap e^-a at e^87: an error of |v| 2^-125. Then one addition.
+  // Products of 16-bit x and w are exact in f32, so the bound holds for them too; y in 16 bits is rounded once more.
   tolerance({ inputs, attrs }, { x, w, bias, residual }, { y }) {
     const depth = lastDim(inputs.x!.shape)
     const width = inputs.w!.shape[0]!
     const xs = rowNorms(x!, depth)
     const ws = rowNorms(w!, depth)
+    const format = attrs.output ?? 'f32'
+    const inF32: Tolerance = (i) => {
+      const b = Math.abs(bias?.[i % width] ?? 0)
+      const r = residual?.[i] ?? 0
+      const magnitude = xs[Math.floor(i / width)]! * ws[i % width]! + b
+      const sum = (depth + 3) * EPS_F32 * magnitude + TINY_F32 * depth
+      const rounding = EPS_F32 * (Math.abs(y![i]!) + Math.abs(r))
+      if (attrs.activation === 'none') return sum + rounding
+      const value = Math.abs(y![i]! - r)
+      // |a| at the largest |v| the result allows: outside [-12, 12] sigmoid is 0 or 1 far below an ulp.
+      const a = Math.abs(attrs.activation === 'silu' ? 12 : geluGate(Math.min(4, magnitude)))
+      return 1.13 * sum + value * (10 + 8 * a) * 2 * EPS_F32 + magnitude * 2 ** -125 + rounding
+    }
+    const last = unitRoundoff[format]
+    if (!last) return { y: inF32 }
     return {
       y: (i) => {
-        const b = Math.abs(bias?.[i % width] ?? 0)
-        const r = residual?.[i] ?? 0
-        const magnitude = xs[Math.floor(i / width)]! * ws[i % width]! + b
-        const sum = (depth + 3) * EPS_F32 * magnitude + TINY_F32 * depth
-        const rounding = EPS_F32 * (Math.abs(y![i]!) + Math.abs(r))
-        if (attrs.activation === 'none') return sum + rounding
-        const value = Math.abs(y![i]! - r)
-        // |a| at the largest |v| the result allows: outside [-12, 12] sigmoid is 0 or 1 far below an ulp.
-        const a = Math.abs(attrs.activation === 'silu' ? 12 : geluGate(Math.min(4, magnitude)))
-        return 1.13 * sum + value * (10 + 8 * a) * 2 * EPS_F32 + magnitude * 2 ** -125 + rounding
+        const before = inF32(i)
+        return before + last * (Math.abs(y![i]!) + before) + halfSubnormal[format]!
       },
     }
   },
@@ -233,5 +273,60 @@ export const matmul = defineOp<MatmulAttributes>({
       inputs: { x: uniform([4, 128], 0, 10), w: normal([16, 128], 10) },
     },
     { name: 'zeros', attrs: none, inputs: { x: values([3, 32], [0]), w: values([16, 32], [0], 'q4_0') } },
+    // Both operands in 16 bits
+    {
+      name: 'both_bf16_one_row',
+      attrs: { activation: 'silu', output: 'bf16' },
+      inputs: { x: normal([1, 72], 1, 'bf16'), w: normal([34, 72], 0.2, 'bf16'), bias: normal([34]) },
+    },
+    {
+      name: 'both_f16_two_rows',
+      attrs: none,
+      inputs: { x: normal([2, 60], 1, 'f16'), w: normal([19, 60], 1, 'f16'), residual: normal([2, 19]) },
+    },
+    {
+      name: 'both_bf16_odd_depth',
+      attrs: { activation: 'none', output: 'bf16' },
+      inputs: { x: normal([7, 51], 1, 'bf16'), w: normal([18, 51], 1, 'bf16') },
+    },
+    {
+      name: 'both_f16_odd_depth',
+      attrs: { activation: 'gelu_tanh', output: 'f16' },
+      inputs: { x: normal([5, 37], 1, 'f16'), w: normal([66, 37], 0.2, 'f16') },
+    },
+    {
+      name: 'both_bf16_past_edges',
+      attrs: { activation: 'gelu_tanh' },
+      inputs: {
+        x: normal([131, 200], 1, 'bf16'),
+        w: normal([133, 200], 0.1, 'bf16'),
+        bias: normal([133], 1, 'bf16'),
+        residual: normal([131, 133]),
+      },
+    },
+    {
+      name: 'both_f16_past_edges',
+      attrs: { activation: 'silu', output: 'f16' },
+      inputs: { x: normal([2, 35, 136], 1, 'f16'), w: normal([130, 136], 0.1, 'f16'), bias: normal([130]) },
+    },
+    {
+      name: 'both_bf16_deep',
+      attrs: { activation: 'none', output: 'bf16' },
+      inputs: {
+        x: normal([5, 1304], 1, 'bf16'),
+        w: normal([24, 1304], 1, 'bf16'),
+        residual: normal([5, 24]),
+      },
+    },
+    {
+      name: 'both_f16_subnormal',
+      attrs: none,
+      inputs: { x: normal([6, 64], 2e-6, 'f16'), w: normal([9, 64], 1, 'f16') },
+    },
+    {
+      name: 'both_bf16_large_magnitude',
+      attrs: none,
+      inputs: { x: normal([5, 128], 1e6, 'bf16'), w: normal([40, 128], 1e6, 'bf16') },
+    },
   ],
 })

@@ -61,7 +61,7 @@ export function fuse(graph: Graph): Graph {
     const inputs = Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
     const { y } = out.op(
       'matmul',
-      { activation: plan.activation?.op ?? node.attrs.activation },
+      { ...node.attrs, activation: plan.activation?.op ?? node.attrs.activation },
       { ...inputs, residual: other === undefined ? undefined : find(other) },
     )
     bind(end.outputs.y!, y!)

@@ -4,7 +4,7 @@ import type { LaunchPlan } from '../../backend.ts'
 import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 
 /** Numbers of kernels-cuda/lib/epilogue.h. */
-const biasFormats: Readonly<Record<string, number>> = { f32: 0, f16: 1, bf16: 2 }
+const formats: Readonly<Record<string, number>> = { f32: 0, f16: 1, bf16: 2 }
 const activations: Readonly<Record<string, number>> = { none: 0, gelu_tanh: 1, silu: 2 }
 
 /** Up to so many rows the weights' way from memory is all that counts. */
@@ -18,14 +18,18 @@ interface Epilogue {
   readonly constants: Readonly<Record<string, number>>
 }
 
+/** Of a launch that stores sums as they are, in f32. */
+const noEpilogue = { bias_format: formats.f32!, activation: activations.none!, output_format: formats.f32! }
+
 /** What the launch that writes y adds to the sum. */
-function epilogue({ attrs, inputs }: OpCall): Epilogue {
+function epilogue({ attrs, inputs, outputs }: OpCall): Epilogue {
   const ports = ['bias', 'residual'].filter((port) => inputs[port])
   return {
     bindings: [...ports.map((port) => ({ port, access: 'read' }) as const), { port: 'y', access: 'write' }],
     constants: {
-      bias_format: biasFormats[inputs.bias?.format ?? 'f32']!,
+      bias_format: formats[inputs.bias?.format ?? 'f32']!,
       activation: activations[attrs.activation]!,
+      output_format: formats[outputs.y!.format]!,
     },
   }
 }
@@ -40,12 +44,13 @@ export const matmul: KernelRule = (call, traits) => {
     { port: 'w', access: 'read' },
   ] as const
   const { bindings, constants } = epilogue(call)
+  const operandFormats = x!.format === 'f32' ? w!.format : `${w!.format}_x16`
   if (rows <= VECTOR_ROWS && depth % 4 === 0)
     return {
       launches: [
         launch(
           'matmul_vector',
-          `matmul_vector_${w!.format}`,
+          `matmul_vector_${operandFormats}`,
           Math.ceil(columns / VECTOR_COLUMNS),
           [...operands, ...bindings],
           { rows, columns, depth, ...constants },
@@ -56,14 +61,14 @@ export const matmul: KernelRule = (call, traits) => {
   const whole = splits === 1
   const product = launch(
     'matmul_mma',
-    `matmul_mma_${w!.format}`,
+    `matmul_mma_${operandFormats}`,
     tiles(rows, columns) * splits,
     [...operands, ...(whole ? bindings : [{ port: 'parts', as: 'y', access: 'write' } as const])],
     {
       rows,
       columns,
       depth,
-      ...(whole ? constants : { bias_format: 0, activation: 0 }),
+      ...(whole ? constants : noEpilogue),
       splits,
       split_depth: depthOfSplit,
     },

@@ -44,13 +44,14 @@ import { adamw, clip_by_norm, norm_of_sums, square_sums } from './optimizer.ts'
 import { rope } from './rope.ts'
 import type { KernelRule } from './rule.ts'
 import { random_bits, sample } from './sample.ts'
+import { throughF32 } from './through_f32.ts'
 import { tokens_read, tokens_write } from './tokens.ts'
 
 /** Kernel rule of every built-in op. */
 export const kernelRules: Record<OpName, KernelRule> = {
   embedding,
   embedding_backward,
-  matmul,
+  matmul: throughF32(matmul),
   matmul_backward_input,
   matmul_backward_weight,
   rms_norm,
