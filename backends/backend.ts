@@ -69,6 +69,26 @@ export interface DeviceInfo {
   readonly driver: string
 }
 
+/** What a device can do at best, measured on it: what time per launch is compared with. */
+export interface Roofline {
+  /** Bytes per second of a range of `bytes`, the shortest range first: short ones stay in a cache. */
+  readonly memory: readonly {
+    readonly bytes: number
+    readonly read: number
+    readonly write: number
+    /** Bytes read and bytes written, together. */
+    readonly copy: number
+  }[]
+  /** f32 products and sums in registers. */
+  readonly flopsPerSecond: number
+  /** A launch that does nothing, among others of one submission. */
+  readonly launchSeconds: number
+  /** A submission of nothing, waited for. */
+  readonly submitSeconds: number
+  /** Four bytes that the host reads, from submission on. */
+  readonly readBackSeconds: number
+}
+
 /** Bytes of one arena on a device. */
 export interface Arena {
   readonly plan: ArenaPlan
@@ -117,6 +137,8 @@ export interface Device {
   readonly lost: Promise<ExactmapError>
   /** Takes kernels from another library for what is compiled and loaded from now on; absent without kernel texts. */
   useLibrary?(library: ReadonlyMap<string, string>): void
+  /** Measures what the device can do at best, in some three seconds; absent where nobody wrote it. */
+  measureRoofline?(onProgress?: (done: number, total: number) => void): Promise<Roofline>
   createArena(plan: ArenaPlan): Arena
   load(program: Program, options?: LoadOptions): Promise<Executable>
   destroy(): void

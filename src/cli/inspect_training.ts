@@ -86,7 +86,8 @@ export async function inspectTraining(
   }
 }
 
-async function modelJson(config: TrainConfig, base: string): Promise<Record<string, unknown>> {
+/** config.json of the model that a training file trains, known without its data. */
+export async function modelJson(config: TrainConfig, base: string): Promise<Record<string, unknown>> {
   const file = 'from' in config.model ? join(resolve(base, config.model.from), 'config.json') : undefined
   const json = file
     ? (parseJson(await readFile(file).catch((cause) => refuseIo(file, 'reading', cause)), file) as object)

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { FormatName } from '../tensor/format.ts'
+import { type FormatName, formatOf } from '../tensor/format.ts'
 import { tensorType } from '../tensor/type.ts'
 import {
   floats,
@@ -11,7 +11,7 @@ import {
   softmaxRow,
 } from './attention_math.ts'
 import { normal, pages, values } from './cases.ts'
-import { type Case, defineOp, type OpCall, type Ports } from './contract.ts'
+import { type Case, defineOp, type LiveRow, type OpCall, type Ports } from './contract.ts'
 import { checkPaged, PAGE_TOKENS, pagedInputs, poolIndex } from './kv_write.ts'
 
 /** First position that a query at `position` sees. */
@@ -123,6 +123,18 @@ export const attention_paged = defineOp<ScoreAttributes>({
   // How far the sequences reach is known at run time only: counted as if every row saw a full page table.
   flops: ({ attrs, inputs }) =>
     4 * attrs.head_dim * attrs.heads * inputs.qkv!.shape[0]! * inputs.page_table!.shape[1]! * PAGE_TOKENS,
+  // Each key and value that a row of its sequence sees, once.
+  work({ attrs, inputs }, rows) {
+    const { heads, kv_heads, head_dim } = attrs
+    const seen = (of: readonly LiveRow[]): number =>
+      Math.max(...of.map((r) => r.position)) + 1 - Math.min(...of.map((r) => windowStart(attrs, r.position)))
+    const sequences = [...new Set(rows.map((r) => r.sequence))]
+    const keys = sequences.reduce((n, s) => n + seen(rows.filter((r) => r.sequence === s)), 0)
+    const pairs = rows.reduce((n, row) => n + seen([row]), 0)
+    const bytes = keys * kv_heads * head_dim * formatOf(inputs.k_pool!.format).blockBytes
+    const qkv = 4 * rows.length * heads * head_dim
+    return { flops: 4 * head_dim * heads * pairs, bytes: { qkv, k_pool: bytes, v_pool: bytes } }
+  },
   cases: [
     one('one', { heads: 1, head_dim: 4 }, 1, [[0, 0]]),
     one('decode', { heads: 4, kv_heads: 2 }, 1, [[0, 70]]),

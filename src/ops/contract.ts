@@ -83,6 +83,19 @@ export interface Case<A = Attributes> {
 /** Absolute error allowed for each element of an output, by flat index. */
 export type Tolerance = (index: number) => number
 
+/** A row of a call that is no padding: its place in a sequence. */
+export interface LiveRow {
+  readonly sequence: number
+  readonly position: number
+}
+
+/** What a call does at least, where that is not what types and `flops` say. */
+export interface Work {
+  readonly flops?: number
+  /** Bytes touched of an operand, by port; of those not named, all. */
+  readonly bytes: Ports<number>
+}
+
 /**
  * The contract of an op: all that is true of it on every backend. One file per op in `src/ops`.
  */
@@ -117,6 +130,11 @@ export interface OpContract<A = Attributes> {
   ): Record<string, Tolerance>
   /** Arithmetic of one call, in floating point operations. Bytes follow from the types. */
   flops(call: OpCall<A>): number
+  /**
+   * What a call does with such rows, where it looks rows or pages of an operand up; absent where all of every operand
+   * is touched.
+   */
+  work?(call: OpCall<A>, rows: readonly LiveRow[]): Work
   readonly cases: readonly Case<A>[]
 }
 

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
 import { weightFormats } from '../tensor/format.ts'
-import { elementCount, lastDim, sameShape, type TensorType, tensorType } from '../tensor/type.ts'
+import { byteSize, elementCount, lastDim, sameShape, type TensorType, tensorType } from '../tensor/type.ts'
 import { integers, normal, values } from './cases.ts'
 import { defineOp } from './contract.ts'
 import { EPS_F32, exact, TINY_F32 } from './tolerance.ts'
@@ -20,6 +20,10 @@ function checkFirst(op: string, type: TensorType | undefined): void {
     () => `${op}: first must be [1], got [${type!.shape}]`,
   )
 }
+
+/** Bytes of so many rows of a table, of all its rows at most. */
+const rowBytes = (table: TensorType, rows: number): number =>
+  (byteSize(table) * Math.min(rows, table.shape[0]!)) / table.shape[0]!
 
 /** Row of the table by id, as a u32: ids before the first wrap round to what no table has. */
 const rowOf = (id: number, from: Float64Array | undefined): number => (id - (from?.[0] ?? 0)) >>> 0
@@ -67,6 +71,11 @@ export const embedding = defineOp<Record<string, never>>({
   // product of an f16 subnormal scale that is converted with flushing is zero.
   tolerance: () => ({ y: exact }),
   flops: () => 0,
+  // As if no id came twice.
+  work: ({ inputs }) => ({
+    flops: 0,
+    bytes: { table: rowBytes(inputs.table!, elementCount(inputs.ids!.shape)) },
+  }),
   cases: [
     { name: 'one', attrs: {}, inputs: { ids: values([1], [0], 'u32'), table: normal([1, 1]) } },
     {
@@ -179,6 +188,9 @@ export const embedding_backward = defineOp<Record<string, never>>({
     }
   },
   flops: ({ inputs }) => elementCount(inputs.dy!.shape),
+  work: ({ inputs }) => ({
+    bytes: { accumulator: rowBytes(inputs.accumulator!, elementCount(inputs.ids!.shape)) },
+  }),
   cases: [
     {
       name: 'one',

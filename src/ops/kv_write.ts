@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
-import { type FormatName, f16FromNumber, f16ToNumber } from '../tensor/format.ts'
+import { type FormatName, f16FromNumber, f16ToNumber, formatOf } from '../tensor/format.ts'
 import type { TensorType } from '../tensor/type.ts'
 import {
   checkPacked,
@@ -135,6 +135,13 @@ export const kv_write = defineOp<HeadAttributes>({
   // A copy, or rounding to nearest even written out in integers: the same bits everywhere.
   tolerance: () => ({ k_pool_out: exact, v_pool_out: exact }),
   flops: () => 0,
+  work({ attrs, inputs }, rows) {
+    const { kv_heads, head_dim } = attrs
+    const bytes = rows.length * kv_heads * head_dim * formatOf(inputs.k_pool!.format).blockBytes
+    // Of a packed projection the keys and values.
+    const qkv = 4 * rows.length * 2 * kv_heads * head_dim
+    return { bytes: { qkv, k_pool: bytes, v_pool: bytes } }
+  },
   cases: [
     one('one', { heads: 1, head_dim: 4 }, { pages: 1, table: [1, 1, 0], sequence: [0], position: [0] }),
     one(

@@ -123,6 +123,13 @@ export const rope = defineOp<RopeAttributes>({
     return { y: (i) => budget[i]! }
   },
   flops: ({ attrs, inputs }) => 3 * inputs.x!.shape[0]! * attrs.rotated_heads * inputs.table!.shape[1]!,
+  work({ attrs, inputs }) {
+    const [rows] = inputs.x!.shape as [number, number]
+    const [positions, width] = inputs.table!.shape as [number, number]
+    return {
+      bytes: { x: 4 * rows * attrs.rotated_heads * width, table: 4 * width * Math.min(rows, positions) },
+    }
+  },
   cases: [
     one('one', { rows: 1, slots: 1, table: [1, 2] }, { head_dim: 2 }),
     one('half', { rows: 3, slots: 3, table: [7, 8] }, { rotated_heads: 2 }),

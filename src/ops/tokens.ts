@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
-import { sameShape, type TensorType, tensorType } from '../tensor/type.ts'
+import { byteSize, sameShape, type TensorType, tensorType } from '../tensor/type.ts'
 import { integers, values } from './cases.ts'
 import { defineOp, type Ports } from './contract.ts'
 import { exact } from './tolerance.ts'
@@ -65,6 +65,7 @@ export const tokens_write = defineOp<Record<string, never>>({
   },
   tolerance: () => ({ tokens_out: exact }),
   flops: () => 0,
+  work: ({ inputs }) => ({ bytes: { tokens: byteSize(inputs.ids!) } }),
   cases: [
     {
       name: 'one',
@@ -138,6 +139,7 @@ export const tokens_read = defineOp<Record<string, never>>({
   },
   tolerance: () => ({ ids: exact }),
   flops: () => 0,
+  work: ({ outputs }) => ({ bytes: { tokens: byteSize(outputs.ids!) } }),
   cases: [
     {
       name: 'one',

@@ -1,4 +1,5 @@
 import { ExactmapError } from '../errors.ts'
+import { escapeXml } from '../formats/xml.ts'
 import { alignTensor, TENSOR_ALIGNMENT } from './layout.ts'
 import { liveBytes } from './memory_plan.ts'
 import type { ArenaKind, ArenaPlan, Program, TensorPlan } from './program.ts'
@@ -174,6 +175,3 @@ export function lifetimeSvg(program: Program): string {
   const title = `<text x="${margin}" y="${margin - 12}">${escapeXml(program.name)}: ${bytes} bytes of activations over ${ops} ops</text>`
   return `${[head, title, ...rects, ...borders, frame, '</svg>'].join('\n')}\n`
 }
-
-const escapeXml = (text: string): string =>
-  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!)

@@ -1,3 +1,5 @@
+import { escapeXml } from '../formats/xml.ts'
+
 /** One line of the loss curve. */
 export interface CurvePoint {
   readonly step: number
@@ -54,11 +56,10 @@ export function curveSvg(points: readonly CurvePoint[], title: string): string {
   const train = points.filter((_, i) => i % stride === 0).map((p) => `${x(p.step)},${y(p.trainLoss)}`)
   const validation = points.filter((p) => p.validationLoss !== undefined)
   const ticks = Array.from({ length: Math.round((high - low) / 0.5) + 1 }, (_, i) => low + 0.5 * i)
-  const escaped = title.replace(/[&<>]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[c]!)
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="12">`,
     '<rect width="100%" height="100%" fill="#ffffff"/>',
-    `<text x="${left}" y="20" font-size="14">${escaped}</text>`,
+    `<text x="${left}" y="20" font-size="14">${escapeXml(title)}</text>`,
     ...ticks.map(
       (t) =>
         `<path d="M${left} ${y(t)}H${width - right}" stroke="#e0e0e0"/><text x="${left - 8}" y="${y(t)}" text-anchor="end" dy="4">${t.toFixed(1)}</text>`,

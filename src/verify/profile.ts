@@ -1,6 +1,8 @@
-import type { Executable } from '../../backends/backend.ts'
+import type { Executable, Roofline } from '../../backends/backend.ts'
 import type { ChromeEvent, ChromeTrace } from '../formats/chrome_trace.ts'
+import type { LiveRow } from '../ops/contract.ts'
 import type { Launch, Segment } from '../program/program.ts'
+import { type LaunchWork, type Least, launchWork, leastTime, sumOfLeast, sumOfWork } from './roofline.ts'
 
 /** One launch of a segment and how long it takes alone. */
 export interface LaunchTime {
@@ -11,24 +13,20 @@ export interface LaunchTime {
 
 export interface SegmentTimes {
   readonly segment: string
-  /** Best time of the whole segment: submit, all launches, wait. */
-  readonly stepSeconds: number
+  /** Best time of the whole segment on the device: from its submission until the host knows that it is done. */
+  readonly deviceSeconds: number
   readonly launches: readonly LaunchTime[]
 }
 
 /** What a group of equal launches costs together. */
-export interface KernelTime {
+export interface KernelTime extends LaunchWork {
   readonly kernel: string
   readonly op: string
   readonly count: number
   readonly seconds: number
-  /** Bytes bound and operations done per second; undefined where a launch touches only part of what it binds. */
-  readonly bytesPerSecond: number | undefined
-  readonly flopsPerSecond: number
+  /** What the device could do it in, where its limits were measured. */
+  readonly least?: Least
 }
-
-/** Ops that look single rows or pages up in what they bind: bytes bound over time would mean nothing. */
-const lookups = new Set(['embedding', 'tokens_read', 'tokens_write', 'kv_write', 'attention_paged'])
 
 /**
  * A launch is repeated until one submission takes this long: submitting and waiting hardly count then, and another
@@ -50,20 +48,21 @@ export async function profileSegment(
   segment: Segment,
   onProgress: (done: number, total: number) => void = () => {},
 ): Promise<SegmentTimes> {
+  // What encoding takes is the host's time: the device starts when all is submitted.
   const timed = async (body: () => void): Promise<number> => {
     await executable.finished()
-    const start = performance.now()
     body()
+    const start = performance.now()
     await executable.finished()
     return (performance.now() - start) / 1000
   }
-  const best = async (body: () => void): Promise<number> => {
+  const best = async (body: () => void, samples = SAMPLES): Promise<number> => {
     let least = Number.POSITIVE_INFINITY
-    for (let i = 0; i < SAMPLES; i++) least = Math.min(least, await timed(body))
+    for (let i = 0; i < samples; i++) least = Math.min(least, await timed(body))
     return least
   }
 
-  const stepSeconds = await best(() => executable.runSteps(segment.name, 0, segment.steps.length))
+  const deviceSeconds = await best(() => executable.runSteps(segment.name, 0, segment.steps.length))
   const idle = await best(() => executable.runSteps(segment.name, 0, 0))
   const known = new Map<string, number>()
   const launches: LaunchTime[] = []
@@ -73,9 +72,10 @@ export async function profileSegment(
     let seconds = known.get(key)
     if (seconds === undefined) {
       let times = 1
+      // Of two samples, lest an interruption be taken for work.
       while (
         times < MOST_REPEATS &&
-        (await timed(() => executable.runSteps(segment.name, i, 1, times))) < ENOUGH_SECONDS
+        (await best(() => executable.runSteps(segment.name, i, 1, times), 2)) < ENOUGH_SECONDS
       )
         times *= 4
       const all = await best(() => executable.runSteps(segment.name, i, 1, times))
@@ -85,32 +85,30 @@ export async function profileSegment(
     launches.push({ launch, kernel: executable.program.kernels[launch.kernel]!.name, seconds })
     onProgress(i + 1, segment.steps.length)
   }
-  return { segment: segment.name, stepSeconds, launches }
+  return { segment: segment.name, deviceSeconds, launches }
 }
 
 /** Launches by op and kernel variant, the most expensive first. */
-export function byKernel({ launches }: SegmentTimes): KernelTime[] {
+export function byKernel(
+  { launches }: Pick<SegmentTimes, 'launches'>,
+  rows: readonly LiveRow[],
+  roofline?: Roofline,
+): KernelTime[] {
   const groups = new Map<string, LaunchTime[]>()
   for (const one of launches) {
     const key = `${one.launch.call.op} ${one.kernel}`
     groups.set(key, [...(groups.get(key) ?? []), one])
   }
-  const sum = (list: readonly LaunchTime[], of: (one: LaunchTime) => number): number =>
-    list.reduce((total, one) => total + of(one), 0)
   return [...groups.values()]
     .map((list): KernelTime => {
-      const { op } = list[0]!.launch.call
-      const seconds = sum(list, (one) => one.seconds)
-      const bytes = sum(list, ({ launch }) =>
-        launch.bindings.reduce((n, b) => n + b.bytes * (b.access === 'read_write' ? 2 : 1), 0),
-      )
+      const works = list.map(({ launch }) => launchWork(launch, rows))
       return {
         kernel: list[0]!.kernel,
-        op,
+        op: list[0]!.launch.call.op,
         count: list.length,
-        seconds,
-        bytesPerSecond: lookups.has(op) ? undefined : bytes / seconds,
-        flopsPerSecond: sum(list, ({ launch }) => launch.flops) / seconds,
+        seconds: list.reduce((sum, one) => sum + one.seconds, 0),
+        ...sumOfWork(works),
+        ...(roofline ? { least: sumOfLeast(works.map((work) => leastTime(work, roofline))) } : {}),
       }
     })
     .sort((a, b) => b.seconds - a.seconds)

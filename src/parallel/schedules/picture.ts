@@ -1,3 +1,4 @@
+import { escapeXml } from '../../formats/xml.ts'
 import { type ActionKind, actionName, type Schedule } from './schedule.ts'
 import type { TimedAction, Timeline } from './timeline.ts'
 
@@ -114,6 +115,3 @@ export function timelineSvg(...timelines: readonly TitledTimeline[]): string {
 }
 
 const short = (time: number): number => Number(time.toFixed(3))
-
-const escapeXml = (text: string): string =>
-  text.replace(/[&<>"]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' })[c]!)
