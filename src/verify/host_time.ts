@@ -18,10 +18,12 @@ export const hostSeconds = ({ loop, inputs, encode, submit }: HostTime): number 
 
 /** Replaces a method of one object until the function returned is called. */
 function replace<T extends object, K extends keyof T>(object: T, name: K, make: (original: T[K]) => T[K]) {
+  const own = Object.getOwnPropertyDescriptor(object, name)
   const original = (object[name] as (...args: unknown[]) => unknown).bind(object) as T[K]
-  Object.defineProperty(object, name, { value: make(original), configurable: true, writable: true })
+  Object.defineProperty(object, name, { value: make(original), configurable: true })
   return () => {
-    delete object[name]
+    if (own) Object.defineProperty(object, name, own)
+    else delete object[name]
   }
 }
 
