@@ -115,6 +115,7 @@ export const collectives = {
   cross_entropy_parallel,
 } satisfies Record<string, OpContract>
 
+const builtIn: Readonly<Record<string, OpContract>> = { ...ops, ...collectives }
 const userOps = new Map<string, OpContract>()
 
 /** Registers an op from outside the package. Kernels are registered with each backend (see docs/ops.md). */
@@ -125,7 +126,7 @@ export function registerOp(contract: OpContract): void {
     `op name '${contract.name}' is not snake_case`,
   )
   check(
-    !(contract.name in ops || contract.name in collectives) && !userOps.has(contract.name),
+    !(contract.name in builtIn) && !userOps.has(contract.name),
     'conflict',
     `an op named '${contract.name}' is already registered`,
   )
@@ -136,7 +137,6 @@ export function registerOp(contract: OpContract): void {
 export const allOps = (): OpContract[] => [...(Object.values(ops) as OpContract[]), ...userOps.values()]
 
 export function opContract(name: string): OpContract {
-  const builtIn: Readonly<Record<string, OpContract>> = { ...ops, ...collectives }
   const contract = Object.hasOwn(builtIn, name) ? builtIn[name] : userOps.get(name)
   if (!contract)
     throw new ExactmapError(
