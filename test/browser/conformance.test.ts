@@ -7,10 +7,10 @@ import { build } from 'esbuild'
 import { type BrowserContext, chromium, type Page as Tab } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageRoot } from '../../backends/package_root.ts'
-import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import { allOps } from '../../src/ops/index.ts'
 import { storedCases } from '../../src/verify/store.ts'
 import { buildDist } from '../helpers/build_dist.ts'
+import { quickWebGpu } from '../helpers/webgpu.ts'
 import type { Page } from './page.ts'
 import { tinyModelTokens } from './tiny_model.ts'
 
@@ -138,7 +138,7 @@ describe('chromium', (): void => {
   })
 
   inPage('decodes a small model to the tokens that Node gets', async () => {
-    const device = await openNodeWebGpu()
+    const device = await quickWebGpu()
     const expected = await tinyModelTokens(device, 32)
     device.destroy()
     expect(new Set(expected).size).toBeGreaterThan(4)
