@@ -1,6 +1,9 @@
+import { rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { knownVersion } from '../../backends/build/tools.ts'
 import { buildCubin, parseResources } from '../../backends/cuda/build/cubins.ts'
+import { imageFolder } from '../../backends/cuda/build/places.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
 
@@ -22,12 +25,29 @@ ptxas info    : Used 12 registers, used 0 barriers`
   })
 })
 
-describe('a cubin is refused', () => {
-  const build = (body: string) => {
-    const text = `#include "lib/kernel.h"\n${body}\n`
-    const sources = new Map([...readCudaSources(), ['refused.cu', text]])
-    return buildCubin(cudaTarget(cudaTraits['cuda-sm_90a']!, sources), 'refused')
+const build = (module: string, body: string) => {
+  const text = `#include "lib/kernel.h"\n${body}\n`
+  const sources = new Map([...readCudaSources(), [`${module}.cu`, text]])
+  return buildCubin(cudaTarget(cudaTraits['cuda-sm_90a']!, sources), module)
+}
+
+it('a cubin is built again when its text has changed, and not before', async (ctx) => {
+  if (!nvcc) return ctx.skip('nvcc is not installed')
+  const [image, record] = ['cubin', 'json'].map((ending) => join(imageFolder('sm_90a'), `kept.${ending}`))
+  try {
+    const first = await build('kept', 'KERNEL(kept, 32, float* y) { y[0] = 1; }')
+    const { mtimeMs } = statSync(image!)
+    expect(await build('kept', 'KERNEL(kept, 32, float* y) { y[0] = 1; }')).toEqual(first)
+    expect(statSync(image!).mtimeMs).toBe(mtimeMs)
+    const other = await build('kept', 'KERNEL(kept, 32, float* y) { y[0] = 2; }')
+    expect(other.sha256).not.toBe(first.sha256)
+    expect(statSync(image!).mtimeMs).toBeGreaterThan(mtimeMs)
+  } finally {
+    for (const file of [image!, record!]) rmSync(file, { force: true })
   }
+})
+
+describe('a cubin is refused', () => {
   // 1,024 threads of a block have 64 registers each: too few for 128 numbers that are all needed at the end.
   const spilling = `KERNEL(refused, 1024, const float* x, float* y) {
   float v[128];
@@ -44,7 +64,7 @@ describe('a cubin is refused', () => {
     ['that does not compile', 'KERNEL(refused, 32, float* y) { y[0] = nothing; }', 'refused.cu'],
   ] as const)('%s', async ([_what, body, words], ctx) => {
     if (!nvcc) return ctx.skip('nvcc is not installed')
-    await expect(build(body)).rejects.toMatchObject({
+    await expect(build('refused', body)).rejects.toMatchObject({
       code: 'kernel_compile',
       message: expect.stringContaining(words),
     })

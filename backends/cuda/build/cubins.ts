@@ -5,7 +5,7 @@ import { check, ExactmapError } from '../../../src/errors.ts'
 import { writeFileAtomic } from '../../../src/formats/node_file.ts'
 import { hashBytes, hashText } from '../../../src/program/hash.ts'
 import { compileWith, knownVersion } from '../../build/tools.ts'
-import type { ImageRecord, KernelResources } from '../images.ts'
+import { type ImageRecord, type KernelResources, readRecord } from '../images.ts'
 import type { CudaTarget } from '../target.ts'
 import { imageFolder } from './places.ts'
 
@@ -23,8 +23,8 @@ const flagsFor = (arch: string): string[] => {
 }
 
 /**
- * Builds one module's cubin and its record. The same text and compiler give the same bytes: nothing else of the machine
- * goes in.
+ * Builds one module's cubin and its record, unless this compiler has built it from this text. The same text and compiler
+ * give the same bytes: nothing else of the machine goes in.
  *
  * @throws ExactmapError `not_found` without nvcc; `kernel_compile` with the compiler's words, or for a kernel that
  *   spills registers to memory
@@ -38,6 +38,13 @@ export async function buildCubin(target: CudaTarget, module: string): Promise<Im
   const temporary = `${output}.${process.pid}`
   const file = `${module}.cu`
   const text = target.moduleText(module)
+  const textHash = hashText(text)
+  const compiler = (await knownVersion('nvcc')) ?? 'nvcc'
+  const known = await readRecord(folder, module)
+  if (known?.textHash === textHash && known.compiler === compiler && known.flags.join() === flags.join()) {
+    const image = await readFile(output).catch(() => undefined)
+    if (image && hashBytes(image) === known.sha256) return known
+  }
   // Names of a text's folder may end up in what is built from it: each build has the same relative ones.
   const work = await mkdtemp(join(tmpdir(), 'exactmap-'))
   try {
@@ -54,9 +61,9 @@ export async function buildCubin(target: CudaTarget, module: string): Promise<Im
     check(Object.keys(kernels).length > 0, 'internal', `${file}: the assembler reported no kernel`)
     const record: ImageRecord = {
       module,
-      textHash: hashText(text),
+      textHash,
       sha256: hashBytes(await readFile(temporary)),
-      compiler: (await knownVersion('nvcc')) ?? 'nvcc',
+      compiler,
       flags,
       kernels,
     }
