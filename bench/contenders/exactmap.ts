@@ -4,6 +4,7 @@ import { version } from '../../src/version.ts'
 import type { OpenContender } from '../suite/contender.ts'
 import { prepareDecode } from './exactmap/decode.ts'
 import { prepareKernel } from './exactmap/kernel.ts'
+import { prepareStartup } from './exactmap/startup.ts'
 import { prepareTrainStep } from './exactmap/train.ts'
 
 export const openExactmap: OpenContender = async (driver) => {
@@ -19,6 +20,8 @@ export const openExactmap: OpenContender = async (driver) => {
           return prepareDecode(device, work)
         case 'train_step':
           return prepareTrainStep(device, work)
+        case 'startup':
+          return prepareStartup(driver, work)
         default:
           return prepareKernel(device, work)
       }

@@ -19,6 +19,8 @@ export type Goal =
   | { readonly kind: 'work'; readonly name: string; readonly atLeast: number }
   /** A figure our engine measures of itself. */
   | { readonly kind: 'fact'; readonly name: string; readonly atMost: number }
+  /** Milliseconds, in the middle round. */
+  | { readonly kind: 'time'; readonly atMost: number }
 
 /** What two cores should reach, by work and driver. */
 export function goalsOf(work: Work, driver: DriverName): Goal[] {
@@ -45,6 +47,8 @@ export function goalsOf(work: Work, driver: DriverName): Goal[] {
         { kind: 'engines', names: ['tfjs', 'jax-js'], atLeast: 3 },
         { kind: 'fact', name: 'step_over_forward', atMost: 3.3 },
       ]
+    case 'startup':
+      return [{ kind: 'time', atMost: work.caches === 'empty' ? 2500 : 1000 }]
   }
 }
 
@@ -84,6 +88,9 @@ export function judge(work: Work, driver: DriverName, rows: Rows, hellos: readon
         if (value === undefined) return none('itself')
         return { goal, against: 'itself', value, reached: value <= goal.atMost }
       }
+      case 'time':
+        if (!ours || 'missing' in ours) return none('itself')
+        return { goal, against: 'itself', value: ours.median, reached: ours.median <= goal.atMost }
       case 'work': {
         const other = rows.get(goal.name)?.[OURS]
         const value = ours && other && ratioOf(ours, other)

@@ -1,5 +1,4 @@
-import type { Child } from './child.ts'
-import type { Answer } from './contender.ts'
+import { type Child, expectField } from './child.ts'
 import { type Agreement, agreementOf, type Expected, expectedOf } from './expected.ts'
 import type { Work } from './works.ts'
 
@@ -18,17 +17,13 @@ export type Measured =
 /** A run in a round takes about this long: submitting and waiting hardly count, and a round meets one state of the machine. */
 const ENOUGH_MS = 150
 const MOST_TIMES = 400
+/** Engines decode ahead of what they give out: one token alone says little. */
+const LEAST_TOKENS = 8
 
 export const median = (values: readonly number[]): number => {
   const sorted = [...values].sort((a, b) => a - b)
   const middle = sorted.length >> 1
   return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
-}
-
-/** The answer's field, or an error with what came instead. */
-function expectField<K extends string>(answer: Answer, key: K): Extract<Answer, Record<K, unknown>>[K] {
-  if (key in answer) return (answer as never)[key]
-  throw new Error('error' in answer ? answer.error : `expected ${key}, got ${JSON.stringify(answer)}`)
 }
 
 /** A wrong result's time means nothing. */
@@ -61,6 +56,7 @@ export async function measure(
 ): Promise<Map<string, Measured>> {
   const results = new Map<string, Measured>()
   const agreement = agreementOf(work)
+  const least = work.kind === 'decode' ? LEAST_TOKENS : 1
   let expected = expectedOf(work)
   const running: { child: Child; times: number; notes: string | undefined; all: number[] }[] = []
   for (const child of children) {
@@ -76,8 +72,8 @@ export async function measure(
       expectField(await child.ask({ ask: 'run', times: agreement?.times ?? 1 }), 'ms')
       if (expected) await checkValues(child, expected)
       else if (agreement) expected = await resultsOf(child, agreement)
-      const once = expectField(await child.ask({ ask: 'run', times: 1 }), 'ms')
-      const times = Math.min(MOST_TIMES, Math.max(1, Math.round(ENOUGH_MS / once)))
+      const once = expectField(await child.ask({ ask: 'run', times: least }), 'ms')
+      const times = Math.min(MOST_TIMES, Math.max(least, Math.round(ENOUGH_MS / once)))
       running.push({ child, times, notes, all: [] })
     } catch (error) {
       results.set(child.label, { missing: (error as Error).message })

@@ -27,6 +27,8 @@ export const describeGoal = (goal: Goal): string => {
   switch (goal.kind) {
     case 'fact':
       return `${goal.name.replaceAll('_', ' ')} <= ${goal.atMost}`
+    case 'time':
+      return `<= ${goal.atMost} ms`
     case 'work':
       return `>= ${goal.atLeast} x our ${goal.name}`
     case 'engines':
@@ -61,11 +63,7 @@ export function goalSummaries(result: SuiteResult): GoalSummary[] {
       const middle = values.length > 0 ? median(values) : undefined
       const { goal } = first
       const reached =
-        middle === undefined
-          ? undefined
-          : goal.kind === 'fact'
-            ? middle <= goal.atMost
-            : middle >= goal.atLeast
+        middle === undefined ? undefined : 'atMost' in goal ? middle <= goal.atMost : middle >= goal.atLeast
       return { work: name, goal, against: first.against, values, reached }
     })
   })

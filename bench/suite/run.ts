@@ -5,6 +5,7 @@ import { Command, Option } from 'commander'
 import { packageRoot } from '../../backends/package_root.ts'
 import { numberIn, ProgressLine } from '../../src/cli/options.ts'
 import { contenders } from '../contenders/index.ts'
+import { llama100m } from '../models.ts'
 import { commit, writeResult } from '../result.ts'
 import { Child } from './child.ts'
 import type { Hello } from './contender.ts'
@@ -34,25 +35,31 @@ async function runSuite(
   const engines: Record<string, Hello> = {}
   const missing: Record<string, string> = {}
   const measured: SuiteResult['runs'][number][] = []
+  if (works.some(({ kind }) => kind === 'decode')) await llama100m((what) => progress.show(what))
   for (let run = 0; run < runs; run++) {
-    const children: Child[] = []
-    for (const name of names) {
-      progress.show(`${suite}, ${driver}: starting ${name}`)
-      const started = await Child.start(name, [process.execPath, worker, name, driver], environment)
-      if ('missing' in started) missing[name] = started.missing
-      else {
-        engines[name] = started.hello
-        children.push(started.child)
-      }
-    }
+    const children = new Map<string, Child>()
     const rows: Record<string, Row> = {}
     for (const work of works) {
+      // One that crashed at the work before is started anew.
+      for (const name of names.filter((n) => !(n in missing) && !children.get(n)?.alive)) {
+        progress.show(`${suite}, ${driver}: starting ${name}`)
+        const started = await Child.start(name, [process.execPath, worker, name, driver], environment)
+        if ('missing' in started) {
+          missing[name] = started.missing
+          children.delete(name)
+        } else {
+          engines[name] = started.hello
+          children.set(name, started.child)
+        }
+      }
       const name = nameOf(work)
       const where = `${suite}, ${driver}, run ${run + 1} of ${runs}: ${name}`
-      const results = await measure(work, children, rounds, (what) => progress.show(`${where}: ${what}`))
+      const results = await measure(work, [...children.values()], rounds, (what) =>
+        progress.show(`${where}: ${what}`),
+      )
       rows[name] = Object.fromEntries(results)
     }
-    for (const child of children) child.end()
+    for (const child of children.values()) child.stop()
     measured.push({ loadAverage: Number(loadavg()[0]!.toFixed(1)), rows })
   }
   progress.clear()

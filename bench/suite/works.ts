@@ -44,6 +44,8 @@ export type Work =
   | { readonly kind: 'decode'; readonly weights: 'f16' | 'q8_0'; readonly prompt: number }
   /** A whole training step of the bundled model: forward, backward, gradient norm, AdamW, loss read back. */
   | { readonly kind: 'train_step'; readonly batch: number; readonly sequence: number }
+  /** The bundled model from the command line to its first token: the first time on a machine, or later. */
+  | { readonly kind: 'startup'; readonly caches: 'empty' | 'filled' }
 
 const matmul = (rows: number, depth: number, columns: number, weights: WeightFormat = 'f32'): Work => ({
   kind: 'matmul',
@@ -80,6 +82,10 @@ export const suites = {
     { kind: 'decode', weights: 'q8_0', prompt: 32 },
   ],
   train: [{ kind: 'train_step', batch: 8, sequence: 256 }],
+  startup: [
+    { kind: 'startup', caches: 'empty' },
+    { kind: 'startup', caches: 'filled' },
+  ],
 } as const satisfies Record<string, readonly Work[]>
 
 export function nameOf(work: Work): string {
@@ -95,6 +101,8 @@ export function nameOf(work: Work): string {
       return `decode of a 100M Llama, ${work.weights}`
     case 'train_step':
       return `training step of the bundled model, ${work.batch} x ${work.sequence} tokens`
+    case 'startup':
+      return `start to first token of the bundled model, ${work.caches} caches`
   }
 }
 

@@ -8,7 +8,7 @@ import { type Prepared, timed } from '../../suite/contender.ts'
 import { NORM_EPS, streams, valuesOf } from '../../suite/inputs.ts'
 import type { Work } from '../../suite/works.ts'
 
-type KernelWork = Exclude<Work, { kind: 'decode' | 'train_step' }>
+type KernelWork = Exclude<Work, { kind: 'decode' | 'train_step' | 'startup' }>
 
 interface Call {
   readonly op: string
