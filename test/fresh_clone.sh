@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # What a newcomer does: clone, `npm ci && npm start`; and the packed package installed in an empty folder.
 # `npm test`, the README's other command, is what CI runs on its own fresh checkout.
+# fresh_clone.sh [folder]: where there is nvcc, compares the package's cubins with those in the folder, which were built from
+# the same commit: the same texts must give the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
+cubins=${1:+$(realpath "$1")}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export XDG_CACHE_HOME=$work/cache npm_config_audit=false npm_config_fund=false npm_config_loglevel=error
@@ -17,6 +20,9 @@ grep -q 'tokens/s' "$work/start.err"
 grep -q 'weights .* bytes' "$work/start.err"
 
 npm pack --silent --pack-destination "$work" >/dev/null
+if [ -n "$cubins" ] && command -v nvcc >/dev/null; then
+  for arch in sm_90a sm_103a; do diff -r "dist/cuda/kernels/$arch" "$cubins/$arch"; done
+fi
 mkdir "$work/elsewhere"
 cd "$work/elsewhere"
 npm init -y >/dev/null
