@@ -5,9 +5,9 @@ const LONGEST = [
   'test/conformance/conformance.test.ts',
   'test/conformance/matmul.test.ts',
   'test/browser/conformance.test.ts',
-  'test/examples/own_model.test.ts',
-  'test/unit/matmul_split.test.ts',
   'test/models/training.test.ts',
+  'test/ranks/equality_webgpu.test.ts',
+  'test/ranks/equality_cuda.test.ts',
 ]
 
 /** Test files in the order they are begun: the longest, then by name. */
