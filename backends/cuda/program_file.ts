@@ -3,7 +3,7 @@ import { generateConstant } from '../../src/ops/constants.ts'
 import type { ArenaKind, Message, Program, Range, Step } from '../../src/program/program.ts'
 import { formatOf } from '../../src/tensor/format.ts'
 import { ByteWriter } from './byte_writer.ts'
-import { scalarBits } from './signature.ts'
+import { scalarBits, tensorMapFields } from './signature.ts'
 import type { CudaTarget } from './target.ts'
 
 /**
@@ -19,19 +19,24 @@ import type { CudaTarget } from './target.ts'
  *              u32 arenas    { str kind, u32 external, u64 bytes, u64 slotBytes, str layoutHash }
  *              u32 data      { range, the bytes }            what is written into arenas at load
  *              u32 modules   { str name, str textHash }      textHash: of the text its image is built from
- *              u32 kernels   { str entry, u32 module, u32 threads,
- *                              u32 parameters { u32 kind: 0 pointer, 1 scalar; u32 bytes: 8 or 4; u64 value } }
+ *              u32 kernels   { str entry, u32 module, u32 threads, u32 shared: bytes of dynamic shared memory,
+ *                              u32 parameters { u32 kind: 0 pointer, 1 scalar, 2 tensor map; u32 bytes: 8, 4 or 128;
+ *                                               u64 value;
+ *                                               of a tensor map: u32 format: 1 f16, 2 bf16; u32 rows, width,
+ *                                               boxRows, boxWidth, in elements } }
  *              u32 segments  { str name,
  *                              u32 steps { u32 kind, str name, u32 after { u32 step },
  *                                          kind 0, a launch: u32 kernel, u32 grid x, y, z,
- *                                                            u32 pointers { u32 bound: 0 null, 1 a range follows }
+ *                                                            u32 pointers, tensor maps among them
+ *                                                              { u32 bound: 0 null, 1 a range follows }
  *                                          kind 1, a copy: range from, range to
  *                                          kind 2, an exchange: u32 group, u32 channel,
  *                                            u32 sends { u32 peer, range }, u32 receives { u32 peer, range } }
  *                              u32 inputs { str name, range }, u32 outputs { str name, range } }
  */
-export const PROGRAM_FILE_VERSION = 2
+export const PROGRAM_FILE_VERSION = 3
 
+const PARAMETER_KINDS = { pointer: 0, scalar: 1, tensor_map: 2 } as const
 const STEP_KINDS = { launch: 0, transfer: 1, exchange: 2 } as const
 
 /** Encodes a program that `target` compiled. Deterministic: equal programs give equal bytes. */
@@ -80,14 +85,18 @@ export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Ar
     out.text(hashes.get(module)!)
   })
   out.list(program.kernels, ({ name, modules: [module], constants }) => {
-    const { threads, parameters } = target.signature(name)
+    const { threads, shared, parameters } = target.signature(name)
     out.text(name)
     out.u32(modules.indexOf(module!))
     out.u32(threads)
+    out.u32(shared)
     out.list(parameters, (p) => {
-      out.u32(p.kind === 'pointer' ? 0 : 1)
-      out.u32(p.kind === 'pointer' || p.type === 'u64' ? 8 : 4)
-      out.u64(p.kind === 'pointer' ? 0 : scalarBits(constants[p.name], p.type, `${name}.${p.name}`))
+      out.u32(PARAMETER_KINDS[p.kind])
+      out.u32(p.kind === 'tensor_map' ? 128 : p.kind === 'pointer' || p.type === 'u64' ? 8 : 4)
+      out.u64(p.kind === 'scalar' ? scalarBits(constants[p.name], p.type, `${name}.${p.name}`) : 0)
+      if (p.kind !== 'tensor_map') return
+      for (const field of tensorMapFields.map((f) => `${p.name}.${f}`))
+        out.u32(Number(scalarBits(constants[field], 'u32', `${name}.${field}`)))
     })
   })
 
@@ -115,7 +124,7 @@ export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Ar
     for (const size of one.workgroups) out.u32(size)
     const pointers = target
       .signature(program.kernels[one.kernel]!.name)
-      .parameters.filter((p) => p.kind === 'pointer')
+      .parameters.filter((p) => p.kind !== 'scalar')
     out.list(pointers, ({ name }) => {
       const bound = one.bindings.find((b) => b.name === name)
       out.u32(bound ? 1 : 0)

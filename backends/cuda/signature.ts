@@ -6,6 +6,7 @@ export type ScalarType = 'u32' | 'i32' | 'f32' | 'u64'
 export type Parameter =
   | { readonly kind: 'pointer'; readonly name: string; readonly optional: boolean }
   | { readonly kind: 'scalar'; readonly name: string; readonly type: ScalarType }
+  | { readonly kind: 'tensor_map'; readonly name: string }
 
 /** What a launch must know of a kernel: where it is, its block and its parameters in order. */
 export interface KernelSignature {
@@ -14,6 +15,8 @@ export interface KernelSignature {
   readonly module: string
   /** Threads of a block. */
   readonly threads: number
+  /** Bytes of dynamic shared memory. */
+  readonly shared: number
   readonly parameters: readonly Parameter[]
 }
 
@@ -24,7 +27,21 @@ const scalarTypes: Readonly<Record<string, ScalarType>> = {
   uint64_t: 'u64',
 }
 
-const KERNEL = /^KERNEL\(\s*(\w+)\s*,\s*(\d+)\s*,([^{]*?)\)\s*\{/gm
+const KERNEL =
+  /^(?:KERNEL\(\s*(\w+)\s*,\s*(\d+)\s*|KERNEL_SHARED\(\s*(\w+)\s*,\s*(\d+)\s*,\s*(\d+)\s*),([^{]*?)\)\s*\{/gm
+
+/** Constants that a launch has for each tensor map, behind its name and a point: the matrix and the box, in elements. */
+export const tensorMapFields = ['format', 'rows', 'width', 'box_rows', 'box_width'] as const
+
+/** Names of the constants that a launch of the kernel has. */
+export const constantNames = ({ parameters }: KernelSignature): string[] =>
+  parameters.flatMap((p) =>
+    p.kind === 'scalar'
+      ? [p.name]
+      : p.kind === 'tensor_map'
+        ? tensorMapFields.map((field) => `${p.name}.${field}`)
+        : [],
+  )
 
 /**
  * The kernels a file of kernels-cuda declares; see lib/kernel.h for the form of a declaration.
@@ -32,19 +49,23 @@ const KERNEL = /^KERNEL\(\s*(\w+)\s*,\s*(\d+)\s*,([^{]*?)\)\s*\{/gm
  * @throws ExactmapError `kernel_compile` for a declaration of another form
  */
 export function parseSignatures(module: string, text: string): KernelSignature[] {
-  const declared = text.match(/^\s*KERNEL\(/gm)?.length ?? 0
+  const declared = text.match(/^\s*KERNEL(_SHARED)?\(/gm)?.length ?? 0
   const found = [...text.matchAll(KERNEL)].map(
-    ([, name, threads, list]): KernelSignature => ({
-      name: name!,
-      module,
-      threads: Number(threads),
-      parameters: list!.split(',').map((one) => parameter(one, `${module}.cu`, name!)),
-    }),
+    ([, plain, plainThreads, sharing, threads, shared, list]): KernelSignature => {
+      const name = (plain ?? sharing)!
+      return {
+        name,
+        module,
+        threads: Number(plainThreads ?? threads),
+        shared: Number(shared ?? 0),
+        parameters: list!.split(',').map((one) => parameter(one, `${module}.cu`, name)),
+      }
+    },
   )
   check(
     found.length === declared,
     'kernel_compile',
-    `${module}.cu has ${declared} KERNEL declarations, ${found.length} of the form of lib/kernel.h: KERNEL(name, threads, parameters...) {`,
+    `${module}.cu has ${declared} KERNEL declarations, ${found.length} of the form of lib/kernel.h: KERNEL(name, threads, parameters...) { or KERNEL_SHARED(name, threads, bytes, parameters...) {`,
   )
   return found
 }
@@ -53,11 +74,12 @@ function parameter(text: string, file: string, kernel: string): Parameter {
   const words = text.replaceAll('*', ' * ').trim().split(/\s+/)
   const name = words.at(-1)!
   if (words.includes('*')) return { kind: 'pointer', name, optional: words[0] === 'OPTIONAL' }
+  if (words[0] === 'TENSOR_MAP' && words.length === 2) return { kind: 'tensor_map', name }
   const type = words.length === 2 ? scalarTypes[words[0]!] : undefined
   if (!type)
     throw new ExactmapError(
       'kernel_compile',
-      `parameter '${text.trim()}' is neither a pointer nor one of ${Object.keys(scalarTypes).join(', ')}`,
+      `parameter '${text.trim()}' is neither a pointer nor a TENSOR_MAP nor one of ${Object.keys(scalarTypes).join(', ')}`,
       { kernel, file },
     )
   return { kind: 'scalar', name, type }

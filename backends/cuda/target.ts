@@ -4,7 +4,7 @@ import type { KernelChoice, KernelText, LaunchPlan, Target } from '../backend.ts
 import { KernelRules } from '../kernel_rules.ts'
 import { kernelRules } from './kernels/index.ts'
 import type { CudaTraits, KernelRule } from './kernels/rule.ts'
-import { type KernelSignature, parseSignatures } from './signature.ts'
+import { constantNames, type KernelSignature, parseSignatures } from './signature.ts'
 
 /** Files of kernels-cuda by path relative to it: `norm.cu`, `lib/kernel.h`. */
 export type CudaSources = ReadonlyMap<string, string>
@@ -35,7 +35,7 @@ export function registerCudaKernel(
 
 export interface CudaTarget extends Target {
   readonly arch: string
-  /** Files that declare kernels, without `.cu`; those of registered ops too. */
+  /** Files that declare kernels for the architecture, without `.cu`; those of registered ops too. */
   modules(): string[]
   /** Names of the kernels a module declares. */
   kernels(module: string): string[]
@@ -51,8 +51,13 @@ interface SourceIndex {
   linked(module: string): LinkedModule
 }
 
-function indexSources(library: CudaSources): SourceIndex {
-  const sources = rules.withTexts(library)
+/** `<family>.<arch>.cu` uses instructions that only this architecture has. */
+const ofOneArch = /\.(sm_\w+)\.cu$/
+
+function indexSources(library: CudaSources, arch: string): SourceIndex {
+  const sources = new Map(
+    [...rules.withTexts(library)].filter(([file]) => (ofOneArch.exec(file)?.[1] ?? arch) === arch),
+  )
   const signatures = new Map<string, KernelSignature>()
   for (const [file, text] of sources)
     if (file.endsWith('.cu'))
@@ -74,12 +79,12 @@ function indexSources(library: CudaSources): SourceIndex {
 
 /** The target of a kind of GPU: kernel choice, signatures and texts need no device and no compiler. */
 export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTarget {
-  let index = indexSources(library)
+  let index = indexSources(library, traits.arch)
   let registered = rules.count
   /** With the kernels that were registered since. */
   const current = (): SourceIndex => {
     if (registered !== rules.count) {
-      index = indexSources(library)
+      index = indexSources(library, traits.arch)
       registered = rules.count
     }
     return index
@@ -118,24 +123,26 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
       return choice
     },
     link({ name, modules, constants }: KernelText): string {
-      const { module, parameters } = signature(name)
+      const { module } = signature(name)
       check(
         modules.length === 1 && modules[0] === module,
         'internal',
         `kernel ${name} is in ${module}.cu, not in ${modules.join(', ')}`,
       )
-      const scalars = parameters.flatMap((p) => (p.kind === 'scalar' ? [p.name] : []))
-      checkNames(`constants of kernel ${name}`, scalars, Object.keys(constants))
+      checkNames(`constants of kernel ${name}`, constantNames(signature(name)), Object.keys(constants))
       return current().linked(module).text
     },
   }
 }
 
-/** Every pointer that may not be null must be bound, and nothing else. */
+/** Every tensor map and pointer that may not be null must be bound, and nothing else. */
 function checkBindings(plan: LaunchPlan, { name, parameters }: KernelSignature): void {
   const bound = plan.bindings.map((b) => b.as ?? b.port)
-  const pointers = parameters.filter((p) => p.kind === 'pointer')
-  const needed = pointers.filter((p) => !p.optional || bound.includes(p.name)).map((p) => p.name)
+  const needed = parameters
+    .filter(
+      (p) => p.kind === 'tensor_map' || (p.kind === 'pointer' && (!p.optional || bound.includes(p.name))),
+    )
+    .map((p) => p.name)
   checkNames(`pointers of kernel ${name}`, needed, bound)
 }
 

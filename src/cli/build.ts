@@ -90,8 +90,6 @@ async function buildCuda(archs: readonly string[] | undefined, emulated: boolean
   const missing: string[] = []
   const sources = readCudaSources()
   const targets = Object.values(cudaTraits).map((traits) => cudaTarget(traits, sources))
-  const modules = targets[0]!.modules()
-
   progress.show('runtime and addon', true)
   const native = await buildNative().catch((error) => noted(error, missing))
 
@@ -99,7 +97,7 @@ async function buildCuda(archs: readonly string[] | undefined, emulated: boolean
   if (await knownVersion('nvcc')) {
     const jobs = targets
       .filter((t) => !archs || archs.includes(t.arch))
-      .flatMap((target) => modules.map((module) => ({ target, module })))
+      .flatMap((target) => target.modules().map((module) => ({ target, module })))
     let done = 0
     await inParallel(jobs, async ({ target, module }: { target: CudaTarget; module: string }) => {
       const record = await buildCubin(target, module)
@@ -114,10 +112,12 @@ async function buildCuda(archs: readonly string[] | undefined, emulated: boolean
     progress.show('emulated device', true)
     await buildEmulatedDriver()
     const source = new EmulatedImages()
+    // The text of a module is the same for every target that has it.
+    const texts = new Map(targets.flatMap((t) => t.modules().map((m) => [m, t.moduleText(m)] as const)))
     let done = 0
-    images = await inParallel(modules, async (module) => {
-      await source.image(module, targets[0]!.moduleText(module))
-      progress.show(`emulated ${module} (${++done} of ${modules.length})`)
+    images = await inParallel([...texts], async ([module, text]) => {
+      await source.image(module, text)
+      progress.show(`emulated ${module} (${++done} of ${texts.size})`)
       return module
     })
   }

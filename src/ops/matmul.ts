@@ -129,7 +129,8 @@ export const matmul = defineOp<MatmulAttributes>({
   // The sum v: K products and the bias. Activations v * sigmoid(a) pass on at most 1.13 of its error and add, in
   // ulp of the result: exp 3 + 2|a|, its rounded argument at most 6|a| (each weighted by 1 - sigmoid, below 1),
   // a sum, a division (2.5) and a product. The kernels cap e^-a at e^87: an error of |v| 2^-125. Then one addition.
-  // Products of 16-bit x and w are exact in f32, so the bound holds for them too; y in 16 bits is rounded once more.
+  // Products of 16-bit x and w are exact in f32, so the bound holds for them too; y in 16 bits is rounded
+  // once more, and so is the number it is compared with.
   tolerance({ inputs, attrs }, { x, w, bias, residual }, { y }) {
     const depth = lastDim(inputs.x!.shape)
     const width = inputs.w!.shape[0]!
@@ -153,7 +154,7 @@ export const matmul = defineOp<MatmulAttributes>({
     return {
       y: (i) => {
         const before = inF32(i)
-        return before + last * (Math.abs(y![i]!) + before) + halfSubnormal[format]!
+        return before + 2 * (last * (Math.abs(y![i]!) + before) + halfSubnormal[format]!)
       },
     }
   },
@@ -316,6 +317,20 @@ export const matmul = defineOp<MatmulAttributes>({
         x: normal([5, 1304], 1, 'bf16'),
         w: normal([24, 1304], 1, 'bf16'),
         residual: normal([5, 24]),
+      },
+    },
+    {
+      name: 'both_bf16_wide',
+      attrs: { activation: 'none', output: 'bf16' },
+      inputs: { x: normal([5, 8], 1, 'bf16'), w: normal([17024, 8], 1, 'bf16') },
+    },
+    {
+      name: 'both_f16_wide',
+      attrs: { activation: 'none', output: 'f16' },
+      inputs: {
+        x: normal([5, 8], 1, 'f16'),
+        w: normal([17024, 8], 1, 'f16'),
+        bias: normal([17024], 1, 'f16'),
       },
     },
     {

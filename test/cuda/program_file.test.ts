@@ -84,9 +84,9 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
     ['threads past the bounds', (p) => (p.kernels[0]!.threads = 64), 'validation', /OUT_OF_RESOURCES/],
     [
       'a parameter kind',
-      (p) => (p.kernels[0]!.parameters[1]!.kind = 2),
+      (p) => (p.kernels[0]!.parameters[1]!.kind = 3),
       'invalid_format',
-      /kernels\[0\]\.parameters\[1\]: kind is 2/,
+      /kernels\[0\]\.parameters\[1\]: kind is 3/,
     ],
     [
       'a parameter size',

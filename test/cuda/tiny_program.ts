@@ -15,7 +15,8 @@ export interface RawProgram {
     entry: string
     module: number
     threads: number
-    parameters: { kind: number; bytes: number; value: bigint }[]
+    shared: number
+    parameters: { kind: number; bytes: number; value: bigint; map?: RawMap }[]
   }[]
   segments: {
     name: string
@@ -23,6 +24,14 @@ export interface RawProgram {
     inputs: { name: string; range: RawRange }[]
     outputs: { name: string; range: RawRange }[]
   }[]
+}
+
+export interface RawMap {
+  format: number
+  rows: number
+  width: number
+  boxRows: number
+  boxWidth: number
 }
 
 export type RawRange = [arena: number, offset: number, bytes: number]
@@ -77,14 +86,21 @@ export function encodeRaw(program: RawProgram): Uint8Array<ArrayBuffer> {
     out.text(name)
     out.text('hash')
   })
-  out.list(program.kernels, ({ entry, module, threads, parameters }) => {
+  out.list(program.kernels, ({ entry, module, threads, shared, parameters }) => {
     out.text(entry)
     out.u32(module)
     out.u32(threads)
-    out.list(parameters, ({ kind, bytes, value }) => {
+    out.u32(shared)
+    out.list(parameters, ({ kind, bytes, value, map }) => {
       out.u32(kind)
       out.u32(bytes)
       out.u64(value)
+      if (!map) return
+      out.u32(map.format)
+      out.u32(map.rows)
+      out.u32(map.width)
+      out.u32(map.boxRows)
+      out.u32(map.boxWidth)
     })
   })
   out.list(program.segments, ({ name, steps, inputs, outputs }) => {
@@ -167,12 +183,14 @@ export function tinyProgram(): RawProgram {
         entry: 'test_add',
         module: 0,
         threads: 32,
+        shared: 0,
         parameters: [pointer(), pointer(), pointer(), { kind: 1, bytes: 4, value: BigInt(WORDS) }],
       },
       {
         entry: 'test_fault',
         module: 0,
         threads: 32,
+        shared: 0,
         parameters: [pointer(), { kind: 1, bytes: 8, value: 1n << 45n }],
       },
     ],

@@ -1,15 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import { readCudaSources } from '../../backends/cuda/library.ts'
-import { parseSignatures } from '../../backends/cuda/signature.ts'
+import { constantNames, parseSignatures } from '../../backends/cuda/signature.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
 import type { OpContract } from '../../src/ops/contract.ts'
 import { checkCall, ops } from '../../src/ops/index.ts'
 
 // What can be said of CUDA kernels without a compiler or a device.
 const sources = readCudaSources()
-const declared = [...sources]
-  .filter(([file]) => file.endsWith('.cu'))
-  .flatMap(([file, text]) => parseSignatures(file.slice(0, -'.cu'.length), text))
 
 describe.each(Object.values(cudaTraits))('$name', (traits) => {
   const target = cudaTarget(traits, sources)
@@ -30,7 +27,8 @@ describe.each(Object.values(cudaTraits))('$name', (traits) => {
   it('runs every stored case', () => expect(unsupported).toEqual([]))
 
   it('has no kernel that no stored case selects', () => {
-    expect(declared.map((k) => k.name).filter((name) => !selected.has(name))).toEqual([])
+    const declared = target.modules().flatMap((module) => target.kernels(module))
+    expect(declared.filter((name) => !selected.has(name))).toEqual([])
   })
 })
 
@@ -43,6 +41,7 @@ describe('declarations', () => {
         name: 'demo',
         module: 'm',
         threads: 128,
+        shared: 0,
         parameters: [
           { kind: 'pointer', name: 'x', optional: false },
           { kind: 'pointer', name: 'w', optional: true },
@@ -52,6 +51,38 @@ describe('declarations', () => {
         ],
       },
     ])
+  })
+
+  it('have dynamic shared memory and tensor maps', () => {
+    const [found] = parseSignatures(
+      'm',
+      'KERNEL_SHARED(demo, 384, 4096, TENSOR_MAP x, const float* y, uint32_t n) {\n}',
+    )
+    expect(found).toEqual({
+      name: 'demo',
+      module: 'm',
+      threads: 384,
+      shared: 4096,
+      parameters: [
+        { kind: 'tensor_map', name: 'x' },
+        { kind: 'pointer', name: 'y', optional: false },
+        { kind: 'scalar', name: 'n', type: 'u32' },
+      ],
+    })
+    expect(constantNames(found!)).toEqual(['x.format', 'x.rows', 'x.width', 'x.box_rows', 'x.box_width', 'n'])
+  })
+
+  it('for one architecture are known to its target only', () => {
+    const library = new Map([
+      ['one.cu', 'KERNEL(one, 32, float* x) {}'],
+      ['two.sm_90a.cu', 'KERNEL(two, 32, float* x) {}'],
+    ])
+    const [hopper, blackwell] = ['cuda-sm_90a', 'cuda-sm_103a'].map((name) =>
+      cudaTarget(cudaTraits[name]!, library),
+    )
+    expect(hopper!.modules()).toEqual(['one', 'two.sm_90a'])
+    expect(blackwell!.modules()).toEqual(['one'])
+    expect(() => blackwell!.signature('two')).toThrow("no kernel 'two'")
   })
 
   it.each([

@@ -37,7 +37,9 @@ function table(): string {
     .flatMap((file) => parseSignatures(file.slice(0, -'.cu'.length), sources.get(file)!))
   const rows = kernels.map(({ name, module, threads }) => {
     const by = new Set(used.flatMap((one) => [...(one.get(name) ?? [])]))
-    const states = targets.map((t) => kernelState(record, t.arch, name, hashText(t.moduleText(module))))
+    const states = targets.map((t) =>
+      t.modules().includes(module) ? kernelState(record, t.arch, name, hashText(t.moduleText(module))) : '',
+    )
     return `| ${[`\`${name}\``, `${module}.cu`, threads, [...by].join(', '), ...states].join(' | ')} |`
   })
   return [

@@ -9,7 +9,7 @@
 namespace simt {
 
 // Changes with every change of this file: a library built against another one is refused.
-constexpr uint32_t ABI_VERSION = 2;
+constexpr uint32_t ABI_VERSION = 3;
 
 // Where a thread waits. The line of the source names a barrier: a compiler may copy the call, so no address can.
 using Site = std::source_location;
@@ -52,6 +52,19 @@ struct SharedArray {
   uint32_t bytes;
 };
 
+// What the emulated cuTensorMapEncodeTiled makes of a matrix and a box, with the swizzle of 128 bytes; rows are
+// `stride` bytes apart.
+struct alignas(128) TensorMap {
+  static constexpr uint32_t MAGIC = 0x7e45012au;
+  uint32_t magic;
+  uint32_t element_bytes;
+  const unsigned char* base;
+  uint64_t width, rows, stride;
+  uint32_t box_width, box_rows;
+  uint64_t unused[10];
+};
+static_assert(sizeof(TensorMap) == 128);
+
 struct Runtime {
   uint32_t abi_version;
   uint32_t (*barrier)(Thread&, Collective, bool predicate, Site);
@@ -62,11 +75,26 @@ struct Runtime {
   // Tells the deadlock detection that a wait on memory has ended.
   void (*resume)(Thread&);
   [[noreturn]] void (*fail)(Thread&, const char* message, Site);
+
+  // What runs beside the threads (async.h). Barriers are known by their address.
+  void* (*dynamic_shared)(Thread&, size_t bytes, Site);
+  uint32_t (*shared_address)(Thread&, const void*, Site);
+  void (*mbarrier_init)(Thread&, const void* barrier, uint32_t count, Site);
+  void (*mbarrier_fence_init)(Thread&);
+  void (*mbarrier_arrive)(Thread&, const void* barrier, uint32_t bytes, Site);
+  // Whether the phase of this parity is over; brings in one of the copies that it waits for.
+  bool (*mbarrier_test)(Thread&, const void* barrier, uint32_t parity, Site);
+  void (*tma_load)(Thread&, void* to, const TensorMap&, int32_t column, int32_t row, const void* barrier, Site);
+  void (*wgmma_fence)(Thread&);
+  void (*wgmma)(Thread&, float* sums, uint32_t count, uint64_t a, uint64_t b, bool bf16, bool add, Site);
+  void (*wgmma_commit)(Thread&);
+  void (*wgmma_wait)(Thread&, uint32_t pending, Site);
 };
 
 struct Kernel {
   const char* name;
   uint32_t threads;
+  uint32_t dynamic_shared;
   uint32_t parameter_count;
   const uint32_t* parameter_bytes;
   void (*run)(void* const* parameters);

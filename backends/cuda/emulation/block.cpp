@@ -19,8 +19,10 @@ void Block::begin(Launch& launch, uint64_t position) {
   started_ = finished_ = ready_first_ = ready_count_ = arrived_ = 0;
   divergent_ = false;
   for (uint32_t i = 0; i * WARP < threads_; i++) warps_[i].exited = warps_[i].groups = 0;
+  const uint64_t seed = launch.order.seed ^ position * 0x9e3779b97f4a7c15u;
+  async_.begin(shared_.make_dynamic(kernel_->dynamic_shared), kernel_->dynamic_shared, threads_, launch.order, seed);
   if (launch.order.pattern == Order::shuffle) {
-    random_ = Random(launch.order.seed ^ position * 0x9e3779b97f4a7c15u);
+    random_ = Random(seed);
     std::iota(start_order_.begin(), start_order_.begin() + threads_, uint16_t{0});
     for (uint32_t i = threads_; i > 1; i--) std::swap(start_order_[i - 1], start_order_[random_.below(i)]);
   }
@@ -37,6 +39,11 @@ Block::State Block::run() {
     if (const SharedArray* array = shared_.overrun()) {
       launch_->fail(Failure::illegal_address,
                     place() + ": a thread wrote outside the shared array '" + array->name + "'");
+      state_ = State::failed;
+    }
+  if (state_ == State::done)
+    if (const Async::Problem problem = async_.end(); !problem.empty()) {
+      launch_->fail(Failure::launch_failed, place() + ": " + problem);
       state_ = State::failed;
     }
   if (progressing_) launch_->end_progress();
@@ -280,6 +287,22 @@ void Block::yield(Fiber& self, const Site& site) {
 void Block::fail(Fiber& self, Failure failure, const std::string& what) {
   launch_->fail(failure, place() + ", thread " + std::to_string(self.id) + ": " + what);
   interrupt(self);
+}
+
+void Block::fail(Fiber& self, const std::string& what, const Site& site) {
+  const std::string file = site.file_name();
+  fail(self, Failure::launch_failed,
+       what + " (" + file.substr(file.rfind('/') + 1) + ":" + std::to_string(site.line()) + ")");
+}
+
+// Products take a while: others go on before the sums are there. The warp leaves as one, as it came.
+void Block::wgmma_wait(Fiber& self, uint32_t pending, const Site& site) {
+  const uint32_t target = async_.target(self.id, pending);
+  do yield(self, site);
+  while (!async_.multiplied(self.id, target));
+  resume();
+  check(self, async_.take(self.id, target), site);
+  warp(self, Collective::syncwarp, 0xffffffffu, 0, 0, site);
 }
 
 void Block::interrupt(Fiber& self) {

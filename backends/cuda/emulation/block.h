@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 #include <vector>
+#include "async.h"
 #include "fiber.h"
 #include "launch.h"
 #include "order.h"
@@ -34,6 +35,13 @@ class Block {
   void yield(Fiber& self, const Site& site);
   void resume() { mark_progress(); }
   [[noreturn]] void fail(Fiber& self, Failure failure, const std::string& what);
+  [[noreturn]] void fail(Fiber& self, const std::string& what, const Site& site);
+  // What runs beside the threads; a problem there ends the launch.
+  Async& async() { return async_; }
+  void check(Fiber& self, const Async::Problem& problem, const Site& site) {
+    if (!problem.empty()) fail(self, problem, site);
+  }
+  void wgmma_wait(Fiber& self, uint32_t pending, const Site& site);
   // Ends the launch from a signal handler, which formats nothing.
   [[noreturn]] void interrupt(Fiber& self);
 
@@ -75,6 +83,7 @@ class Block {
 
   StackPool& stacks_;
   SharedMemory shared_;
+  Async async_;
   const Kernel* kernel_ = nullptr;
   Launch* launch_ = nullptr;
   uint64_t launch_serial_ = 0;

@@ -169,12 +169,15 @@ struct Library {
 struct LoadedKernel {
   std::shared_ptr<Library> library;
   const simt::Kernel* kernel;
+  // Dynamic shared memory that launches may ask for: cuKernelSetAttribute raises it.
+  std::atomic<uint32_t> shared_limit = 48 * 1024;
 };
 
 // A kernel with a copy of its parameters.
 struct Call {
   std::shared_ptr<LoadedKernel> kernel;
-  std::vector<uint64_t> values;
+  // Each with room for the largest, which is a tensor map.
+  std::vector<simt::TensorMap> values;
   dim3 grid;
   uint32_t threads;
 };

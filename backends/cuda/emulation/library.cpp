@@ -87,9 +87,9 @@ static CUresult load(const void* image, Library& library) {
     return refuse(CUDA_ERROR_INVALID_IMAGE, "the kernel library was built against another version of simt.h");
   for (const simt::Kernel* kernel = library.kernels->first; kernel; kernel = kernel->next)
     for (uint32_t i = 0; i < kernel->parameter_count; i++)
-      if (kernel->parameter_bytes[i] > sizeof(uint64_t))
+      if (kernel->parameter_bytes[i] > sizeof(simt::TensorMap))
         return refuse(CUDA_ERROR_INVALID_IMAGE,
-                      std::string("a parameter of kernel '") + kernel->name + "' has more than 8 bytes");
+                      std::string("a parameter of kernel '") + kernel->name + "' has more than 128 bytes");
   return CUDA_SUCCESS;
 }
 
@@ -98,7 +98,7 @@ CUresult make_call(CUfunction function, dim3 grid, dim3 block, unsigned shared_b
   call.kernel = kernels().find(reinterpret_cast<CUkernel>(function));
   if (!call.kernel) return CUDA_ERROR_INVALID_HANDLE;
   const simt::Kernel& kernel = *call.kernel->kernel;
-  if (extra || shared_bytes != 0 || block.y != 1 || block.z != 1 || block.x == 0 || grid.x == 0 || grid.y == 0 ||
+  if (extra || block.y != 1 || block.z != 1 || block.x == 0 || grid.x == 0 || grid.y == 0 ||
       grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 ||
       (kernel.parameter_count > 0 && !parameters))
     return refuse(CUDA_ERROR_INVALID_VALUE, std::string("kernel '") + kernel.name + "': the launch is invalid");
@@ -106,9 +106,14 @@ CUresult make_call(CUfunction function, dim3 grid, dim3 block, unsigned shared_b
     return refuse(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES,
                   std::string("kernel '") + kernel.name + "' has launch bounds of " + std::to_string(kernel.threads) +
                     " threads, not " + std::to_string(block.x));
+  if (shared_bytes != kernel.dynamic_shared || shared_bytes > call.kernel->shared_limit)
+    return refuse(CUDA_ERROR_INVALID_VALUE,
+                  std::string("kernel '") + kernel.name + "' has " + std::to_string(kernel.dynamic_shared) +
+                    " bytes of dynamic shared memory; the launch gives " + std::to_string(shared_bytes) +
+                    ", up to " + std::to_string(call.kernel->shared_limit) + " are allowed by its attribute");
   call.grid = grid;
   call.threads = block.x;
-  call.values.assign(kernel.parameter_count, 0);
+  call.values.assign(kernel.parameter_count, {});
   for (uint32_t i = 0; i < kernel.parameter_count; i++)
     std::memcpy(&call.values[i], parameters[i], kernel.parameter_bytes[i]);
   return CUDA_SUCCESS;
@@ -126,9 +131,9 @@ static CUresult error_of(simt::Failure failure) {
 }
 
 void run_call(const Call& call, Context& context, simt::Worker& worker) {
-  std::vector<uint64_t> values = call.values;
+  std::vector<simt::TensorMap> values = call.values;
   std::vector<void*> parameters;
-  for (uint64_t& value : values) parameters.push_back(&value);
+  for (simt::TensorMap& value : values) parameters.push_back(&value);
   const simt::Kernel& kernel = *call.kernel->kernel;
   simt::Launch launch(kernel, call.kernel->library->code, parameters.data(), call.grid, call.threads);
   simt::run_launch(launch, worker);
@@ -167,10 +172,22 @@ CUresult emulated::cuLibraryGetKernel(CUkernel* handle, CUlibrary library_handle
   if (!library) return CUDA_ERROR_INVALID_HANDLE;
   for (const simt::Kernel* kernel = library->kernels->first; kernel; kernel = kernel->next)
     if (std::strcmp(kernel->name, name) == 0) {
-      *handle = kernels().add(std::make_shared<LoadedKernel>(LoadedKernel{library, kernel}));
+      *handle = kernels().add(std::make_shared<LoadedKernel>(library, kernel));
       return CUDA_SUCCESS;
     }
   return CUDA_ERROR_NOT_FOUND;
+}
+
+CUresult emulated::cuKernelSetAttribute(CUfunction_attribute attribute, int value, CUkernel handle, CUdevice) {
+  ENTER(cuKernelSetAttribute);
+  const auto kernel = kernels().find(handle);
+  if (!kernel) return CUDA_ERROR_INVALID_HANDLE;
+  if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_ERROR_INVALID_VALUE;
+  constexpr int LIMIT = 227 * 1024;
+  if (value < 0 || value > LIMIT)
+    return refuse(CUDA_ERROR_INVALID_VALUE, "a block has at most 227 KB of shared memory, not " + std::to_string(value));
+  kernel->shared_limit = static_cast<uint32_t>(value);
+  return CUDA_SUCCESS;
 }
 
 CUresult emulated::cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y, unsigned int grid_z,

@@ -13,12 +13,18 @@ namespace simt {
 constexpr size_t GUARD = 64, MAX_ARRAYS = 64;
 constexpr size_t CAPACITY = SharedMemory::STATIC_LIMIT + (MAX_ARRAYS + 1) * (GUARD + 16);
 constexpr unsigned char GARBAGE = 0xff;
+constexpr size_t DYNAMIC_LIMIT = 227 * 1024, DYNAMIC_ALIGNMENT = 1024;
 
-SharedMemory::SharedMemory() {
-  void* mapped =
-    mmap(nullptr, CAPACITY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+// Before the dynamic memory lies a guard that keeps its alignment.
+constexpr size_t DYNAMIC_CAPACITY = DYNAMIC_ALIGNMENT + DYNAMIC_LIMIT + GUARD;
+
+static unsigned char* map_memory(size_t bytes) {
+  void* mapped = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) throw std::bad_alloc();
-  memory_ = static_cast<unsigned char*>(mapped);
+  return static_cast<unsigned char*>(mapped);
+}
+
+SharedMemory::SharedMemory() : memory_(map_memory(CAPACITY)), dynamic_(map_memory(DYNAMIC_CAPACITY)) {
   std::memset(memory_, GARBAGE, GUARD);
   reset();
 }
@@ -26,6 +32,8 @@ SharedMemory::SharedMemory() {
 SharedMemory::~SharedMemory() {
   sanitizer::unpoison(memory_, CAPACITY);
   munmap(memory_, CAPACITY);
+  sanitizer::unpoison(dynamic_, DYNAMIC_CAPACITY);
+  munmap(dynamic_, DYNAMIC_CAPACITY);
 }
 
 void SharedMemory::reset() {
@@ -52,15 +60,29 @@ void* SharedMemory::add(const SharedArray& array) {
   return data;
 }
 
+unsigned char* SharedMemory::make_dynamic(uint32_t bytes) {
+  dynamic_array_.bytes = bytes;
+  if (bytes == 0) return nullptr;
+  unsigned char* data = dynamic_ + DYNAMIC_ALIGNMENT;
+  sanitizer::unpoison(data - GUARD, bytes + 2 * GUARD);
+  std::memset(data - GUARD, GARBAGE, bytes + 2 * GUARD);
+  sanitizer::poison(dynamic_, DYNAMIC_ALIGNMENT);
+  sanitizer::poison(data + bytes, DYNAMIC_CAPACITY - DYNAMIC_ALIGNMENT - bytes);
+  return data;
+}
+
 const SharedArray* SharedMemory::overrun() const {
-  const auto intact = [&](size_t from, size_t to) {
-    return std::all_of(memory_ + from, memory_ + to, [](unsigned char byte) { return byte == GARBAGE; });
+  const auto intact = [](const unsigned char* from, const unsigned char* to) {
+    return std::all_of(from, to, [](unsigned char byte) { return byte == GARBAGE; });
   };
   for (size_t i = 0; i < entries_.size(); i++) {
     const size_t offset = entries_[i].offset, bytes = entries_[i].array->bytes;
     const size_t next = i + 1 < entries_.size() ? entries_[i + 1].offset : end_;
-    if (!intact(offset + bytes, next) || (i == 0 && !intact(0, offset))) return entries_[i].array;
+    if (!intact(memory_ + offset + bytes, memory_ + next) || (i == 0 && !intact(memory_, memory_ + offset)))
+      return entries_[i].array;
   }
+  const unsigned char *data = dynamic_ + DYNAMIC_ALIGNMENT, *end = data + dynamic_array_.bytes;
+  if (dynamic_array_.bytes > 0 && (!intact(data - GUARD, data) || !intact(end, end + GUARD))) return &dynamic_array_;
   return nullptr;
 }
 

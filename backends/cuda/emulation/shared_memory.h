@@ -28,6 +28,8 @@ class SharedMemory {
       if (entry.array == &array) return memory_ + entry.offset;
     return add(array);
   }
+  // `bytes` at a multiple of 1,024 beside the arrays, garbage at first.
+  unsigned char* make_dynamic(uint32_t bytes);
   // The array that something was written just before or past; nullptr where all is well.
   const SharedArray* overrun() const;
 
@@ -38,7 +40,8 @@ class SharedMemory {
   };
   void* add(const SharedArray& array);
 
-  unsigned char* memory_;
+  unsigned char *memory_, *dynamic_;
+  SharedArray dynamic_array_{"dynamic shared memory", 0};
   std::vector<Entry> entries_;
   size_t total_ = 0, end_;
 };

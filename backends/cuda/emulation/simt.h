@@ -78,12 +78,23 @@ __forceinline__ T& shared(const SharedArray& array) {
 
 }  // namespace simt
 
-#define KERNEL(name, threads, ...)                                                                               \
-  static_assert(threads >= 1 && threads <= 1024);                                                                \
-  static void name(__VA_ARGS__);                                                                                 \
-  static const simt::Registration name##_registration{                                                          \
-    {#name, threads, simt::Entry<&name>::count, simt::Entry<&name>::bytes, &simt::Entry<&name>::run, nullptr}}; \
+using simt::TensorMap;
+#define TENSOR_MAP const TensorMap
+constexpr uint32_t DYNAMIC_SHARED_LIMIT = 227 * 1024;
+
+#define KERNEL(name, threads, ...) KERNEL_SHARED(name, threads, 0, __VA_ARGS__)
+#define KERNEL_SHARED(name, threads, shared_bytes, ...)                                                   \
+  static_assert(threads >= 1 && threads <= 1024 && shared_bytes <= DYNAMIC_SHARED_LIMIT);                 \
+  static void name(__VA_ARGS__);                                                                          \
+  static const simt::Registration name##_registration{{#name, threads, shared_bytes,                      \
+                                                       simt::Entry<&name>::count, simt::Entry<&name>::bytes, \
+                                                       &simt::Entry<&name>::run, nullptr}};               \
   static void name(__VA_ARGS__)
+
+#define DYNAMIC_SHARED(name, ...)      \
+  using name##_type = __VA_ARGS__;     \
+  name##_type& name = *static_cast<name##_type*>( \
+    simt::runtime->dynamic_shared(simt::this_thread(), sizeof(name##_type), simt::Site::current()))
 
 #define SHARED(name, ...)                                                       \
   using name##_type = __VA_ARGS__;                                              \

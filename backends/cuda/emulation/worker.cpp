@@ -176,6 +176,10 @@ void run_launch(Launch& launch, Worker& own) {
 }
 
 static Fiber& fiber_of(Thread& thread) { return static_cast<Fiber&>(thread); }
+static Async& async_of(Thread& thread) { return fiber_of(thread).block->async(); }
+static void checked(Thread& thread, const Async::Problem& problem, const Site& site) {
+  fiber_of(thread).block->check(fiber_of(thread), problem, site);
+}
 
 const Runtime emulated_runtime{
   ABI_VERSION,
@@ -190,11 +194,42 @@ const Runtime emulated_runtime{
   },
   [](Thread& thread, Site site) { fiber_of(thread).block->yield(fiber_of(thread), site); },
   [](Thread& thread) { fiber_of(thread).block->resume(); },
-  [](Thread& thread, const char* message, Site site) {
-    const std::string file = site.file_name();
-    fiber_of(thread).block->fail(fiber_of(thread), Failure::launch_failed,
-                                 std::string(message) + " (" + file.substr(file.rfind('/') + 1) + ":" +
-                                   std::to_string(site.line()) + ")");
+  [](Thread& thread, const char* message, Site site) { fiber_of(thread).block->fail(fiber_of(thread), message, site); },
+
+  [](Thread& thread, size_t bytes, Site site) -> void* {
+    Block& block = *fiber_of(thread).block;
+    if (bytes > block.async().bytes())
+      block.fail(fiber_of(thread), "the kernel declares " + std::to_string(block.async().bytes()) +
+                                     " bytes of dynamic shared memory and uses " + std::to_string(bytes), site);
+    return block.async().memory();
+  },
+  [](Thread& thread, const void* pointer, Site site) {
+    uint32_t address = 0;
+    checked(thread, async_of(thread).address(pointer, address), site);
+    return address;
+  },
+  [](Thread& thread, const void* barrier, uint32_t count, Site site) {
+    checked(thread, async_of(thread).init(barrier, count), site);
+  },
+  [](Thread& thread) { async_of(thread).fence_init(); },
+  [](Thread& thread, const void* barrier, uint32_t bytes, Site site) {
+    checked(thread, async_of(thread).arrive(barrier, bytes), site);
+  },
+  [](Thread& thread, const void* barrier, uint32_t parity, Site site) {
+    bool over = false;
+    checked(thread, async_of(thread).test(barrier, parity, over), site);
+    return over;
+  },
+  [](Thread& thread, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier, Site site) {
+    checked(thread, async_of(thread).load(to, map, column, row, barrier), site);
+  },
+  [](Thread& thread) { async_of(thread).fence(fiber_of(thread).id); },
+  [](Thread& thread, float* sums, uint32_t count, uint64_t a, uint64_t b, bool bf16, bool add, Site site) {
+    checked(thread, async_of(thread).multiply(fiber_of(thread).id, sums, count, a, b, bf16, add), site);
+  },
+  [](Thread& thread) { async_of(thread).commit(fiber_of(thread).id); },
+  [](Thread& thread, uint32_t pending, Site site) {
+    fiber_of(thread).block->wgmma_wait(fiber_of(thread), pending, site);
   },
 };
 

@@ -1,11 +1,7 @@
-import type { OpCall } from '../../../src/ops/contract.ts'
-import { lastDim, rowCount, tensorType } from '../../../src/tensor/type.ts'
-import type { LaunchPlan } from '../../backend.ts'
-import { type CudaTraits, type KernelRule, launch } from './rule.ts'
-
-/** Numbers of kernels-cuda/lib/epilogue.h. */
-const formats: Readonly<Record<string, number>> = { f32: 0, f16: 1, bf16: 2 }
-const activations: Readonly<Record<string, number>> = { none: 0, gelu_tanh: 1, silu: 2 }
+import { lastDim, rowCount } from '../../../src/tensor/type.ts'
+import { depthOfRange, epilogue, inRanges } from './matmul_epilogue.ts'
+import { matmulWgmma } from './matmul_wgmma.ts'
+import { type KernelRule, launch } from './rule.ts'
 
 /** Up to so many rows the weights' way from memory is all that counts. */
 const VECTOR_ROWS = 4
@@ -13,93 +9,52 @@ const VECTOR_ROWS = 4
 const VECTOR_COLUMNS = 4
 const MMA_TILE = 64
 
-interface Epilogue {
-  readonly bindings: LaunchPlan['bindings']
-  readonly constants: Readonly<Record<string, number>>
-}
-
-/** Of a launch that stores sums as they are, in f32. */
-const noEpilogue = { bias_format: formats.f32!, activation: activations.none!, output_format: formats.f32! }
-
-/** What the launch that writes y adds to the sum. */
-function epilogue({ attrs, inputs, outputs }: OpCall): Epilogue {
-  const ports = ['bias', 'residual'].filter((port) => inputs[port])
-  return {
-    bindings: [...ports.map((port) => ({ port, access: 'read' }) as const), { port: 'y', access: 'write' }],
-    constants: {
-      bias_format: formats[inputs.bias?.format ?? 'f32']!,
-      activation: activations[attrs.activation]!,
-      output_format: formats[outputs.y!.format]!,
-    },
-  }
-}
-
-/** Few rows: matmul_vector. More, and rows that are not a multiple of four elements: matmul_mma. */
+/**
+ * Few rows: matmul_vector. More, and rows that are not a multiple of four elements: matmul_mma, or matmul_wgmma where
+ * the architecture has it and both operands are in 16 bits.
+ */
 export const matmul: KernelRule = (call, traits) => {
   const { x, w } = call.inputs
   const rows = rowCount(x!.shape)
   const [columns, depth] = w!.shape as readonly [number, number]
+  const formats = x!.format === 'f32' ? w!.format : `${w!.format}_x16`
   const operands = [
     { port: 'x', access: 'read' },
     { port: 'w', access: 'read' },
   ] as const
-  const { bindings, constants } = epilogue(call)
-  const operandFormats = x!.format === 'f32' ? w!.format : `${w!.format}_x16`
-  if (rows <= VECTOR_ROWS && depth % 4 === 0)
+  if (rows <= VECTOR_ROWS && depth % 4 === 0) {
+    const { bindings, constants } = epilogue(call)
+    const blocks = Math.ceil(columns / VECTOR_COLUMNS)
     return {
       launches: [
-        launch(
-          'matmul_vector',
-          `matmul_vector_${operandFormats}`,
-          Math.ceil(columns / VECTOR_COLUMNS),
-          [...operands, ...bindings],
-          { rows, columns, depth, ...constants },
-        ),
+        launch('matmul_vector', `matmul_vector_${formats}`, blocks, [...operands, ...bindings], {
+          rows,
+          columns,
+          depth,
+          ...constants,
+        }),
       ],
     }
-  const { splits, depthOfSplit } = splitDepth(depth, tiles(rows, columns), traits)
-  const whole = splits === 1
-  const product = launch(
-    'matmul_mma',
-    `matmul_mma_${operandFormats}`,
-    tiles(rows, columns) * splits,
-    [...operands, ...(whole ? bindings : [{ port: 'parts', as: 'y', access: 'write' } as const])],
-    {
+  }
+  const wgmma = matmulWgmma(call, traits)
+  if (wgmma) return wgmma
+  // About four blocks per multiprocessor; shorter ranges would cost more in parts written and read than they gain.
+  const blocks = tiles(rows, columns)
+  const range = depthOfRange(depth, (4 * traits.multiprocessors) / blocks, 128)
+  return inRanges(call, range, (splits, { bindings, constants }) =>
+    launch('matmul_mma', `matmul_mma_${formats}`, blocks * splits, [...operands, ...bindings], {
       rows,
       columns,
       depth,
-      ...(whole ? constants : noEpilogue),
+      ...constants,
       splits,
-      split_depth: depthOfSplit,
-    },
+      split_depth: range,
+    }),
   )
-  if (whole) return { launches: [product] }
-  const join = launch(
-    'matmul_join',
-    'matmul_join',
-    Math.ceil((rows * columns) / 256),
-    [{ port: 'parts', access: 'read' }, ...bindings],
-    { splits, rows, columns, ...constants },
-  )
-  return { scratch: { parts: tensorType('f32', splits, rows, columns) }, launches: [product, join] }
 }
 
 const tiles = (rows: number, columns: number): number =>
   Math.ceil(rows / MMA_TILE) * Math.ceil(columns / MMA_TILE)
-
-/**
- * Ranges of a reduction, each a multiple of 128 long, for about four blocks per multiprocessor. Shorter ranges would
- * cost more in parts written and read than they gain.
- */
-function splitDepth(
-  depth: number,
-  count: number,
-  { multiprocessors }: CudaTraits,
-): { splits: number; depthOfSplit: number } {
-  const wanted = Math.max(1, Math.floor((4 * multiprocessors) / count))
-  const depthOfSplit = Math.max(1, Math.ceil(depth / wanted / 128)) * 128
-  return { splits: Math.ceil(depth / depthOfSplit), depthOfSplit }
-}
 
 export const matmul_backward_input: KernelRule = ({ inputs }) => {
   const rows = rowCount(inputs.dy!.shape)

@@ -6,3 +6,4 @@
   _Static_assert(__builtin_types_compatible_p(__typeof__(&name), CUresult(*) arguments), #name);
 CUDA_API(CHECK)
 CUDA_API_OF_NCCL(CHECK)
+_Static_assert(sizeof(CUtensorMap) == 128 && _Alignof(CUtensorMap) == 128, "CUtensorMap");

@@ -4,13 +4,21 @@
 void em_step_arguments(em_program *program, const em_step *step, uint32_t slot) {
   const em_kernel *kernel = &program->kernels[step->kernel];
   const em_pointer *pointer = step->pointers;
+  CUtensorMap *map = kernel->map_count > 0 ? step->maps + (size_t)slot * kernel->map_count : NULL;
   for (uint32_t i = 0; i < kernel->parameter_count; i++) {
-    if (!kernel->parameters[i].is_pointer) {
-      program->values[i] = kernel->parameters[i].value;
-      continue;
+    program->arguments[i] = &program->values[i];
+    switch (kernel->parameters[i].kind) {
+      case EM_SCALAR:
+        program->values[i] = kernel->parameters[i].value;
+        break;
+      case EM_POINTER:
+        program->values[i] = pointer->bound ? em_program_address(program, pointer->range, slot) : 0;
+        pointer++;
+        break;
+      case EM_TENSOR_MAP:
+        program->arguments[i] = map++;
+        pointer++;
     }
-    program->values[i] = pointer->bound ? em_program_address(program, pointer->range, slot) : 0;
-    pointer++;
   }
 }
 
@@ -29,7 +37,7 @@ bool em_step_launch(em_program *program, const em_segment *segment, uint32_t ind
       em_step_arguments(program, step, slot);
       // A CUkernel may stand for its CUfunction in the current context.
       good = EM_CALL(device, error, cuLaunchKernel, (CUfunction)kernel->handle, step->grid[0], step->grid[1],
-                     step->grid[2], kernel->threads, 1, 1, 0, device->stream, program->arguments, NULL);
+                     step->grid[2], kernel->threads, 1, 1, kernel->shared_bytes, device->stream, program->arguments, NULL);
       break;
     }
     case EM_COPY:

@@ -64,7 +64,10 @@ static bool find_kernels(em_program *program, em_error *error) {
   for (uint32_t i = 0; i < program->kernel_count; i++) {
     em_kernel *kernel = &program->kernels[i];
     if (EM_CALL(device, error, cuLibraryGetKernel, &kernel->handle, program->modules[kernel->module]->library,
-                kernel->entry))
+                kernel->entry) &&
+        (kernel->shared_bytes == 0 ||
+         EM_CALL(device, error, cuKernelSetAttribute, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                 (int)kernel->shared_bytes, kernel->handle, device->context->ordinal)))
       continue;
     if (error->cuda_error == CUDA_ERROR_NOT_FOUND)
       em_fail(error, "not_found", "the image of module '%s' has no kernel '%s'; build it again",
@@ -110,7 +113,7 @@ static bool prepare(em_program *program, em_error *error) {
   if (!em_device_enter_submit(device, error)) return false;
   program->next = device->programs;
   device->programs = program;
-  const bool good = find_kernels(program, error) && make_entries(program, error) &&
+  const bool good = find_kernels(program, error) && em_maps_make(program, error) && make_entries(program, error) &&
                     (program->eager || (em_departures_make(program, error) && make_graphs(program, error)));
   em_device_leave(device);
   return good;
@@ -184,6 +187,7 @@ void em_program_release(em_program *program) {
     program->schedules = schedule->next;
     free(schedule);
   }
+  free(program->maps);
   em_pool_free(&program->pool);
   free(program);
   em_device_release(device);

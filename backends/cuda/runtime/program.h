@@ -19,14 +19,20 @@ typedef struct em_blob {
   const uint8_t *bytes;  // in the file
 } em_blob;
 
+typedef enum em_parameter_kind { EM_POINTER = 0, EM_SCALAR = 1, EM_TENSOR_MAP = 2 } em_parameter_kind;
+
 typedef struct em_parameter {
-  bool is_pointer;
-  uint64_t value;
+  em_parameter_kind kind;
+  uint64_t value;  // of a scalar
+  // of a tensor map: a matrix without gaps and the box that is copied at a time, in elements of 16 bits
+  int type;
+  uint32_t rows, width, box_rows, box_width;
 } em_parameter;
 
 typedef struct em_kernel {
   const char *entry;
-  uint32_t module, threads, parameter_count, pointer_count;
+  uint32_t module, threads, shared_bytes, parameter_count;
+  uint32_t pointer_count, map_count;  // a tensor map counts as a pointer too
   em_parameter *parameters;
   CUkernel handle;
 } em_kernel;
@@ -71,6 +77,7 @@ typedef struct em_step {
   // a launch
   uint32_t kernel, grid[3];
   em_pointer *pointers;
+  CUtensorMap *maps;  // of each slot in turn, among those of the program
   em_copy copy;
   em_exchange exchange;
   struct em_departure *departure;  // of an exchange that leaves in a graph of its own (departure.c)
@@ -139,6 +146,7 @@ struct em_program {
   em_kernel *kernels;
   em_segment *segments;
   int step_input;  // index of that arena, or -1
+  CUtensorMap *maps;
   // Arguments of the launch being built.
   uint64_t *values;
   void **arguments;
@@ -155,6 +163,13 @@ bool em_program_parse(em_program *program, const void *file, size_t bytes, em_er
 CUdeviceptr em_program_address(const em_program *program, em_range range, uint32_t slot);
 // Segment and slot exist.
 bool em_program_check(const em_program *program, uint32_t segment, uint32_t slot, em_error *error);
+
+// tensor_map.c: reads what follows a parameter that is one.
+void em_map_read(em_reader *in, em_parameter *map);
+// Each map's matrix must lie in what is bound to it.
+void em_maps_check(em_reader *in, const em_kernel *kernel, const em_step *step);
+// Makes the maps of all steps and slots, once.
+bool em_maps_make(em_program *program, em_error *error);
 
 // launch.c
 bool em_step_launch(em_program *program, const em_segment *segment, uint32_t step, uint32_t slot, em_error *error);

@@ -5,7 +5,8 @@
 
 #include "program.h"
 
-enum { VERSION = 2, MAX_ARENAS = 64, MAX_PARAMETERS = 1024, MAX_THREADS = 1024, ALIGNMENT = 256 };
+enum { VERSION = 3, MAX_ARENAS = 64, MAX_PARAMETERS = 1024, ALIGNMENT = 256 };
+enum { MAX_THREADS = 1024, MAX_SHARED = 227 * 1024 };  // of a block
 // Graphs of a program: segments times slots.
 enum { MAX_GRAPHS = 65536 };
 enum { MAX_GROUPS = 1024, MAX_CHANNELS = 1024 };
@@ -124,6 +125,9 @@ static void read_kernels(em_reader *in, em_program *program) {
                program->module_count);
     em_require(in, kernel->threads >= 1 && kernel->threads <= MAX_THREADS, RULES, "threads is %u, not 1 to %d",
                kernel->threads, MAX_THREADS);
+    kernel->shared_bytes = em_read_u32(in, "shared");
+    em_require(in, kernel->shared_bytes <= MAX_SHARED, RULES, "shared is %u, not at most %d", kernel->shared_bytes,
+               MAX_SHARED);
     kernel->parameter_count = em_read_count(in, PARAMETER_LEAST, "parameters");
     em_require(in, kernel->parameter_count <= MAX_PARAMETERS, RULES, "it has %u parameters, at most %d are allowed",
                kernel->parameter_count, MAX_PARAMETERS);
@@ -131,11 +135,15 @@ static void read_kernels(em_reader *in, em_program *program) {
     for (uint32_t p = 0; p < kernel->parameter_count && !in->failed; p++) {
       WHERE(in, "kernels[%u].parameters[%u]", i, p);
       const uint32_t kind = em_read_u32(in, "kind"), bytes = em_read_u32(in, "bytes");
-      kernel->parameters[p].value = em_read_u64(in, "value");
-      em_require(in, kind <= 1, FORMAT, "kind is %u, not 0 (pointer) or 1 (scalar)", kind);
-      em_require(in, bytes == 8 || (bytes == 4 && kind == 1), FORMAT, "bytes is %u, not 8, or 4 of a scalar", bytes);
-      kernel->parameters[p].is_pointer = kind == 0;
-      kernel->pointer_count += kind == 0;
+      em_parameter *parameter = &kernel->parameters[p];
+      parameter->value = em_read_u64(in, "value");
+      em_require(in, kind <= EM_TENSOR_MAP, FORMAT, "kind is %u, not 0 (pointer), 1 (scalar) or 2 (tensor map)", kind);
+      em_require(in, kind == EM_TENSOR_MAP ? bytes == sizeof(CUtensorMap) : bytes == 8 || (bytes == 4 && kind == EM_SCALAR),
+                 FORMAT, "bytes is %u, not 8, 4 of a scalar or 128 of a tensor map", bytes);
+      parameter->kind = (em_parameter_kind)kind;
+      kernel->pointer_count += kind != EM_SCALAR;
+      kernel->map_count += kind == EM_TENSOR_MAP;
+      if (kind == EM_TENSOR_MAP) em_map_read(in, parameter);
     }
   }
   in->kernel = NULL;
@@ -171,6 +179,7 @@ static void read_launch(em_reader *in, em_program *program, em_step *step) {
                "pointers[%u] is at %llu, no multiple of %d", p,
                (unsigned long long)step->pointers[p].range.offset, ALIGNMENT);
   }
+  em_maps_check(in, kernel, step);
   in->kernel = NULL;
 }
 

@@ -1,0 +1,186 @@
+// matmul with x and w both in bf16 or f16, on Hopper: y = activation(x w^T + bias) + residual. One warpgroup has the
+// copy engine bring boxes of x and w into a ring of stages; two others multiply, each 64 rows by the tile's columns,
+// whose sums stay in its registers. A block takes tiles until none are left: while it finishes one, the ring fills for
+// the next. As in matmul_mma the reduction may be cut into `splits` ranges of `split_depth`, for matmul_join.
+//
+// A stage of 128 x 256 x 64 is 2.1 M products, 1,024 cycles of tensor cores at the datasheet's 2,048 a cycle, and
+// 48 KB: 48 bytes a cycle from L2, of about 64 that a multiprocessor can take. Shared memory gives each m64n256k16
+// 10 KB in its 128 cycles, 80 bytes of 128 a cycle; m64n128k16 96. So tensor cores limit: 4,096 rows of 4,096 by 4,096
+// weights are 137 GFLOP, 139 us at 989 TFLOP/s; 512 tiles on 132 multiprocessors are four rounds, the last nearly
+// full (97%). Sums of a tile stored and activated are 128 KB, 0.5 us of 16 us a tile at that depth, while the tensor
+// cores wait. 132 tiles that run together are 16 down by 8 across, and read 128 x 2,048 + 256 x 2,112 of L2 once.
+#include "lib/epilogue.h"
+#include "lib/tma.h"
+#include "lib/warpgroup.h"
+#include "lib/wgmma.h"
+
+constexpr uint32_t TILE_ROWS = 128, STAGE_DEPTH = 64, WARPGROUP = 128, CONSUMER_WARPS = 8, GROUP = 16;
+
+// Sums of a warp on their way out: 16 rows of 32 columns. With rows of 40 floats, pairs of a half warp lie in
+// different banks.
+using Outgoing = float[16][40];
+
+template <uint32_t COLUMNS, uint32_t STAGES>
+struct Ring {
+  uint16_t x[STAGES][TILE_ROWS][STAGE_DEPTH];
+  uint16_t w[STAGES][COLUMNS][STAGE_DEPTH];
+  Outgoing outgoing[CONSUMER_WARPS];
+  Mbarrier full[STAGES], empty[STAGES];
+};
+
+// Which stage is next, and in which parity of its phases.
+template <uint32_t STAGES>
+struct Place {
+  uint32_t stage = 0, parity = 0;
+  DEVICE void advance() {
+    if (++stage < STAGES) return;
+    stage = 0;
+    parity ^= 1;
+  }
+};
+
+struct Product {
+  uint32_t rows, columns, depth, splits, split_depth;
+};
+
+// What a block does at a time: a tile of y over a range of k.
+struct Piece {
+  uint32_t row, column, split, k_first, k_end;
+};
+
+template <uint32_t COLUMNS>
+struct Pieces {
+  const Product& of;
+  uint32_t down, across;
+  DEVICE explicit Pieces(const Product& product)
+      : of(product),
+        down((product.rows + TILE_ROWS - 1) / TILE_ROWS),
+        across((product.columns + COLUMNS - 1) / COLUMNS) {}
+  DEVICE uint32_t count() const { return down * across * of.splits; }
+  // Tiles of GROUP rows of tiles come down first, so that those that run together share x and w in L2.
+  DEVICE Piece at(uint32_t i) const {
+    const uint32_t split = i % of.splits, tile = i / of.splits, group = tile / (GROUP * across);
+    const uint32_t above = group * GROUP, height = min(GROUP, down - above), within = tile - above * across;
+    const uint32_t first = split * of.split_depth;
+    return {(above + within % height) * TILE_ROWS, within / height * COLUMNS, split, first,
+            min(of.depth, first + of.split_depth)};
+  }
+};
+
+// Stores a warp's sums, 32 columns at a time through shared memory, so that a half warp has a row's neighbours.
+template <uint32_t SUMS>
+DEVICE void store_sums(const float (&sum)[SUMS], Outgoing& outgoing, const Epilogue& epilogue, const Product& product,
+                       uint32_t split, uint32_t row, uint32_t column) {
+  const uint32_t lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (uint32_t first = 0; first < SUMS; first += 16) {
+    __syncwarp();
+#pragma unroll
+    for (uint32_t i = 0; i < 16; i += 4) {
+      const uint32_t at = 2 * i + 2 * t;
+      *reinterpret_cast<float2*>(&outgoing[g][at]) = make_float2(sum[first + i], sum[first + i + 1]);
+      *reinterpret_cast<float2*>(&outgoing[g + 8][at]) = make_float2(sum[first + i + 2], sum[first + i + 3]);
+    }
+    __syncwarp();
+    const uint32_t at = lane % 16 * 2, here = column + 2 * first + at;
+#pragma unroll 1
+    for (uint32_t r = lane / 16; r < 16; r += 2) {
+      if (row + r >= product.rows || here >= product.columns) break;
+      const float2 pair = *reinterpret_cast<const float2*>(&outgoing[r][at]);
+      epilogue.store_pair(static_cast<uint64_t>(split) * product.rows + row + r, here, pair);
+    }
+  }
+}
+
+template <WgmmaFormat FORMAT, uint32_t COLUMNS, uint32_t STAGES>
+DEVICE void matmul_wgmma(const TensorMap& x, const TensorMap& w, const Epilogue& epilogue, const Product& product) {
+  using Stages = Ring<COLUMNS, STAGES>;
+  DYNAMIC_SHARED(ring, Stages);
+  const uint32_t warpgroup = threadIdx.x / WARPGROUP;
+  const Pieces<COLUMNS> pieces(product);
+  if (threadIdx.x == 0) {
+    for (uint32_t s = 0; s < STAGES; s++) {
+      mbarrier_init(ring.full[s], 1);
+      mbarrier_init(ring.empty[s], CONSUMER_WARPS);
+    }
+    mbarrier_fence_init();
+  }
+  __syncthreads();
+
+  Place<STAGES> next;
+  if (warpgroup == 0) {
+    registers_give_back<40>();
+    if (threadIdx.x != 0) return;
+    tma_prefetch(x);
+    tma_prefetch(w);
+    for (uint32_t i = blockIdx.x; i < pieces.count(); i += gridDim.x) {
+      const Piece piece = pieces.at(i);
+      for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
+        mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
+        mbarrier_arrive_expect(ring.full[next.stage], sizeof ring.x[0] + sizeof ring.w[0]);
+        tma_load(ring.x[next.stage], x, k, piece.row, ring.full[next.stage]);
+        tma_load(ring.w[next.stage], w, k, piece.column, ring.full[next.stage]);
+      }
+    }
+    return;
+  }
+
+  registers_take<232>();
+  const uint32_t warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32, above = (warpgroup - 1) * 64;
+  for (uint32_t i = blockIdx.x; i < pieces.count(); i += gridDim.x) {
+    const Piece piece = pieces.at(i);
+    float sum[COLUMNS / 2];
+    uint32_t before = 0;
+    for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
+      mbarrier_wait(ring.full[next.stage], next.parity);
+      wgmma_fence();
+#pragma unroll
+      for (uint32_t step = 0; step < STAGE_DEPTH; step += 16)
+        wgmma<FORMAT>(sum, wgmma_rows(ring.x[next.stage][above], step), wgmma_rows(ring.w[next.stage], step),
+                      k > piece.k_first || step > 0);
+      wgmma_commit();
+      // The products before these are done: their stage may be filled again.
+      wgmma_wait<1>();
+      if (lane == 0 && k > piece.k_first) mbarrier_arrive(ring.empty[before]);
+      before = next.stage;
+    }
+    wgmma_wait<0>();
+    if (lane == 0) mbarrier_arrive(ring.empty[before]);
+    store_sums(sum, ring.outgoing[warp], epilogue, product, piece.split, piece.row + above + warp % 4 * 16,
+               piece.column);
+  }
+}
+
+static_assert(sizeof(Ring<256, 4>) == 217152 && sizeof(Ring<128, 6>) == 217184);
+
+KERNEL_SHARED(matmul_wgmma_bf16_256, 384, 217152, TENSOR_MAP x, TENSOR_MAP w, OPTIONAL const void* bias,
+              OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+              uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits,
+              uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_wgmma<WgmmaFormat::bf16, 256, 4>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_SHARED(matmul_wgmma_bf16_128, 384, 217184, TENSOR_MAP x, TENSOR_MAP w, OPTIONAL const void* bias,
+              OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+              uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits,
+              uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_wgmma<WgmmaFormat::bf16, 128, 6>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_SHARED(matmul_wgmma_f16_256, 384, 217152, TENSOR_MAP x, TENSOR_MAP w, OPTIONAL const void* bias,
+              OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+              uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits,
+              uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_wgmma<WgmmaFormat::f16, 256, 4>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_SHARED(matmul_wgmma_f16_128, 384, 217184, TENSOR_MAP x, TENSOR_MAP w, OPTIONAL const void* bias,
+              OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+              uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits,
+              uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_wgmma<WgmmaFormat::f16, 128, 6>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
+}
