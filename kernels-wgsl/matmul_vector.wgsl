@@ -3,7 +3,7 @@
 // A workgroup makes TILE_COLUMNS outputs; its lanes walk along k, a lane takes one chunk of weights
 // (16 bytes where the format allows) of each output at a time and uses the x it loaded for all of them.
 // Bytes: each weight once; flops: 2 per weight, half a flop per byte in f32 and 3.6 in q4_0: the limit is memory
-// bandwidth, on software drivers the number of loads, hence the wide chunks.
+// bandwidth. CPU drivers have matmul_column.
 const ROW_CHUNKS: u32 = 16u;
 const COLUMNS: u32 = 16u;
 const FIRST_COLUMN: u32 = 0u;

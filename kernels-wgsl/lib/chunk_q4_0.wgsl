@@ -17,8 +17,10 @@ fn load_chunk(i: u32) -> Chunk {
 
 @group(0) @binding(1) var<storage, read_write> weight: array<vec4u>;
 
+// The four low nibbles. Masks, since SwiftShader shifts lane by lane; every step is exact.
 fn nibbles(word: u32) -> vec4f {
-  return vec4f((vec4u(word) >> vec4u(0u, 4u, 8u, 12u)) & vec4u(15u)) - 8.0;
+  let placed = vec4u(word) & vec4u(0xfu, 0xf0u, 0xf00u, 0xf000u);
+  return vec4f(vec4i(placed)) * vec4f(1.0, 0x1p-4f, 0x1p-8f, 0x1p-12f) - 8.0;
 }
 
 fn multiply_chunk(i: u32, xs: Chunk) -> vec4f {

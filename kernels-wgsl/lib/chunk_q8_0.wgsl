@@ -13,10 +13,17 @@ fn load_chunk(i: u32) -> Chunk {
 
 @group(0) @binding(1) var<storage, read_write> weight: array<vec4u>;
 
+// Four signed bytes. Masks, since SwiftShader shifts lane by lane: three bytes are offset by 128, the highest has the
+// word's sign; every step is exact.
+fn bytes(word: u32) -> vec4f {
+  let placed = vec4u(word ^ 0x808080u) & vec4u(0xffu, 0xff00u, 0xff0000u, 0xff000000u);
+  return vec4f(vec4i(placed)) * vec4f(1.0, 0x1p-8f, 0x1p-16f, 0x1p-24f) - vec4f(128.0, 128.0, 128.0, 0.0);
+}
+
 fn multiply_chunk(i: u32, xs: Chunk) -> vec4f {
   let words = weight[i];
-  let sum = vec4f(unpack4xI8(words.x)) * xs.x0 + vec4f(unpack4xI8(words.y)) * xs.x1 +
-    vec4f(unpack4xI8(words.z)) * xs.x2 + vec4f(unpack4xI8(words.w)) * xs.x3;
+  let sum = bytes(words.x) * xs.x0 + bytes(words.y) * xs.x1 +
+    bytes(words.z) * xs.x2 + bytes(words.w) * xs.x3;
   return sum * load_scale(i / 2u);
 }
 

@@ -7,6 +7,5 @@ const SCALES_SKIP: u32 = 0u;
 
 fn load_scale(block: u32) -> f32 {
   let half = block + SCALES_SKIP;
-  let pair = unpack2x16float(scales[half / 2u]);
-  return select(pair.x, pair.y, (half & 1u) == 1u);
+  return unpack2x16float(scales[half / 2u] >> (half % 2u * 16u)).x;
 }

@@ -41,17 +41,21 @@ export function rowsOfTile(
   return Math.min(shape.rows, tile_rows)
 }
 
-const vectorParameters = {
-  tile_columns: { doc: 'outputs of a workgroup of a product with one row', values: [4, 8] },
+const parameters = {
+  ...tileParameters,
+  tile_columns: {
+    doc: 'outputs of a workgroup (matmul_vector) or a lane (matmul_column)',
+    values: [1, 2, 4, 8],
+  },
 }
 
 type Part = Omit<LaunchPlan, 'bindings'>
 
 /**
- * One row: matmul_vector. More: matmul_tile. Rows that are not a multiple of four elements: matmul_scalar.
+ * One row: matmul_vector, on CPU drivers matmul_column. More: matmul_tile. Rows that are not a multiple of four elements: matmul_scalar.
  * A weight larger than a binding takes a launch per part of its rows, each writing its columns of y.
  */
-export const matmul = tunable({ ...tileParameters, ...vectorParameters }, (call, traits) => {
+export const matmul = tunable(parameters, (call, traits) => {
   const parts = weightParts(call.inputs.w!, traits.limits)
   if (typeof parts === 'string') return { unsupported: `matmul: w does not fit: ${parts}` }
   const depth = lastDim(call.inputs.x!.shape)
@@ -86,41 +90,43 @@ function epilogue({ attrs, inputs }: OpCall, part: WeightPart): Omit<LaunchPlan,
   return { modules, constants, bindings }
 }
 
+/** Lanes that walk along k and join their sums; on CPU drivers lanes that have outputs of their own. */
 function vector({ op, inputs }: OpCall, traits: WebGpuTraits, part: WeightPart, binding: number): Part {
   const { features, subgroupSize } = traits
   const { format, shape } = inputs.w!
-  const lanes = features.has('subgroups') ? subgroupSize : WORKGROUP
+  const onCpu = subgroupSize > 1 && subgroupSize <= 8
+  const kernel = onCpu ? 'matmul_column' : 'matmul_vector'
+  const lanes = onCpu || features.has('subgroups') ? subgroupSize : WORKGROUP
   const depth4 = shape[1]! / 4
-  // Wide chunks where a row has them for at least half of the lanes.
+  // Wide chunks, where lanes that walk together have them for at least half of their number.
   const wide = chunks[format]!
-  const chunk = depth4 % wide === 0 && depth4 / wide >= lanes / 2 ? wide : 1
+  const chunk = depth4 % wide === 0 && (onCpu || depth4 / wide >= lanes / 2) ? wide : 1
   const weight = weightModules(
     chunk > 1 ? `lib/chunk_${format}` : `lib/weight_${format}`,
     inputs.w!,
     part,
     binding,
   )
-  const variant = `matmul_vector_${format}`
   const { tile_columns } = decide(traits, {
     op,
-    kernel: variant,
+    kernel: `${kernel}_${format}`,
     shape: { columns: part.rows, depth: shape[1]! },
     options: {
-      tile_columns: {
-        values: vectorParameters.tile_columns.values,
-        heuristic: part.rows >= 1024 ? 8 : 4,
-      },
+      tile_columns: onCpu
+        ? { values: parameters.tile_columns.values, heuristic: part.rows >= 1024 ? 4 : 2 }
+        : { values: [4, 8], heuristic: part.rows >= 1024 ? 8 : 4 },
     },
   })
-  const { workgroups, gridX } = foldGrid(Math.ceil(part.rows / tile_columns))
+  const { workgroups, gridX } = foldGrid(Math.ceil(part.rows / (onCpu ? tile_columns * lanes : tile_columns)))
+  const join = features.has('subgroups') ? 'lib/reduce_subgroup' : 'lib/reduce_tree'
   return {
-    variant,
+    variant: `${kernel}_${format}`,
     modules: [
-      'matmul_vector',
+      kernel,
       'lib/pack_1',
       ...weight.modules,
       ...(chunk > 1 ? [] : ['lib/chunk_4']),
-      features.has('subgroups') ? 'lib/reduce_subgroup' : 'lib/reduce_tree',
+      ...(onCpu ? [] : [join]),
     ],
     constants: {
       ...weight.constants,
