@@ -2,6 +2,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { packageRoot } from '../../backends/package_root.ts'
 import type { OpenContender } from '../suite/contender.ts'
+import { prepareDecode } from './onnxruntime/decode.ts'
 import { Engine, type Runtime } from './onnxruntime/engine.ts'
 import { prepareKernel } from './onnxruntime/kernel.ts'
 
@@ -23,7 +24,7 @@ export const openOnnxruntime: OpenContender = async () => {
     async prepare(work) {
       switch (work.kind) {
         case 'decode':
-          return { unsupported: 'not written yet' }
+          return prepareDecode(engine, work)
         case 'train_step':
           return { unsupported: 'onnxruntime-node runs inference only' }
         case 'startup':

@@ -72,14 +72,21 @@ export class Engine {
     return this.view(y!, type, ...dims)
   }
 
+  /** Other data for a tensor on the device, all of it. */
+  async write(tensor: Tensor, data: Data): Promise<void> {
+    const { type } = tensor
+    const feeds = { x: this.host(type, data, data.length) }
+    await (await this.copy(type, false)).run(feeds, { y: this.view(tensor, type, data.length) })
+  }
+
   /** The first values of a tensor on the device. What was submitted before is done then. */
   async read(tensor: Tensor, type: ElementType, count: number): Promise<Data> {
     const { y } = await (await this.copy(type, false)).run({ x: this.view(tensor, type, count) })
     return y!.data
   }
 
-  /** The same memory with other dimensions. */
-  private view(tensor: Tensor, dataType: ElementType, ...dims: number[]): Tensor {
+  /** The same memory as another type and with other dimensions. */
+  view(tensor: Tensor, dataType: ElementType, ...dims: number[]): Tensor {
     return this.ort.Tensor.fromGpuBuffer(tensor.gpuBuffer, { dataType, dims })
   }
 

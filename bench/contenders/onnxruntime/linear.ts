@@ -10,8 +10,12 @@ export interface Linear {
   readonly initializers: Readonly<Record<string, Initializer>>
 }
 
+/** Bits of the values as f16. */
+export const f16Bits = (values: Float32Array): Uint16Array =>
+  new Uint16Array(formatOf('f16').encode(values).buffer, 0, values.length)
+
 /** Matrix [rows, columns] to [columns, rows], by squares that stay in the cache. */
-export function transposed<T extends Float32Array | Uint16Array>(from: T, rows: number, columns: number): T {
+function transposed<T extends Float32Array | Uint16Array>(from: T, rows: number, columns: number): T {
   const to = from.slice() as T
   const square = 32
   for (let top = 0; top < rows; top += square)
@@ -23,9 +27,9 @@ export function transposed<T extends Float32Array | Uint16Array>(from: T, rows: 
 }
 
 /**
- * y = x w^T with w[columns, depth] as onnxruntime holds a linear layer: MatMul of [depth, columns], or MatMulNBits whose
- * values are those of the format. Accuracy level 4 lets it round activations to 8 bits, as its own model builder asks for
- * WebGPU.
+ * y = x w^T with w[columns, depth] as onnxruntime holds a linear layer: MatMul of [depth, columns] in the type of x (f32,
+ * or f16), or MatMulNBits with x in f32 whose values are those of the format. Accuracy level 4 lets it round activations
+ * to 8 bits, as its own model builder asks for WebGPU.
  */
 export function linear(
   x: string,
@@ -36,15 +40,13 @@ export function linear(
   columns: number,
 ): Linear {
   const name = `${y}.weight`
-  if (format !== 'q8_0' && format !== 'q4_0') {
-    const { encode, decode } = formatOf(format)
-    const rounded = format === 'f32' ? w : Float32Array.from(decode(encode(w), w.length))
-    return {
-      node: { op: 'MatMul', inputs: [x, name], outputs: [y] },
-      initializers: {
-        [name]: { type: 'float32', dims: [depth, columns], data: transposed(rounded, columns, depth) },
-      },
-    }
+  if (format === 'f32' || format === 'f16') {
+    const dims = [depth, columns]
+    const weight: Initializer =
+      format === 'f32'
+        ? { type: 'float32', dims, data: transposed(w, columns, depth) }
+        : { type: 'float16', dims, data: transposed(f16Bits(w), columns, depth) }
+    return { node: { op: 'MatMul', inputs: [x, name], outputs: [y] }, initializers: { [name]: weight } }
   }
   const bits = format === 'q8_0' ? 8 : 4
   const { scales, quants } = blocksOf(format, bits, w)
@@ -72,8 +74,10 @@ function blocksOf(
 ): { quants: Uint8Array; scales: Float32Array } {
   const bytes = formatOf(format).encode(w)
   const count = (w.length * bits) / 8
-  const scaleCount = w.length / BLOCK
   const quants = bytes.slice(0, count)
   if (bits === 8) for (let i = 0; i < count; i++) quants[i]! ^= 128
-  return { quants, scales: Float32Array.from(formatOf('f16').decode(bytes.subarray(count), scaleCount)) }
+  return {
+    quants,
+    scales: Float32Array.from(formatOf('f16').decode(bytes.subarray(count), w.length / BLOCK)),
+  }
 }
