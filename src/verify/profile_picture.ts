@@ -16,7 +16,8 @@ interface Slice {
   readonly fill: string
 }
 
-const ms = (seconds: number): string => `${(1000 * seconds).toPrecision(3)} ms`
+const ms = (seconds: number): string =>
+  `${seconds < 0.1 ? (1000 * seconds).toPrecision(3) : (1000 * seconds).toFixed(0)} ms`
 const text = (x: number, y: number, content: string, more = ''): string =>
   `<text x="${x.toFixed(1)}" y="${y}"${more}>${escapeXml(content)}</text>`
 
@@ -59,8 +60,8 @@ function stepBar(step: StepProfile, top: number): { readonly parts: string[]; re
       `<path d="M${end} ${bar - 6}V${bar + BAR + 6}" stroke="#da1e28" stroke-width="2"><title>the step as measured: ${ms(step.seconds)}</title></path>`,
     )
   }
-  // Four columns of what the colours mean.
-  const [columns, legend] = [4, bar + BAR + 20]
+  // What the colours mean, in columns wide enough for the longest name of an op.
+  const [columns, legend] = [3, bar + BAR + 20]
   slices.forEach(({ label, seconds, fill }, i) => {
     const left = MARGIN + ((i % columns) * (WIDTH - 2 * MARGIN)) / columns
     const y = legend + Math.floor(i / columns) * 18
@@ -79,7 +80,7 @@ function kernelBars(kernels: readonly KernelTime[], top: number): string[] {
   return kernels.flatMap(({ op, kernel, count, seconds, least }, i) => {
     const y = top + i * ROW
     const end = LABELS + Math.max(seconds, least?.seconds ?? 0) * scale
-    const name = `${count} x ${op === kernel ? op : `${op}, ${kernel}`}`
+    const name = `${count} x ${kernel.startsWith(op) ? kernel : `${op}, ${kernel}`}`
     const label = name.length > 46 ? `${name.slice(0, 45)}…` : name
     const figure = least
       ? `${ms(seconds)}, ${seconds > 0 ? ((100 * least.seconds) / seconds).toFixed(0) : '-'} % of its ${least.bound} limit`

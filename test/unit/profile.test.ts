@@ -212,7 +212,7 @@ describe('a step', () => {
     expect(svg).toContain('53 % of its memory limit')
     // Parts that overlap are drawn in full, and the real step is marked.
     const overlapping = profileSvg('', [{ ...step, seconds: 20 }])
-    expect(overlapping).toContain('host and device overlap for 3.00e+3 ms')
+    expect(overlapping).toContain('host and device overlap for 3000 ms')
     expect(overlapping).toContain('the step as measured')
   })
 })
