@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { packageRoot } from '../backends/package_root.ts'
@@ -35,4 +35,10 @@ export function writeResult(name: string, result: object): void {
   const folder = join(packageRoot(), 'bench', 'results')
   mkdirSync(folder, { recursive: true })
   writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(result, undefined, 2)}\n`)
+}
+
+/** bench/results/<name>.json, if it is there. */
+export function readResult(name: string): unknown {
+  const path = join(packageRoot(), 'bench', 'results', `${name}.json`)
+  return existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : undefined
 }

@@ -17,6 +17,9 @@ export type Measured =
 /** A run in a round takes about this long: submitting and waiting hardly count, and a round meets one state of the machine. */
 const ENOUGH_MS = 150
 const MOST_TIMES = 400
+/** All rounds of a work together take about so many seconds, but there are at least three. */
+const ENOUGH_SECONDS = 90
+const LEAST_ROUNDS = 3
 /** Engines decode ahead of what they give out: one token alone says little. */
 const LEAST_TOKENS = 8
 
@@ -59,6 +62,7 @@ export async function measure(
   const least = work.kind === 'decode' ? LEAST_TOKENS : 1
   let expected = expectedOf(work)
   const running: { child: Child; times: number; notes: string | undefined; all: number[] }[] = []
+  let roundMs = 0
   for (const child of children) {
     onProgress(`${child.label}: preparing`)
     try {
@@ -75,14 +79,17 @@ export async function measure(
       const once = expectField(await child.ask({ ask: 'run', times: least }), 'ms')
       const times = Math.min(MOST_TIMES, Math.max(least, Math.round(ENOUGH_MS / once)))
       running.push({ child, times, notes, all: [] })
+      roundMs += times * once
     } catch (error) {
       results.set(child.label, { missing: (error as Error).message })
       await child.ask({ ask: 'release' })
     }
   }
-  for (let round = 0; round < rounds; round++)
+  const enough = Math.max(LEAST_ROUNDS, Math.ceil((ENOUGH_SECONDS * 1000) / roundMs))
+  const turns = Math.min(rounds, enough)
+  for (let round = 0; round < turns; round++)
     for (const one of running) {
-      onProgress(`round ${round + 1} of ${rounds}: ${one.child.label}`)
+      onProgress(`round ${round + 1} of ${turns}: ${one.child.label}`)
       const answer = await one.child.ask({ ask: 'run', times: one.times })
       if ('ms' in answer) one.all.push(answer.ms)
       else results.set(one.child.label, { missing: 'error' in answer ? answer.error : 'no figure' })

@@ -96,7 +96,9 @@ await new Command('npm run bench --')
   .option('--only <text>', 'only works whose name has this text in it', '')
   .option('--engines <names>', 'only these engines, comma between', Object.keys(contenders).join(','))
   .addOption(
-    new Option('--rounds <n>', 'turns of every engine').default(9).argParser(numberIn(1, 1000, true)),
+    new Option('--rounds <n>', 'turns of every engine; fewer, but at least 3, where a turn takes long')
+      .default(9)
+      .argParser(numberIn(1, 1000, true)),
   )
   .addOption(
     new Option('--runs <n>', 'times everything is started anew').default(1).argParser(numberIn(1, 100, true)),
