@@ -4,12 +4,14 @@ import { openJaxJs } from './jax_js.ts'
 import { openLlamaCpp, openLlamaCppVulkan } from './llama_cpp.ts'
 import { openOnnxruntime } from './onnxruntime.ts'
 import { openOpenblas } from './openblas.ts'
+import { openTfjs } from './tfjs.ts'
 
 /** Every engine of the suite, ours first; the name is that of the worker's first argument. */
 export const contenders = {
   exactmap: openExactmap,
   onnxruntime: openOnnxruntime,
   'jax-js': openJaxJs,
+  tfjs: openTfjs,
   'llama.cpp': openLlamaCpp,
   'llama.cpp-vulkan': openLlamaCppVulkan,
   openblas: openOpenblas,
