@@ -9,6 +9,9 @@ printMissing()
 
 const ramp = (n: number): Float32Array => Float32Array.from({ length: n }, (_, i) => 1 + ((i * 37) % 101) / 8)
 
+/** The tensor map of kernels with dynamic shared memory: x as rows of bf16, boxes of all rows and 64 columns. */
+const [ROWS, WIDTH, BOX] = [128, 256, 64]
+
 describe.skipIf(missing)('planted faults', () => {
   /** Runs a kernel of (x, y, n), each tensor in an allocation of its own. */
   async function launch(fault: Fault, kernel: string, order: string): Promise<Outcome> {
@@ -19,7 +22,10 @@ describe.skipIf(missing)('planted faults', () => {
       `library ${library}`,
       `order ${order}`,
       ...[`alloc x ${4 * elements}`, `alloc y ${4 * elements}`, `write x ${hex(ramp(elements))}`],
-      `launch - ${kernel} ${grid} ${threads} x y u32:${elements}`,
+      ...(fault.shared
+        ? [`shared ${kernel} ${fault.shared}`, `map m x ${ROWS} ${WIDTH} ${2 * WIDTH} ${ROWS} ${BOX}`]
+        : []),
+      `launch - ${kernel} ${grid} ${threads} ${fault.shared ? 'm' : 'x'} y u32:${elements}`,
       'sync -',
       `read y ${4 * elements}`,
     ]

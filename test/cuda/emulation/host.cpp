@@ -20,14 +20,20 @@ static Names<void*> pinned;
 static Names<CUstream> streams;
 static Names<CUevent> events;
 static Names<CUgraphNode> nodes;
+static Names<CUtensorMap> maps;
+static Names<unsigned> shared_bytes;
 static std::vector<CUlibrary> libraries;
 static CUgraph graph;
 static CUgraphExec executable;
 
-// The arguments of a launch: `name` or `name+offset` is device memory, `null`, or a type and a number.
-static std::vector<uint64_t> arguments_of(std::istream& words) {
-  std::vector<uint64_t> values;
+// The arguments of a launch: `name` or `name+offset` is device memory, `null`, a type and a number, or a tensor map.
+static std::vector<CUtensorMap> arguments_of(std::istream& words) {
+  std::vector<CUtensorMap> values;
   for (std::string word; words >> word;) {
+    if (const auto map = maps.find(word); map != maps.end()) {
+      values.push_back(map->second);
+      continue;
+    }
     uint64_t value = 0;
     const std::string type = word.substr(0, 4), rest = word.size() > 4 ? word.substr(4) : "";
     if (type == "f32:") {
@@ -39,7 +45,7 @@ static std::vector<uint64_t> arguments_of(std::istream& words) {
       const size_t plus = word.find('+');
       value = device.at(word.substr(0, plus)) + (plus == std::string::npos ? 0 : std::stoull(word.substr(plus + 1)));
     }
-    values.push_back(value);
+    values.push_back({{value}});
   }
   return values;
 }
@@ -119,18 +125,35 @@ static CUresult run(std::istream& words) {
   if (verb == "reset") return cuDevicePrimaryCtxReset(0);
   if (verb == "launch") {  // launch <stream> <kernel> <grid> <threads> <arguments>
     words >> name >> other >> grid >> threads;
-    std::vector<uint64_t> values = arguments_of(words);
+    std::vector<CUtensorMap> values = arguments_of(words);
     std::vector<void*> pointers;
-    for (uint64_t& value : values) pointers.push_back(&value);
-    return cuLaunchKernel(kernel(other), grid, 1, 1, threads, 1, 1, 0, streams[name], pointers.data(), nullptr);
+    for (CUtensorMap& value : values) pointers.push_back(&value);
+    return cuLaunchKernel(kernel(other), grid, 1, 1, threads, 1, 1, shared_bytes[other], streams[name],
+                          pointers.data(), nullptr);
+  }
+  if (verb == "shared") {  // shared <kernel> <bytes>: what its launches give, allowed by its attribute
+    words >> name >> bytes;
+    shared_bytes[name] = static_cast<unsigned>(bytes);
+    return cuKernelSetAttribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(bytes),
+                                reinterpret_cast<CUkernel>(kernel(name)), 0);
+  }
+  if (verb == "map") {  // map <name> <device or device+offset> <rows> <width> <stride> <box rows> <box width>: bf16
+    cuuint64_t sizes[2], stride;
+    cuuint32_t box[2], every[] = {1, 1};
+    words >> name >> other >> sizes[1] >> sizes[0] >> stride >> box[1] >> box[0];
+    std::istringstream place(other);
+    return cuTensorMapEncodeTiled(&maps[name], CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+                                  reinterpret_cast<void*>(arguments_of(place)[0].opaque[0]), sizes, &stride, box, every,
+                                  CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                  CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   }
   if (verb == "graph") return cuGraphCreate(&graph, 0);
   if (verb == "node") {  // node <name> <dependencies or -> <kernel> <grid> <threads> <arguments>
     std::string after;
     words >> name >> after >> other >> grid >> threads;
-    std::vector<uint64_t> values = arguments_of(words);
+    std::vector<CUtensorMap> values = arguments_of(words);
     std::vector<void*> pointers;
-    for (uint64_t& value : values) pointers.push_back(&value);
+    for (CUtensorMap& value : values) pointers.push_back(&value);
     const auto edges = dependencies(after);
     CUDA_KERNEL_NODE_PARAMS node{};
     node.func = kernel(other);
