@@ -9,6 +9,7 @@ import { type Cluster, loadCluster } from '../../src/parallel/topology/cluster.t
 import { loadPlan, type Plan } from '../../src/parallel/topology/plan.ts'
 import { type Axis, axes } from '../../src/parallel/topology/plan_file.ts'
 import { axisRows, reportAxes } from '../../src/parallel/topology/plan_report.ts'
+import { cpuTime } from '../helpers/cpu_time.ts'
 
 const ship = (name: string): Cluster =>
   loadCluster(readFileSync(join(packageRoot(), 'assets', 'clusters', `${name}.yaml`)), name)
@@ -225,7 +226,7 @@ describe('which groups cross which tier', () => {
   })
 
   it('180,224 ranks of the largest cluster are placed and reported in seconds', () => {
-    const start = performance.now()
+    const start = cpuTime()
     const plan = load(
       stringify({
         cluster: largest.name,
@@ -238,7 +239,7 @@ describe('which groups cross which tier', () => {
     const tensor = reportAxes(plan).find((r) => r.axis === 'tensor')!
     expect(tensor.tiers.map((t) => t.tier)).toEqual(['node', 'rack'])
     expect(tensor.groups).toBe(180_224 / 8)
-    expect(performance.now() - start).toBeLessThan(5000)
+    expect(cpuTime() - start).toBeLessThan(5000)
   })
 })
 

@@ -15,6 +15,7 @@ import {
   parseSafetensorsIndex,
   type TensorData,
 } from '../../src/formats/safetensors.ts'
+import { cpuTime } from '../helpers/cpu_time.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'safetensors-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -129,12 +130,12 @@ describe('openSafetensors', () => {
       shape: [1],
       bytes: new Uint8Array(1),
     }))
-    const start = performance.now()
+    const start = cpuTime()
     const long = 'x'.repeat(10 * 2 ** 20)
     const file = await open(encodeSafetensors(tensors, { long }))
     expect(file.metadata.long).toBe(long)
     expect(file.tensors.size).toBe(20_000)
-    expect(performance.now() - start).toBeLessThan(5000)
+    expect(cpuTime() - start).toBeLessThan(5000)
   })
 })
 

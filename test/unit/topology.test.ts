@@ -8,6 +8,7 @@ import { ExactmapError } from '../../src/errors.ts'
 import { type Cluster, loadCluster } from '../../src/parallel/topology/cluster.ts'
 import { sourceLines, tierRows, totalRows } from '../../src/parallel/topology/cluster_report.ts'
 import { formatQuantity, parseQuantity, type QuantityKind } from '../../src/parallel/topology/quantity.ts'
+import { cpuTime } from '../helpers/cpu_time.ts'
 
 const folder = join(packageRoot(), 'assets', 'clusters')
 const shipped = readdirSync(folder).sort()
@@ -125,11 +126,11 @@ describe('shipped clusters', () => {
 describe('ranks and paths', () => {
   it('220,032 ranks are enumerated in well under a second', () => {
     const cluster = ship('gb300-3056-racks')
-    const start = performance.now()
+    const start = cpuTime()
     let seen = 0
     for (const place of cluster.ranks()) if (cluster.rankAt(place) === seen) seen++
     expect(seen).toBe(220_032)
-    expect(performance.now() - start).toBeLessThan(1000)
+    expect(cpuTime() - start).toBeLessThan(1000)
   })
 
   const anyCluster = fc.constantFrom(...shipped.map((f) => ship(f.replace(/\.yaml$/, ''))))
