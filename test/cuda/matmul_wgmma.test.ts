@@ -1,0 +1,79 @@
+import { afterAll, describe, expect, it } from 'vitest'
+import { readCudaSources } from '../../backends/cuda/library.ts'
+import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import { normal } from '../../src/ops/cases.ts'
+import { opContract } from '../../src/ops/index.ts'
+import type { FormatName } from '../../src/tensor/format.ts'
+import { compareOutputs, vectorProgram } from '../../src/verify/run.ts'
+import { makeVector } from '../../src/verify/vector.ts'
+import { emulatedDevice } from '../helpers/cuda.ts'
+
+// Products compiled for fewer multiprocessors than a GPU has, so that a block of the persistent grid has several tiles
+// and goes round its ring of stages several times: shapes that need that on 132 of them are too large to emulate.
+const device = await emulatedDevice()
+afterAll(() => {
+  if (typeof device !== 'string') device.destroy()
+})
+
+interface Rounds {
+  readonly multiprocessors: number
+  readonly shape: readonly [rows: number, columns: number, depth: number]
+  readonly format: FormatName
+  readonly attrs?: object
+  readonly kernels: readonly string[]
+}
+
+const cases: Readonly<Record<string, Rounds>> = {
+  'wide tiles, three each': {
+    multiprocessors: 2,
+    shape: [300, 301, 328],
+    format: 'bf16',
+    kernels: ['matmul_wgmma_bf16_256'],
+  },
+  'narrow tiles, three in one block, ring entered anywhere': {
+    multiprocessors: 1,
+    shape: [300, 100, 520],
+    format: 'f16',
+    attrs: { activation: 'silu', output: 'f16' },
+    kernels: ['matmul_wgmma_f16_128'],
+  },
+  'more rows of tiles than run together': {
+    multiprocessors: 4,
+    shape: [2177, 20, 64],
+    format: 'bf16',
+    kernels: ['matmul_wgmma_bf16_128'],
+  },
+  'ranges of one tile in several blocks': {
+    multiprocessors: 3,
+    shape: [20, 40, 1528],
+    format: 'bf16',
+    attrs: { activation: 'gelu_tanh', output: 'bf16' },
+    kernels: ['matmul_wgmma_bf16_128', 'matmul_join'],
+  },
+}
+
+describe('matmul_wgmma on few multiprocessors', () => {
+  for (const [name, { multiprocessors, shape, format, attrs = {}, kernels }] of Object.entries(cases))
+    it(name, async (ctx) => {
+      if (typeof device === 'string') return ctx.skip(device)
+      const [rows, columns, depth] = shape
+      const vector = makeVector(opContract('matmul'), {
+        name,
+        attrs,
+        inputs: {
+          x: normal([rows, depth], 1, format),
+          w: normal([columns, depth], 0.1, format),
+          bias: normal([columns], 1, format),
+          residual: normal([rows, columns]),
+        },
+      })
+      const target = cudaTarget({ ...cudaTraits['cuda-sm_90a']!, multiprocessors }, readCudaSources())
+      const program = vectorProgram(vector, target)
+      expect(program.kernels.map((k) => k.name)).toEqual(kernels)
+      const executable = await device.load(program)
+      const given = Object.entries(vector.inputs).map(([port, { bytes }]) => [port, bytes] as const)
+      const got = await executable.step('main', Object.fromEntries(given))
+      executable.destroy()
+      expect(compareOutputs(vector, got).wrong).toBeUndefined()
+    })
+})
