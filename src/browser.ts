@@ -9,7 +9,8 @@ export type {
   Target,
 } from '../backends/backend.ts'
 export { type BrowserOpenOptions, openBrowserWebGpu } from '../backends/webgpu/browser.ts'
-export type { KernelRule } from '../backends/webgpu/kernels/rule.ts'
+export { decide, type Parameters } from '../backends/webgpu/kernels/parameter.ts'
+export { type KernelRule, tunable } from '../backends/webgpu/kernels/rule.ts'
 export { registerWebGpuKernel, webGpuTarget } from '../backends/webgpu/target.ts'
 export { type InferenceOptions, inferenceSpec } from './engine/defaults.ts'
 export { Generator } from './engine/generator.ts'

@@ -30,6 +30,7 @@ npm install "$work"/exactmap-*.tgz
 npx exactmap run --max-tokens 5 --json >"$work/run.json"
 node -e 'const r = JSON.parse(require("fs").readFileSync(process.argv[1])); if (r.tokens !== 5) throw new Error(`expected 5 tokens, got ${r.tokens}`)' "$work/run.json"
 npx exactmap verify rms_norm
+npx exactmap inspect node_modules/exactmap/assets/shakespeare --target webgpu-swiftshader >/dev/null
 if command -v g++ >/dev/null && command -v cmake >/dev/null; then
   npx exactmap doctor --json >"$work/doctor.json"
   node -e 'const r = JSON.parse(require("fs").readFileSync(process.argv[1])); if (!r.cuda.addon) throw new Error("the package has no CUDA addon")' "$work/doctor.json"

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { Command, Option } from 'commander'
 import { packageRoot } from '../../backends/package_root.ts'
 import type { WebGpuDevice } from '../../backends/webgpu/device.ts'
-import type { Choice, Decision } from '../../backends/webgpu/kernels/parameter.ts'
+import { kernelRules } from '../../backends/webgpu/kernels/index.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import { readTuning, userTuningPath } from '../../backends/webgpu/node/tuning.ts'
 import {
@@ -19,19 +19,13 @@ import { check } from '../errors.ts'
 import { parseJson } from '../formats/json.ts'
 import { writeFileAtomic } from '../formats/node_file.ts'
 import type { OpCall } from '../ops/contract.ts'
-import { opContract } from '../ops/index.ts'
-import { alternatives, type Found, heuristicsOf, Search } from '../tune/search.ts'
+import { type OpName, opContract } from '../ops/index.ts'
+import { alternatives, type Found, Search } from '../tune/search.ts'
 import { processorClock, wallClock } from '../tune/trial.ts'
 import { generalWork, modelWork } from '../tune/work.ts'
 import { version } from '../version.ts'
 import { duration, ProgressLine, secondsOf, weightsOption } from './options.ts'
-import { table } from './table.ts'
-
-/** A decision to make and a call it occurs in. */
-interface Task {
-  readonly call: OpCall
-  readonly decision: Decision
-}
+import { foundText, plan, planText, type Task } from './tune_report.ts'
 
 /** Shapes nearer than this (log2, see `shapeDistance`) share what is found for one of them. */
 const NEAR = 1
@@ -61,7 +55,7 @@ export function tuneCommand(): Command {
       '\nWhat is decided is kept when it is stopped: run it again to go on.\nEXACTMAP_TUNING=<file> takes another file, EXACTMAP_TUNING=off none (docs/tuning.md).',
     )
     .action(async (ops: string[], o) => {
-      for (const op of ops) opContract(op)
+      for (const op of ops) requireParameters(op)
       const caches = mkdtempSync(join(tmpdir(), 'exactmap-tune-'))
       try {
         // What a kernel takes to compile is part of the choice: Mesa must not have it from before.
@@ -73,6 +67,17 @@ export function tuneCommand(): Command {
         rmSync(caches, { recursive: true, force: true })
       }
     })
+}
+
+/** @throws ExactmapError `not_found` for an unknown op, `invalid_argument` for one without parameters */
+function requireParameters(op: string): void {
+  const { parameters } = kernelRules[opContract(op).name as OpName]
+  const tunable = Object.entries(kernelRules).flatMap(([name, rule]) => (rule.parameters ? [name] : []))
+  check(
+    parameters,
+    'invalid_argument',
+    () => `op '${op}' has no parameters; those that have: ${tunable.join(', ')}`,
+  )
 }
 
 interface TuneOptions {
@@ -129,7 +134,7 @@ async function tune(device: WebGpuDevice, ops: readonly string[], o: TuneOptions
   process.stdout.write(
     o.json
       ? `${JSON.stringify({ ...device.info, file: path, found, left: left.map(plan) })}\n`
-      : text(device, path, found, left),
+      : foundText(device.info, path, found, left),
   )
 }
 
@@ -183,12 +188,18 @@ async function save(path: string, device: WebGpuDevice, entries: readonly Tuning
     signature: device.signature,
     date: new Date().toISOString().slice(0, 10),
     commit: commit(),
-    command: ['exactmap', ...process.argv.slice(2)].join(' '),
+    command: commandLine(process.argv.slice(2)),
     loadAverage: Math.round(loadavg()[0]! * 10) / 10,
     entries: [...entries],
   }
   mkdirSync(dirname(path), { recursive: true })
   await writeFileAtomic(path, [new TextEncoder().encode(encodeTuning(file))])
+}
+
+/** The command without the file it writes, which is no part of how it was measured. */
+function commandLine(args: readonly string[]): string {
+  const at = args.indexOf('--out')
+  return ['exactmap', ...(at < 0 ? args : args.toSpliced(at, 2))].join(' ')
 }
 
 /** The commit that is checked out; of an installed package its version. */
@@ -220,70 +231,3 @@ async function ofModel(
   check(existsSync(path), 'not_found', `expected a model folder with a config.json, ${path} is not there`)
   return modelWork(device.target, parseJson(readFileSync(path), path) as object, weights)
 }
-
-const plan = ({ decision }: Task) => ({
-  op: decision.op,
-  kernel: decision.kernel,
-  shape: decision.shape,
-  heuristic: heuristicsOf(decision),
-  alternatives: alternatives(decision),
-})
-
-const choiceText = (choice: Choice): string =>
-  Object.entries(choice)
-    .map(([name, value]) => `${name} ${value}`)
-    .join(', ')
-
-const shapeText = (shape: Decision['shape']): string =>
-  Object.entries(shape)
-    .map(([name, size]) => `${name} ${size}`)
-    .join(', ')
-
-const label = ({ op, kernel, shape }: Pick<Decision, 'op' | 'kernel' | 'shape'>): string =>
-  `${kernel.startsWith(op) ? kernel : `${op}, ${kernel}`}, ${shapeText(shape)}`
-
-function planText(tasks: readonly Task[], path: string): string {
-  const rows = tasks.map(({ decision }) => [
-    label(decision),
-    choiceText(heuristicsOf(decision)),
-    alternatives(decision).map(choiceText).join('; '),
-  ])
-  const lines = table([['kernel, shape', 'heuristic', 'would be tried'], ...rows])
-  return `${lines.join('\n')}\n${tasks.length} decisions, to be written to ${path}\n`
-}
-
-function text(device: WebGpuDevice, path: string, found: readonly Found[], left: readonly Task[]): string {
-  const rows = found.map(({ entry, heuristic, tried }) => [
-    label(entry),
-    choiceText(heuristic),
-    keyOfChoice(entry.choice) === keyOfChoice(heuristic) ? 'the same' : choiceText(entry.choice),
-    `${entry.ratio.toFixed(2)} x`,
-    entry.runMs.toPrecision(3),
-    `${entry.heuristicCompileMs.toFixed(0)} -> ${entry.compileMs.toFixed(0)}`,
-    tried
-      .map(
-        (t) =>
-          `${choiceText(t.choice)}: ${t.ratio ? `${t.ratio.toFixed(2)} x, ` : ''}${t.verdict}${t.reason ? ` (${t.reason})` : ''}`,
-      )
-      .join('; '),
-  ])
-  const head = [
-    'kernel, shape',
-    'heuristic',
-    'chosen',
-    'faster',
-    'run ms',
-    'compile ms',
-    'tried, each against the best before it',
-  ]
-  const gained = found.filter(({ entry }) => entry.ratio > 1).length
-  return [
-    `${device.info.device}, ${device.info.driver}`,
-    ...(found.length > 0 ? table([head, ...rows]) : []),
-    `${found.length} decided, ${gained} of them other than the heuristics: ${path}`,
-    ...(left.length > 0 ? [`${left.length} left; run it again to go on`] : []),
-    '',
-  ].join('\n')
-}
-
-const keyOfChoice = (choice: Choice): string => JSON.stringify(Object.entries(choice).sort())

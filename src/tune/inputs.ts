@@ -14,27 +14,33 @@ export function inputsOf(call: OpCall): Record<string, Uint8Array> {
   return Object.fromEntries(
     Object.entries(call.inputs).map(([port, { format, shape }], i) => {
       const count = elementCount(shape)
-      const at = format === 'u32' || format === 'i32' ? indices(call, port) : normals(i + 1)
-      return [port, formatOf(format).encode(Float64Array.from({ length: count }, (_, e) => at(e)))]
+      const isIndex = format === 'u32' || format === 'i32'
+      const values = isIndex ? indices(count, call, port) : normals(count, i + 1)
+      return [port, formatOf(format).encode(values)]
     }),
   )
 }
 
-function normals(seed: number): (element: number) => number {
+function normals(count: number, seed: number): Float64Array {
   const random = new Philox(seed)
-  const values = Float64Array.from({ length: PERIOD }, () => random.normal())
-  return (element) => values[element % PERIOD]!
+  const values = new Float64Array(count)
+  const first = Math.min(count, PERIOD)
+  for (let i = 0; i < first; i++) values[i] = random.normal()
+  for (let done = first; done < count; done *= 2) values.copyWithin(done, 0, Math.min(done, count - done))
+  return values
 }
 
 /** Indices as a model gives them: rows at the end of a cache, sequences in order; elsewhere 0, which every op takes. */
-function indices({ inputs }: OpCall, port: string): (element: number) => number {
+function indices(count: number, { inputs }: OpCall, port: string): Float64Array {
   const { k_pool: pool, page_table: table } = inputs
-  if (!pool || !table) return () => 0
+  const values = new Float64Array(count)
+  if (!pool || !table) return values
   const rows = elementCount((inputs.position ?? table).shape)
   const [sequences, pages] = table.shape as [number, number]
   const last = Math.min(pages * PAGE_TOKENS, Math.max(rows, CACHED)) - 1
-  if (port === 'page_table') return (e) => e % pool.shape[0]!
-  if (port === 'position') return (e) => (rows <= sequences ? last : last - (rows - 1 - e))
-  if (port === 'sequence') return (e) => (rows <= sequences ? e : 0)
-  return () => 0
+  const decode = rows <= sequences
+  if (port === 'page_table') return values.map((_, i) => i % pool.shape[0]!)
+  if (port === 'position') return values.map((_, i) => (decode ? last : last - (rows - 1 - i)))
+  if (port === 'sequence') return values.map((_, i) => (decode ? i : 0))
+  return values
 }

@@ -4,15 +4,24 @@ import type { TunedChoice, TuningEntry } from '../../backends/webgpu/tuning.ts'
 import { ExactmapError } from '../errors.ts'
 import type { OpCall } from '../ops/contract.ts'
 import { vectorsOf, whyNonconforming } from './conformance.ts'
+import { inputsOf } from './inputs.ts'
 import { type Clock, compare, launchesOf, programOf, Trial } from './trial.ts'
 
-/**
- * Runs that must earn back what a kernel takes longer to compile: a launch in a model of ten layers that makes a hundred
- * tokens. A choice is judged by its run and this part of its compilation.
- */
+/** Runs that share the cost of compiling a kernel: a launch in each of ten layers, for a hundred tokens. */
 const RUNS = 1000
 /** A gain below this is noise. */
 const LEAST_GAIN = 1.04
+
+interface Times {
+  readonly runSeconds: number
+  readonly compileSeconds: number
+}
+
+const cost = ({ runSeconds, compileSeconds }: Times): number => runSeconds + compileSeconds / RUNS
+
+/** A candidate may not run slower, and its run with its share of compiling must take clearly less. */
+const isBetter = (candidate: Times, current: Times): boolean =>
+  candidate.runSeconds <= current.runSeconds && cost(candidate) * LEAST_GAIN <= cost(current)
 
 /** What became of one choice that was tried. */
 export interface Tried {
@@ -61,8 +70,9 @@ export class Search {
    * @param settled choices for the call's other decisions
    */
   async decide(call: OpCall, decision: Decision, settled: readonly TunedChoice[]): Promise<Found> {
+    const inputs = inputsOf(call)
     const heuristic = heuristicsOf(decision)
-    const base = await this.load(call, decision, heuristic, settled)
+    const base = await this.load(inputs, call, decision, heuristic, settled)
     let best = { ...base, choice: heuristic }
     const tried: Tried[] = []
     const seen = new Set([base.launches])
@@ -73,7 +83,7 @@ export class Search {
         const launches = this.launches(call, decision, choice, settled)
         if (seen.has(launches)) continue
         seen.add(launches)
-        const candidate = await this.load(call, decision, choice, settled).catch(refusal)
+        const candidate = await this.load(inputs, call, decision, choice, settled).catch(refusal)
         if (typeof candidate === 'string') {
           tried.push({ choice, verdict: 'refused', reason: candidate })
           continue
@@ -88,7 +98,7 @@ export class Search {
       const times = await compare(base.trial, best.trial)
       const ratio = best.trial === base.trial ? 1 : times.current / times.candidate
       // Several small steps may have been noise.
-      const lost = ratio < 1
+      const lost = !isBetter(timesOf(best.trial, times.candidate), timesOf(base.trial, times.current))
       return {
         entry: {
           op: decision.op,
@@ -123,10 +133,8 @@ export class Search {
       ratio: round(times.current / times.candidate, 3),
       compileMs: round(candidate.compileSeconds * 1000, 1),
     }
-    if (measured.ratio < LEAST_GAIN) return { ...measured, verdict: 'no gain' }
-    const gain = (times.current - times.candidate) * RUNS
-    if (candidate.compileSeconds - best.compileSeconds > gain)
-      return { ...measured, verdict: 'compiles too long' }
+    if (!isBetter(timesOf(candidate, times.candidate), timesOf(best, times.current)))
+      return { ...measured, verdict: measured.ratio < LEAST_GAIN ? 'no gain' : 'compiles too long' }
     const wrong = await this.whyNonconforming(op, kernel, choice)
     return wrong ? { ...measured, verdict: 'refused', reason: wrong } : { ...measured, verdict: 'taken' }
   }
@@ -152,11 +160,21 @@ export class Search {
     return launchesOf(this.program(...of))
   }
 
-  private async load(...of: [OpCall, Decision, Choice, readonly TunedChoice[]]) {
+  private async load(
+    inputs: Readonly<Record<string, Uint8Array>>,
+    ...of: [OpCall, Decision, Choice, readonly TunedChoice[]]
+  ) {
     const program = this.program(...of)
     const launches = launchesOf(program)
     const texts = program.kernels.map((k) => k.textHash).join()
-    const trial = await Trial.load(this.device, of[0], program, this.clock, this.compileSeconds.get(texts))
+    const trial = await Trial.load(
+      this.device,
+      of[0],
+      inputs,
+      program,
+      this.clock,
+      this.compileSeconds.get(texts),
+    )
     // The driver compiles a text once: what it took then is what it takes.
     this.compileSeconds.set(texts, trial.compileSeconds)
     return { trial, launches }
@@ -168,12 +186,14 @@ function refusal(error: unknown): string {
   return error.message
 }
 
+const timesOf = ({ compileSeconds }: Trial, runSeconds: number): Times => ({ runSeconds, compileSeconds })
+
 /** Names an output that differs in a bit. */
 function differentOutput(base: Trial, candidate: Trial): string | undefined {
   for (const [port, bytes] of Object.entries(base.outputs)) {
     const other = candidate.outputs[port]!
     const at = bytes.findIndex((byte, i) => byte !== other[i])
-    if (at >= 0) return `${port} differs from the heuristics' choice from byte ${at} on`
+    if (at >= 0) return `${port} differs from the heuristics’ choice from byte ${at} on`
   }
   return undefined
 }

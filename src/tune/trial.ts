@@ -6,7 +6,6 @@ import { compile } from '../program/compile.ts'
 import { Graph } from '../program/graph.ts'
 import { hashOf } from '../program/hash.ts'
 import type { Program } from '../program/program.ts'
-import { inputsOf } from './inputs.ts'
 
 /** A submission is repeated launches that take about this long: the rest of it hardly counts then. */
 const ENOUGH_SECONDS = 0.02
@@ -64,6 +63,7 @@ export class Trial {
   static async load(
     device: WebGpuDevice,
     call: OpCall,
+    inputs: Readonly<Record<string, Uint8Array>>,
     program: Program,
     clock: Clock,
     compileSeconds?: number,
@@ -74,7 +74,7 @@ export class Trial {
     const { steps } = program.segments[0]!
     // Besides the op's own launches there may be copies of what it writes over.
     const own = steps.flatMap((s, i) => (s.kind === 'launch' && s.call.op === call.op ? [i] : []))
-    const outputs = await executable.step('main', inputsOf(call))
+    const outputs = await executable.step('main', inputs)
     const range = { first: own[0]!, count: own.at(-1)! - own[0]! + 1 }
     return new Trial(executable, range, clock, outputs, compileSeconds ?? loadSeconds)
   }

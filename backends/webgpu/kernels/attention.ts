@@ -15,7 +15,7 @@ interface Division {
 }
 
 const parameters = {
-  lane_rows: { doc: 'rows of a lane of an attention kernel', values: [1, 2, 4] },
+  lane_rows: { doc: 'rows of a lane of an attention kernel', values: [1, 2, 4, 8] },
   lanes: {
     doc: 'lanes of a workgroup of an attention kernel, where each loads all keys',
     values: [8, 16, 32, 64],
