@@ -14,6 +14,30 @@ const matmul = (rows: number, columns: number, depth: number, format: FormatName
   inputs: { x: tensorType('f32', rows, depth), w: tensorType(format, columns, depth) },
 })
 
+/** All three in 16 bits, as activations between two products are. */
+const matmulIn16 = (rows: number, columns: number, depth: number, format: 'f16' | 'bf16'): SpeedCase => ({
+  name: `${rows}x${columns}x${depth}_both_${format}`,
+  op: 'matmul',
+  attrs: { output: format },
+  inputs: { x: tensorType(format, rows, depth), w: tensorType(format, columns, depth) },
+})
+
+/** Columns and depth of the products of a layer: qkv, attention's output, gate and up, down. */
+const LAYERS = {
+  '1B': [
+    [3072, 2048],
+    [2048, 2048],
+    [16384, 2048],
+    [2048, 8192],
+  ],
+  '8B': [
+    [6144, 4096],
+    [4096, 4096],
+    [28672, 4096],
+    [4096, 14336],
+  ],
+} as const
+
 const HEADS = { heads: 32, kv_heads: 8, head_dim: 128 }
 const QKV = (HEADS.heads + 2 * HEADS.kv_heads) * HEADS.head_dim
 const SCALE = 1 / Math.sqrt(HEADS.head_dim)
@@ -53,6 +77,9 @@ export const speedCases: readonly SpeedCase[] = [
   ...weightFormats.map((format) => matmul(4, 14336, 4096, format)),
   ...weightFormats.map((format) => matmul(512, 4096, 4096, format)),
   ...weightFormats.map((format) => matmul(4096, 4096, 4096, format)),
+  matmulIn16(8192, 8192, 8192, 'bf16'),
+  matmulIn16(4096, 4096, 4096, 'f16'),
+  ...[...LAYERS['1B'], ...LAYERS['8B']].map(([columns, depth]) => matmulIn16(4096, columns, depth, 'bf16')),
   {
     name: '4096x4096x4096_bf16',
     op: 'matmul_backward_input',

@@ -6,6 +6,7 @@ import { failure, openTiny, RANK, rejection, whyNoDriver, withBody } from './tin
 import {
   encodeRaw,
   type RawExchange,
+  type RawMap,
   type RawProgram,
   type RawStep,
   tinyImage,
@@ -63,6 +64,9 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
   })
 
   const step = (p: RawProgram, i = 2): RawStep => p.segments[0]!.steps[i]!
+  const MAP: RawMap = { format: 1, rows: 1, width: 64, boxRows: 1, boxWidth: 64 }
+  const tensorMap = (wrong: Partial<RawMap>) => (p: RawProgram) =>
+    Object.assign(p.kernels[0]!.parameters[0]!, { kind: 2, bytes: 128, map: { ...MAP, ...wrong } })
   const exchange = (p: RawProgram): RawExchange => p.segments[3]!.steps[0]!.exchange!
   const rules: [what: string, change: (p: RawProgram) => void, code: string, message: RegExp][] = [
     ['no slots', (p) => (p.slots = 0), 'invalid_program', /slots is 0/],
@@ -81,6 +85,29 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
     ['an unknown kernel', (p) => (p.kernels[1]!.entry = 'none'), 'not_found', /no kernel 'none'/],
     ['0 threads', (p) => (p.kernels[0]!.threads = 0), 'invalid_program', /kernels\[0\]: threads is 0/],
     ['1025 threads', (p) => (p.kernels[0]!.threads = 1025), 'invalid_program', /threads is 1025/],
+    ['too much shared memory', (p) => (p.kernels[0]!.shared = 232449), 'invalid_program', /shared is 232449/],
+    [
+      'shared memory that the kernel lacks',
+      (p) => (p.kernels[0]!.shared = 512),
+      'validation',
+      /cuGraphAddKernelNode gave CUDA_ERROR_INVALID_VALUE/,
+    ],
+    [
+      'a tensor map of another size',
+      (p) => Object.assign(p.kernels[0]!.parameters[0]!, { kind: 2, map: MAP }),
+      'invalid_format',
+      /bytes is 8, not 8, 4 of a scalar or 128/,
+    ],
+    ['a tensor map of f32', tensorMap({ format: 0 }), 'invalid_format', /format is 0, not 1 \(f16\) or 2/],
+    ['a matrix with short rows', tensorMap({ width: 12 }), 'invalid_program', /matrix is 1 x 12/],
+    ['a box of 257 rows', tensorMap({ boxRows: 257 }), 'invalid_program', /box is 257 x 64/],
+    ['a box of short rows', tensorMap({ boxWidth: 32 }), 'invalid_program', /box is 1 x 32/],
+    [
+      'a matrix past what is bound',
+      tensorMap({ rows: 9 }),
+      'invalid_program',
+      /matrix of parameter 0, 9 x 64, is not in the 256 bytes/,
+    ],
     ['threads past the bounds', (p) => (p.kernels[0]!.threads = 64), 'validation', /OUT_OF_RESOURCES/],
     [
       'a parameter kind',
