@@ -1,6 +1,7 @@
 import type { DeviceInfo } from '../../backends/backend.ts'
 import type { Choice, Decision } from '../../backends/webgpu/kernels/parameter.ts'
 import type { OpCall } from '../ops/contract.ts'
+import { hashOf } from '../program/hash.ts'
 import { alternatives, type Found, heuristicsOf } from '../tune/search.ts'
 import { table } from './table.ts'
 
@@ -42,44 +43,38 @@ export function planText(tasks: readonly Task[], path: string): string {
   return `${lines.join('\n')}\n${tasks.length} decisions, to be written to ${path}\n`
 }
 
-/** A line per decision that was made: what was chosen, what it gains, and what became of everything that was tried. */
+/** The decisions that were made, each followed by everything that was tried: what came of it and why. */
 export function foundText(
   info: DeviceInfo,
   path: string,
   found: readonly Found[],
   left: readonly Task[],
 ): string {
-  const rows = found.map(({ entry, heuristic, tried }) => [
-    label(entry),
-    choiceText(heuristic),
-    keyOfChoice(entry.choice) === keyOfChoice(heuristic) ? 'the same' : choiceText(entry.choice),
-    `${entry.ratio.toFixed(2)} x`,
-    entry.runMs.toPrecision(3),
-    `${entry.heuristicCompileMs.toFixed(0)} -> ${entry.compileMs.toFixed(0)}`,
-    tried
-      .map(
-        (t) =>
-          `${choiceText(t.choice)}: ${t.ratio ? `${t.ratio.toFixed(2)} x, ` : ''}${t.verdict}${t.reason ? ` (${t.reason})` : ''}`,
-      )
-      .join('; '),
+  const head = ['kernel, shape', 'choice', 'faster', 'compile ms', 'verdict']
+  const rows = found.flatMap(({ entry, heuristic, tried }) => [
+    [
+      label(entry),
+      choiceText(entry.choice),
+      `${entry.ratio.toFixed(2)} x`,
+      entry.compileMs.toFixed(0),
+      `${same(entry.choice, heuristic) ? 'the heuristics stay' : `instead of ${choiceText(heuristic)}`}, ${entry.runMs.toPrecision(3)} ms`,
+    ],
+    ...tried.map((t) => [
+      '  against the best before it',
+      choiceText(t.choice),
+      t.ratio === undefined ? '-' : `${t.ratio.toFixed(2)} x`,
+      t.compileMs === undefined ? '-' : t.compileMs.toFixed(0),
+      t.reason ? `${t.verdict}: ${t.reason}` : t.verdict,
+    ]),
   ])
-  const head = [
-    'kernel, shape',
-    'heuristic',
-    'chosen',
-    'faster',
-    'run ms',
-    'compile ms',
-    'tried, each against the best before it',
-  ]
-  const gained = found.filter(({ entry }) => entry.ratio > 1).length
+  const changed = found.filter(({ entry, heuristic }) => !same(entry.choice, heuristic)).length
   return [
     `${info.device}, ${info.driver}`,
     ...(found.length > 0 ? table([head, ...rows]) : []),
-    `${found.length} decided, ${gained} of them other than the heuristics: ${path}`,
+    `${found.length} decided, ${changed} of them other than the heuristics: ${path}`,
     ...(left.length > 0 ? [`${left.length} left; run it again to go on`] : []),
     '',
   ].join('\n')
 }
 
-const keyOfChoice = (choice: Choice): string => JSON.stringify(Object.entries(choice).sort())
+const same = (a: Choice, b: Choice): boolean => hashOf(a) === hashOf(b)

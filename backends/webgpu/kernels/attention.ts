@@ -2,7 +2,7 @@ import type { DenseAttributes, ScoreAttributes } from '../../../src/ops/attentio
 import { tensorType } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
 import { decide } from './parameter.ts'
-import { foldGrid, tunable, type WebGpuTraits } from './rule.ts'
+import { foldGrid, isCpu, tunable, type WebGpuTraits } from './rule.ts'
 
 /** How the rows of an attention kernel are dealt out to lanes. */
 interface Division {
@@ -23,8 +23,8 @@ const parameters = {
 }
 
 /**
- * The exchange needs subgroups of exactly eight lanes: CPU drivers with 256-bit vectors, where every load is
- * done lane by lane and four rows share each. GPUs serve one address to all lanes at once and have lanes enough,
+ * The exchange needs subgroups of exactly eight lanes: CPU drivers with 256-bit vectors. On CPU drivers every load is
+ * done lane by lane and four rows of a lane share it. GPUs serve one address to all lanes at once and have lanes enough,
  * so there each lane has one row. More lanes than the `rows` there are would be idle. On CPU drivers counted
  * loops run as fast as unrolled ones and compile ten times sooner.
  *
@@ -42,7 +42,7 @@ function division(
   const loops = subgroupSize <= 8 ? 'lib/loops_counted' : 'lib/loops_literal'
   const how = features.has('subgroups') && subgroupSize === 8 ? 'lanes' : 'direct'
   const exchanged = how === 'lanes'
-  const rows = exchanged ? ([4, 2].find((r) => r * 8 <= shape.rows) ?? 1) : 1
+  const rows = isCpu(traits) ? ([4, 2].find((r) => r * 8 <= shape.rows) ?? 1) : 1
   const lanes = exchanged ? 8 : Math.min(64, Math.max(8, subgroupSize))
   const fitting = parameters.lane_rows.values.filter((r) => r === 1 || r * 8 <= shape.rows)
   const chosen = decide(traits, {

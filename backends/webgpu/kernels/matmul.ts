@@ -2,7 +2,7 @@ import type { OpCall } from '../../../src/ops/contract.ts'
 import { lastDim, rowCount } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
 import { decide } from './parameter.ts'
-import { foldGrid, tunable, type WebGpuTraits } from './rule.ts'
+import { foldGrid, isCpu, tunable, type WebGpuTraits } from './rule.ts'
 import { type WeightPart, weightModules, weightParts } from './weight_parts.ts'
 
 /** Weights (of four) in one 16-byte load. */
@@ -94,7 +94,7 @@ function epilogue({ attrs, inputs }: OpCall, part: WeightPart): Omit<LaunchPlan,
 function vector({ op, inputs }: OpCall, traits: WebGpuTraits, part: WeightPart, binding: number): Part {
   const { features, subgroupSize } = traits
   const { format, shape } = inputs.w!
-  const onCpu = subgroupSize > 1 && subgroupSize <= 8
+  const onCpu = isCpu(traits)
   const kernel = onCpu ? 'matmul_column' : 'matmul_vector'
   const lanes = onCpu || features.has('subgroups') ? subgroupSize : WORKGROUP
   const depth4 = shape[1]! / 4

@@ -22,6 +22,9 @@ export interface KernelRule {
 export const tunable = (parameters: Parameters, rule: KernelRule): KernelRule =>
   Object.assign(rule, { parameters })
 
+/** Is the device a CPU with short vectors? Its driver does every load lane by lane: what a lane holds, it should use often. */
+export const isCpu = ({ subgroupSize }: WebGpuTraits): boolean => subgroupSize > 1 && subgroupSize <= 8
+
 /** Largest workgroup count in one dimension that every device accepts. */
 export const MAX_GROUPS = 65535
 
