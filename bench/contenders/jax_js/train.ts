@@ -101,13 +101,17 @@ export async function prepareTrainStep(jax: Jax, work: Work & { kind: 'train_ste
 
   const zeros = (): LlamaWeights => tree.map((w) => w.mul(0), tree.ref(weights))
   let state: TrainState = { weights, moment1: zeros(), moment2: zeros() }
+  const after = (from: TrainState, t: number): { readonly state: TrainState; readonly loss: Tensor } => {
+    const [first, second] = [BETA1, BETA2].map((beta) => np.array(1 - beta ** t)) as [Tensor, Tensor]
+    return step(from, tokens.ref, targets.ref, tree.ref(ropes), first, second)
+  }
+  // Compiles; arrays don't change, so that the state is as before.
+  tree.dispose(await jax.blockUntilReady(after(tree.ref(state), 1)))
   const losses: number[] = []
   const run = (times: number): Promise<number> =>
     timed(times, async () => {
       for (let i = 0; i < times; i++) {
-        const t = losses.length + 1
-        const [first, second] = [BETA1, BETA2].map((beta) => np.array(1 - beta ** t)) as [Tensor, Tensor]
-        const next = step(state, tokens.ref, targets.ref, tree.ref(ropes), first, second)
+        const next = after(state, losses.length + 1)
         losses.push((await next.loss.data())[0]!)
         state = next.state
       }
