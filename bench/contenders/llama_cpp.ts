@@ -53,6 +53,7 @@ async function openOn(gpu: 'vulkan' | false): Promise<Contender | string> {
   }
   const cores = cpus().length
   let llama: Llama
+  let onError: (message: string) => void = () => {}
   try {
     // Only what is installed: nothing is fetched or compiled.
     llama = await library.getLlama({
@@ -61,6 +62,7 @@ async function openOn(gpu: 'vulkan' | false): Promise<Contender | string> {
       skipDownload: true,
       maxThreads: cores,
       logLevel: library.LlamaLogLevel.error,
+      logger: (_level: string, message: string) => onError(message.trim()),
     })
   } catch (error) {
     return `node-llama-cpp has no library that works here: ${(error as Error).message}`
@@ -74,7 +76,11 @@ async function openOn(gpu: 'vulkan' | false): Promise<Contender | string> {
     device: gpu ? names.join(', ') : `CPU, ${cores} threads`,
     async prepare(work) {
       if (work.kind !== 'decode') return { unsupported: 'whole models only' }
-      return prepareDecode(llama, work, cores)
+      // Loading on a device that llama.cpp refuses says so in the log and never ends (node-llama-cpp 3.22.1).
+      const refused = new Promise<{ unsupported: string }>((resolve) => {
+        onError = (unsupported) => resolve({ unsupported })
+      })
+      return Promise.race([prepareDecode(llama, work, cores), refused])
     },
   }
 }
