@@ -1,4 +1,4 @@
-import type { Tensor, Tfjs } from './api.ts'
+import type { Tensor, Tfjs, Variable } from './api.ts'
 import type { Parameter } from './llama.ts'
 
 export interface AdamwOptions {
@@ -32,11 +32,13 @@ export function adamw(tf: Tfjs, parameters: readonly Parameter[], options: Adamw
     kept.fill(shape.length > 1 ? 1 - rate * decay : 1, at, at + values.length)
     at += values.length
   }
-  const [p, m, v] = [
-    tf.variable(tf.tensor(first, [count])),
-    tf.variable(tf.zeros([count])),
-    tf.variable(tf.zeros([count])),
-  ]
+  const variable = (initial: Tensor): Variable => {
+    const made = tf.variable(initial)
+    initial.dispose()
+    return made
+  }
+  const p = variable(tf.tensor(first, [count]))
+  const [m, v] = [variable(tf.zeros([count])), variable(tf.zeros([count]))]
   const constants = [kept, [beta1], [1 - beta1], [beta2], [1 - beta2], [clip], [1]].map((c) =>
     c.length > 1 ? tf.tensor(c, [count]) : tf.scalar(c[0]!),
   )

@@ -11,6 +11,7 @@ export interface Layers {
   embedding(table: Tensor, ids: Tensor): Tensor
   /** Mean of -log softmax(logits)[target]. */
   crossEntropy(logits: Tensor, targets: Tensor): Tensor
+  dispose(): void
 }
 
 export function trainingLayers(tf: Tfjs, rows: number, eps: number, { cos, sin, partner }: Rope): Layers {
@@ -59,5 +60,6 @@ export function trainingLayers(tf: Tfjs, rows: number, eps: number, { cos, sin, 
           gradFunc: (dy, [p, hot]) => tf.mul(tf.sub(p!, hot!), tf.mul(dy, each)),
         }
       })(logits),
+    dispose: () => tf.dispose([epsilon, each, ones, backSin]),
   }
 }

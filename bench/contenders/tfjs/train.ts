@@ -62,6 +62,7 @@ export async function prepareTrainStep(tf: Tfjs, work: Work & { kind: 'train_ste
     sample: async (indices) => indices.map((i) => losses[i]!),
     release: async () => {
       optimizer.dispose()
+      layers.dispose()
       tf.dispose([rope.cos, rope.sin, rope.partner, tokens, targets, mask])
     },
   }
