@@ -48,7 +48,7 @@ export class Engine {
 
   constructor(private readonly ort: Runtime) {}
 
-  session(graph: Graph, { onDevice = false, capture = false }: SessionOptions): Promise<Session> {
+  session(graph: Graph, { onDevice = false, capture = false }: SessionOptions = {}): Promise<Session> {
     return this.ort.InferenceSession.create(onnxModel(graph), {
       executionProviders: [{ name: 'webgpu', validationMode: 'disabled' }],
       logSeverityLevel: 3,
@@ -62,7 +62,23 @@ export class Engine {
     })
   }
 
-  host(type: ElementType, data: Data, ...dims: number[]): Tensor {
+  /** Whether the device computes in f16: nothing but a run tells. */
+  async hasF16(): Promise<boolean> {
+    const value = { type: 'float16', dims: [4] } as const
+    const probe = await this.session({
+      nodes: [{ op: 'Exp', inputs: ['x'], outputs: ['y'] }],
+      initializers: {},
+      inputs: { x: value },
+      outputs: { y: value },
+    })
+    return probe
+      .run({ x: this.host('float16', new Uint16Array(4), 4) })
+      .then(() => true)
+      .catch(() => false)
+      .finally(() => probe.release())
+  }
+
+  private host(type: ElementType, data: Data, ...dims: number[]): Tensor {
     return new this.ort.Tensor(type, data, dims)
   }
 

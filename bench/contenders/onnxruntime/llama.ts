@@ -23,7 +23,7 @@ export const cacheNames = (layer: number): { readonly past: string[]; readonly p
 /**
  * One token of a Llama of a Hugging Face folder, laid out as onnxruntime-genai's model builder does for WebGPU: packed
  * query, key and value, GroupQueryAttention that rotates and holds the cache, norms that add the residual, gate and up
- * apart. The id chosen is an output: `next` [1, 1] of `ids` [1, 1] at position `last` [1].
+ * apart. `next` [1, 1] is the id that follows `ids` [1, 1] at position `last` [1].
  */
 export async function llamaGraph(path: string, format: WeightFormat): Promise<LlamaGraph> {
   const folder = await openModelFolder(path)
