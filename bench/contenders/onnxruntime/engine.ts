@@ -1,6 +1,6 @@
 import { type ElementType, type Graph, onnxModel } from './onnx.ts'
 
-export type Data = Float32Array | Uint16Array | Uint8Array | Int32Array | BigInt64Array
+export type Data = Float32Array | Int32Array
 
 /** A tensor of onnxruntime. In Node `gpuBuffer` is a handle; its bytes are read by a session (see Engine.read). */
 export interface Tensor {
@@ -48,7 +48,7 @@ export class Engine {
 
   constructor(private readonly ort: Runtime) {}
 
-  session(graph: Graph, { onDevice = false, capture = false }: SessionOptions = {}): Promise<Session> {
+  session(graph: Graph, { onDevice = false, capture = false }: SessionOptions): Promise<Session> {
     return this.ort.InferenceSession.create(onnxModel(graph), {
       executionProviders: [{ name: 'webgpu', validationMode: 'disabled' }],
       logSeverityLevel: 3,
@@ -60,22 +60,6 @@ export class Engine {
         ...(capture ? { 'ep.webgpuexecutionprovider.enableGraphCapture': '1' } : {}),
       },
     })
-  }
-
-  /** Whether the device computes in f16: nothing but a run tells. */
-  async hasF16(): Promise<boolean> {
-    const value = { type: 'float16', dims: [4] } as const
-    const probe = await this.session({
-      nodes: [{ op: 'Exp', inputs: ['x'], outputs: ['y'] }],
-      initializers: {},
-      inputs: { x: value },
-      outputs: { y: value },
-    })
-    return probe
-      .run({ x: this.host('float16', new Uint16Array(4), 4) })
-      .then(() => true)
-      .catch(() => false)
-      .finally(() => probe.release())
   }
 
   private host(type: ElementType, data: Data, ...dims: number[]): Tensor {

@@ -10,13 +10,9 @@ export interface Linear {
   readonly initializers: Readonly<Record<string, Initializer>>
 }
 
-/** Bits of the values as f16. */
-export const f16Bits = (values: Float32Array): Uint16Array =>
-  new Uint16Array(formatOf('f16').encode(values).buffer, 0, values.length)
-
 /** Matrix [rows, columns] to [columns, rows], by squares that stay in the cache. */
-function transposed<T extends Float32Array | Uint16Array>(from: T, rows: number, columns: number): T {
-  const to = from.slice() as T
+function transposed(from: Float32Array, rows: number, columns: number): Float32Array {
+  const to = new Float32Array(from.length)
   const square = 32
   for (let top = 0; top < rows; top += square)
     for (let left = 0; left < columns; left += square)
@@ -26,27 +22,29 @@ function transposed<T extends Float32Array | Uint16Array>(from: T, rows: number,
   return to
 }
 
+/** What it computes with f32 inputs: f16 weights are widened, since its f16 MatMul sums in f16. */
+export type LinearFormat = Exclude<WeightFormat, 'f16'>
+
 /**
- * y = x w^T with w[columns, depth] as onnxruntime holds a linear layer: MatMul of [depth, columns] in the type of x (f32,
- * or f16), or MatMulNBits with x in f32 whose values are those of the format. Accuracy level 4 lets it round activations
- * to 8 bits, as its own model builder asks for WebGPU.
+ * y = x w^T with w[columns, depth] as onnxruntime holds a linear layer: MatMul of [depth, columns], or MatMulNBits whose
+ * values are those of the format. Accuracy level 4 lets it round activations to 8 bits, as its own model builder asks for
+ * WebGPU.
  */
 export function linear(
   x: string,
   y: string,
-  format: WeightFormat,
+  format: LinearFormat,
   w: Float32Array,
   depth: number,
   columns: number,
 ): Linear {
   const name = `${y}.weight`
-  if (format === 'f32' || format === 'f16') {
-    const dims = [depth, columns]
-    const weight: Initializer =
-      format === 'f32'
-        ? { type: 'float32', dims, data: transposed(w, columns, depth) }
-        : { type: 'float16', dims, data: transposed(f16Bits(w), columns, depth) }
-    return { node: { op: 'MatMul', inputs: [x, name], outputs: [y] }, initializers: { [name]: weight } }
+  if (format === 'f32') {
+    const data = transposed(w, columns, depth)
+    return {
+      node: { op: 'MatMul', inputs: [x, name], outputs: [y] },
+      initializers: { [name]: { type: 'float32', dims: [depth, columns], data } },
+    }
   }
   const bits = format === 'q8_0' ? 8 : 4
   const { scales, quants } = blocksOf(format, bits, w)

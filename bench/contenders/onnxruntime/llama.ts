@@ -1,16 +1,13 @@
 import { openModelFolder } from '../../../src/formats/model_folder.ts'
 import { type LlamaConfig, llama } from '../../../src/models/llama.ts'
 import { readParameter } from '../../../src/models/weights.ts'
-import type { WeightFormat } from '../../suite/works.ts'
-import { f16Bits, linear } from './linear.ts'
-import type { ElementType, Graph, Initializer, Node, Value } from './onnx.ts'
+import { type LinearFormat, linear } from './linear.ts'
+import type { Graph, Initializer, Node, Value } from './onnx.ts'
 
 /** A decoding step of a Llama, and what it is fed with. */
 export interface LlamaGraph {
   readonly config: LlamaConfig
   readonly graph: Graph
-  /** Elements of activations and cache. */
-  readonly type: ElementType
   /** Dimensions of the keys, and of the values, of a layer. */
   readonly cacheDims: readonly number[]
 }
@@ -25,7 +22,7 @@ export const cacheNames = (layer: number): { readonly past: string[]; readonly p
  * query, key and value, GroupQueryAttention that rotates and holds the cache, norms that add the residual, gate and up
  * apart. `next` [1, 1] is the id that follows `ids` [1, 1] at position `last` [1].
  */
-export async function llamaGraph(path: string, format: WeightFormat): Promise<LlamaGraph> {
+export async function llamaGraph(path: string, format: LinearFormat): Promise<LlamaGraph> {
   const folder = await openModelFolder(path)
   const config = llama.parse(folder.config)
   const names = new Set(folder.weights.names())
@@ -35,9 +32,7 @@ export async function llamaGraph(path: string, format: WeightFormat): Promise<Ll
 
   const { width, ffn, context, vocab, layers, eps } = config
   const { heads, kv_heads, head_dim } = config.attention
-  const type = format === 'f16' ? 'float16' : 'float32'
-  const tensor = (values: Float32Array, ...dims: number[]): Initializer =>
-    type === 'float16' ? { type, dims, data: f16Bits(values) } : { type, dims, data: values }
+  const tensor = (data: Float32Array, ...dims: number[]): Initializer => ({ type: 'float32', dims, data })
   const nodes: Node[] = []
   const initializers: Record<string, Initializer> = {}
 
@@ -114,7 +109,7 @@ export async function llamaGraph(path: string, format: WeightFormat): Promise<Ll
   await folder.close()
 
   const cacheDims = [1, kv_heads, context, head_dim]
-  const cache: Value = { type, dims: cacheDims }
+  const cache: Value = { type: 'float32', dims: cacheDims }
   const caches = (which: 'past' | 'present'): Record<string, Value> =>
     Object.fromEntries(
       Array.from({ length: layers }, (_, i) => cacheNames(i)[which]).flatMap((pair) =>
@@ -128,7 +123,7 @@ export async function llamaGraph(path: string, format: WeightFormat): Promise<Ll
     inputs: { ids: id, last: { type: 'int32', dims: [1] }, ...caches('past') },
     outputs: { next: id, ...caches('present') },
   }
-  return { config, graph, type, cacheDims }
+  return { config, graph, cacheDims }
 }
 
 /** Cosines and sines [positions, head_dim / 2]. */

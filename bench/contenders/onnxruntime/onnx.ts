@@ -4,7 +4,7 @@
  */
 
 /** Element types by onnxruntime's names, as TensorProto.DataType numbers them. */
-const elementTypes = { float32: 1, uint8: 2, int32: 6, int64: 7, float16: 10 } as const
+const elementTypes = { float32: 1, uint8: 2, int32: 6, int64: 7 } as const
 export type ElementType = keyof typeof elementTypes
 
 /** A number is an int; a float says so. */
@@ -113,7 +113,7 @@ const graphProto = ({ nodes, initializers, inputs, outputs }: Graph): Message =>
     ...Object.entries(outputs).map(([name, value]) => nested(12, valueInfoProto(name, value))),
   )
 
-/** Versions of the op sets; RMSNormalization needs 23. */
+/** Versions of the op sets. */
 const opsets = { '': 21, 'com.microsoft': 1 }
 const IR_VERSION = 10
 
