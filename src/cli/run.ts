@@ -15,7 +15,6 @@ import { refuseIo, writeFileAtomic } from '../formats/node_file.ts'
 import { open } from '../open.ts'
 import { agree } from '../parallel/agreement.ts'
 import { hashOf } from '../program/hash.ts'
-import { readPlan } from './cluster.ts'
 import { asOneOfTheRanks, backendOfRank } from './launched.ts'
 import {
   backendOption,
@@ -187,6 +186,8 @@ async function rankOf(
   if (transport && (save !== undefined || resume !== undefined))
     throw new ExactmapError('unsupported', '--save and --resume work on one rank; start without mpirun')
   if (file !== undefined) {
+    // YAML and clusters are loaded for those who have a plan.
+    const { readPlan } = await import('./cluster.ts')
     const plan = await readPlan(file, cluster)
     return !transport && plan.ranks === 1 ? undefined : rankInPlan(plan, transport ?? localTransports(1)[0]!)
   }
