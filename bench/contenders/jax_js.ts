@@ -3,6 +3,7 @@ import { openJax } from './jax_js/api.ts'
 import { prepareDecode } from './jax_js/decode.ts'
 import { prepareKernel } from './jax_js/kernel.ts'
 import { prepareTrainStep } from './jax_js/train.ts'
+import { resting } from './resting.ts'
 
 /** jax-js on its WebGPU device. */
 export const openJaxJs: OpenContender = async () => {
@@ -10,7 +11,7 @@ export const openJaxJs: OpenContender = async () => {
   if (typeof opened === 'string') return opened
   const { jax, version } = opened
   const { adapterInfo } = jax.getWebGPUDevice()
-  return {
+  return resting({
     name: 'jax-js',
     version,
     kind: 'webgpu',
@@ -27,5 +28,5 @@ export const openJaxJs: OpenContender = async () => {
           return prepareKernel(jax, work)
       }
     },
-  }
+  })
 }

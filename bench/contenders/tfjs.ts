@@ -1,4 +1,5 @@
 import type { OpenContender } from '../suite/contender.ts'
+import { resting } from './resting.ts'
 import { startTfjs } from './tfjs/api.ts'
 import { prepareDecode } from './tfjs/decode.ts'
 import { prepareKernel } from './tfjs/kernel.ts'
@@ -9,7 +10,7 @@ export const openTfjs: OpenContender = async () => {
   const started = await startTfjs()
   if (typeof started === 'string') return started
   const { tf, device } = started
-  return {
+  return resting({
     name: 'tfjs',
     version: tf.version_core,
     kind: 'webgpu',
@@ -26,5 +27,5 @@ export const openTfjs: OpenContender = async () => {
           return prepareKernel(tf, work)
       }
     },
-  }
+  })
 }

@@ -69,7 +69,7 @@ export class Child {
   }
 
   /** The answer to a question; a process that does not answer in time is ended, and that is its answer. */
-  async ask(question: Question, seconds = 300): Promise<Answer> {
+  async ask(question: Question, seconds = 900): Promise<Answer> {
     if (this.alive) this.process.stdin!.write(`${JSON.stringify(question)}\n`)
     return this.next(seconds)
   }
