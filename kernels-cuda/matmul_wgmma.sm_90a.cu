@@ -3,14 +3,16 @@
 // whose sums stay in its registers. A block takes tiles until none are left: while it finishes one, the ring fills for
 // the next. As in matmul_mma the reduction may be cut into `splits` ranges of `split_depth`, for matmul_join.
 //
-// A stage of 128 x 256 x 64 is 2.1 M products, 1,024 cycles of tensor cores at the datasheet's 2,048 a cycle, and
-// 48 KB: 48 bytes a cycle from L2, of about 64 that a multiprocessor can take. Shared memory gives each m64n256k16
-// 10 KB in its 128 cycles, 80 bytes of 128 a cycle; m64n128k16 96. So tensor cores limit: 4,096 rows of 4,096 by 4,096
-// weights are 137 GFLOP, 139 us at 989 TFLOP/s; 512 tiles on 132 multiprocessors are four rounds, the last nearly
-// full (97%). Sums of a tile stored and activated are 128 KB, 0.5 us of 16 us a tile at that depth, while the tensor
-// cores wait. 132 tiles that run together are 16 down by 8 across, and read 128 x 2,048 + 256 x 2,112 of L2 once.
+// The wide variant runs in clusters of two blocks that are neighbours in columns: each brings half of their common box
+// of x to both. A stage of 128 x 256 x 64 is 2.1 M products, 1,024 cycles of tensor cores at the datasheet's 2,048 a
+// cycle, and 48 KB, 40 KB of them from L2: 40 bytes a cycle, of about 64 that a multiprocessor can take. Shared memory
+// gives each m64n256k16 10 KB in its 128 cycles, 80 bytes of 128 a cycle; m64n128k16 96. So tensor cores limit: 4,096
+// rows of 4,096 by 4,096 weights are 137 GFLOP, 139 us at 989 TFLOP/s; 512 tiles on 132 multiprocessors are four
+// rounds, the last nearly full (97%). Sums of a tile stored and activated are 128 KB, 0.5 us of 16 us a tile at that
+// depth, while the tensor cores wait. 132 tiles that run together are 16 down by 8 across, and read 128 x 2,048 +
+// 256 x 2,112 of L2 once.
+#include "lib/cluster.h"
 #include "lib/epilogue.h"
-#include "lib/tma.h"
 #include "lib/warpgroup.h"
 #include "lib/wgmma.h"
 
@@ -43,7 +45,7 @@ struct Product {
   uint32_t rows, columns, depth, splits, split_depth;
 };
 
-// What a block does at a time: a tile of y over a range of k.
+// What a cluster does at a time: a tile of y, or neighbours in columns, over a range of k.
 struct Piece {
   uint32_t row, column, split, k_first, k_end;
 };
@@ -92,73 +94,82 @@ DEVICE void store_sums(const float (&sum)[SUMS], Outgoing& outgoing, const Epilo
   }
 }
 
-template <WgmmaFormat FORMAT, uint32_t COLUMNS, uint32_t STAGES>
+template <WgmmaFormat FORMAT, uint32_t COLUMNS, uint32_t STAGES, uint32_t BLOCKS>
 DEVICE void matmul_wgmma(const TensorMap& x, const TensorMap& w, const Epilogue& epilogue, const Product& product) {
   using Stages = Ring<COLUMNS, STAGES>;
   DYNAMIC_SHARED(ring, Stages);
-  const uint32_t warpgroup = threadIdx.x / WARPGROUP;
-  const Pieces<COLUMNS> pieces(product);
+  constexpr uint32_t SHARE = TILE_ROWS / BLOCKS, ALL = (1u << BLOCKS) - 1;
+  const uint32_t warpgroup = threadIdx.x / WARPGROUP, lane = threadIdx.x % 32, rank = blockIdx.x % BLOCKS;
+  const uint32_t first = blockIdx.x / BLOCKS, clusters = gridDim.x / BLOCKS;
+  const Pieces<COLUMNS * BLOCKS> pieces(product);
   if (threadIdx.x == 0) {
     for (uint32_t s = 0; s < STAGES; s++) {
       mbarrier_init(ring.full[s], 1);
-      mbarrier_init(ring.empty[s], CONSUMER_WARPS);
+      mbarrier_init(ring.empty[s], CONSUMER_WARPS * BLOCKS);
     }
     mbarrier_fence_init();
   }
-  __syncthreads();
+  cluster_sync();
 
   Place<STAGES> next;
   if (warpgroup == 0) {
     registers_give_back<40>();
-    if (threadIdx.x != 0) return;
-    tma_prefetch(x);
-    tma_prefetch(w);
-    for (uint32_t i = blockIdx.x; i < pieces.count(); i += gridDim.x) {
-      const Piece piece = pieces.at(i);
-      for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
-        mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
-        mbarrier_arrive_expect(ring.full[next.stage], sizeof ring.x[0] + sizeof ring.w[0]);
-        tma_load(ring.x[next.stage], x, k, piece.row, ring.full[next.stage]);
-        tma_load(ring.w[next.stage], w, k, piece.column, ring.full[next.stage]);
+    if (threadIdx.x == 0) {
+      tma_prefetch(x);
+      tma_prefetch(w);
+      for (uint32_t i = first; i < pieces.count(); i += clusters) {
+        const Piece piece = pieces.at(i);
+        for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
+          Mbarrier& full = ring.full[next.stage];
+          // Free in all blocks: this one writes to the others' stages too.
+          mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
+          mbarrier_arrive_expect(full, sizeof ring.x[0] + sizeof ring.w[0]);
+          uint16_t(&share)[STAGE_DEPTH] = ring.x[next.stage][rank * SHARE];
+          if constexpr (BLOCKS == 1)
+            tma_load(share, x, k, piece.row, full);
+          else
+            tma_load_shared(share, x, k, piece.row + rank * SHARE, full, ALL);
+          tma_load(ring.w[next.stage], w, k, piece.column + rank * COLUMNS, full);
+        }
       }
     }
-    return;
-  }
-
-  registers_take<232>();
-  const uint32_t warp = threadIdx.x / 32 - 4, lane = threadIdx.x % 32, above = (warpgroup - 1) * 64;
-  for (uint32_t i = blockIdx.x; i < pieces.count(); i += gridDim.x) {
-    const Piece piece = pieces.at(i);
-    float sum[COLUMNS / 2];
-    uint32_t before = 0;
-    for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
-      mbarrier_wait(ring.full[next.stage], next.parity);
-      wgmma_fence();
+  } else {
+    registers_take<232>();
+    const uint32_t warp = threadIdx.x / 32 - 4, above = (warpgroup - 1) * 64;
+    for (uint32_t i = first; i < pieces.count(); i += clusters) {
+      const Piece piece = pieces.at(i);
+      float sum[COLUMNS / 2];
+      uint32_t before = 0;
+      for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
+        mbarrier_wait(ring.full[next.stage], next.parity);
+        wgmma_fence();
 #pragma unroll
-      for (uint32_t step = 0; step < STAGE_DEPTH; step += 16)
-        wgmma<FORMAT>(sum, wgmma_rows(ring.x[next.stage][above], step), wgmma_rows(ring.w[next.stage], step),
-                      k > piece.k_first || step > 0);
-      wgmma_commit();
-      // The products before these are done: their stage may be filled again.
-      wgmma_wait<1>();
-      if (lane == 0 && k > piece.k_first) mbarrier_arrive(ring.empty[before]);
-      before = next.stage;
+        for (uint32_t step = 0; step < STAGE_DEPTH; step += 16)
+          wgmma<FORMAT>(sum, wgmma_rows(ring.x[next.stage][above], step), wgmma_rows(ring.w[next.stage], step),
+                        k > piece.k_first || step > 0);
+        wgmma_commit();
+        // The products before these are done: their stage may be filled again.
+        wgmma_wait<1>();
+        if (lane < BLOCKS && k > piece.k_first) mbarrier_arrive_at(ring.empty[before], lane);
+        before = next.stage;
+      }
+      wgmma_wait<0>();
+      if (lane < BLOCKS) mbarrier_arrive_at(ring.empty[before], lane);
+      store_sums(sum, ring.outgoing[warp], epilogue, product, piece.split, piece.row + above + warp % 4 * 16,
+                 piece.column + rank * COLUMNS);
     }
-    wgmma_wait<0>();
-    if (lane == 0) mbarrier_arrive(ring.empty[before]);
-    store_sums(sum, ring.outgoing[warp], epilogue, product, piece.split, piece.row + above + warp % 4 * 16,
-               piece.column);
   }
+  cluster_sync();
 }
 
 static_assert(sizeof(Ring<256, 4>) == 217152 && sizeof(Ring<128, 6>) == 217184);
 
-KERNEL_SHARED(matmul_wgmma_bf16_256, 384, 217152, TENSOR_MAP x, TENSOR_MAP w, OPTIONAL const void* bias,
+KERNEL_CLUSTER(matmul_wgmma_bf16_2x256, 384, 217152, 2, TENSOR_MAP x, TENSOR_MAP w, OPTIONAL const void* bias,
               OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
               uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits,
               uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_wgmma<WgmmaFormat::bf16, 256, 4>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
+  matmul_wgmma<WgmmaFormat::bf16, 256, 4, 2>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
 }
 
 KERNEL_SHARED(matmul_wgmma_bf16_128, 384, 217184, TENSOR_MAP x, TENSOR_MAP w, OPTIONAL const void* bias,
@@ -166,15 +177,15 @@ KERNEL_SHARED(matmul_wgmma_bf16_128, 384, 217184, TENSOR_MAP x, TENSOR_MAP w, OP
               uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits,
               uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_wgmma<WgmmaFormat::bf16, 128, 6>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
+  matmul_wgmma<WgmmaFormat::bf16, 128, 6, 1>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
 }
 
-KERNEL_SHARED(matmul_wgmma_f16_256, 384, 217152, TENSOR_MAP x, TENSOR_MAP w, OPTIONAL const void* bias,
+KERNEL_CLUSTER(matmul_wgmma_f16_2x256, 384, 217152, 2, TENSOR_MAP x, TENSOR_MAP w, OPTIONAL const void* bias,
               OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
               uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits,
               uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_wgmma<WgmmaFormat::f16, 256, 4>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
+  matmul_wgmma<WgmmaFormat::f16, 256, 4, 2>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
 }
 
 KERNEL_SHARED(matmul_wgmma_f16_128, 384, 217184, TENSOR_MAP x, TENSOR_MAP w, OPTIONAL const void* bias,
@@ -182,5 +193,5 @@ KERNEL_SHARED(matmul_wgmma_f16_128, 384, 217184, TENSOR_MAP x, TENSOR_MAP w, OPT
               uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits,
               uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_wgmma<WgmmaFormat::f16, 128, 6>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
+  matmul_wgmma<WgmmaFormat::f16, 128, 6, 1>(x, w, epilogue, {rows, columns, depth, splits, split_depth});
 }

@@ -17,6 +17,8 @@ export interface KernelSignature {
   readonly threads: number
   /** Bytes of dynamic shared memory. */
   readonly shared: number
+  /** Blocks of a cluster. */
+  readonly cluster: number
   readonly parameters: readonly Parameter[]
 }
 
@@ -27,8 +29,13 @@ const scalarTypes: Readonly<Record<string, ScalarType>> = {
   uint64_t: 'u64',
 }
 
-const KERNEL =
-  /^(?:KERNEL\(\s*(\w+)\s*,\s*(\d+)\s*|KERNEL_SHARED\(\s*(\w+)\s*,\s*(\d+)\s*,\s*(\d+)\s*),([^{]*?)\)\s*\{/gm
+/** Numbers of each macro that declares a kernel, after its name. */
+const declarations = {
+  KERNEL: ['threads'],
+  KERNEL_SHARED: ['threads', 'shared'],
+  KERNEL_CLUSTER: ['threads', 'shared', 'cluster'],
+} as const
+const KERNEL = /^(KERNEL(?:_SHARED|_CLUSTER)?)\(\s*(\w+)\s*,([\s\d,]*?),\s*((?![\s\d])[^{]*?)\)\s*\{/gm
 
 /** Constants that a launch has for each tensor map, behind its name and a point: the matrix and the box, in elements. */
 export const tensorMapFields = ['format', 'rows', 'width', 'box_rows', 'box_width'] as const
@@ -49,23 +56,25 @@ export const constantNames = ({ parameters }: KernelSignature): string[] =>
  * @throws ExactmapError `kernel_compile` for a declaration of another form
  */
 export function parseSignatures(module: string, text: string): KernelSignature[] {
-  const declared = text.match(/^\s*KERNEL(_SHARED)?\(/gm)?.length ?? 0
-  const found = [...text.matchAll(KERNEL)].map(
-    ([, plain, plainThreads, sharing, threads, shared, list]): KernelSignature => {
-      const name = (plain ?? sharing)!
-      return {
-        name,
+  const declared = text.match(/^\s*KERNEL(_SHARED|_CLUSTER)?\(/gm)?.length ?? 0
+  const found = [...text.matchAll(KERNEL)].flatMap(([, macro, name, numbers, list]): KernelSignature[] => {
+    const names = declarations[macro as keyof typeof declarations]
+    const given = numbers!.split(',').map((number) => number.trim())
+    if (given.length !== names.length || !given.every((number) => /^\d+$/.test(number))) return []
+    return [
+      {
+        name: name!,
         module,
-        threads: Number(plainThreads ?? threads),
-        shared: Number(shared ?? 0),
-        parameters: list!.split(',').map((one) => parameter(one, `${module}.cu`, name)),
-      }
-    },
-  )
+        ...{ threads: 0, shared: 0, cluster: 1 },
+        ...Object.fromEntries(names.map((field, i) => [field, Number(given[i])])),
+        parameters: list!.split(',').map((one) => parameter(one, `${module}.cu`, name!)),
+      },
+    ]
+  })
   check(
     found.length === declared,
     'kernel_compile',
-    `${module}.cu has ${declared} KERNEL declarations, ${found.length} of the form of lib/kernel.h: KERNEL(name, threads, parameters...) { or KERNEL_SHARED(name, threads, bytes, parameters...) {`,
+    `${module}.cu has ${declared} KERNEL declarations, ${found.length} of the form of lib/kernel.h: KERNEL(name, threads, parameters...) { with literal numbers`,
   )
   return found
 }

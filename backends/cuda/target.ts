@@ -119,7 +119,16 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
     choose(call: OpCall): KernelChoice {
       const choice = rules.rule(call.op)(call, traits)
       if ('launches' in choice)
-        for (const plan of choice.launches) checkBindings(plan, signature(plan.variant))
+        for (const plan of choice.launches) {
+          const chosen = signature(plan.variant)
+          checkBindings(plan, chosen)
+          check(
+            plan.workgroups[0] % chosen.cluster === 0,
+            'internal',
+            () =>
+              `kernel ${chosen.name} has clusters of ${chosen.cluster} blocks, the grid ${plan.workgroups[0]}`,
+          )
+        }
       return choice
     },
     link({ name, modules, constants }: KernelText): string {

@@ -11,6 +11,8 @@
 //   name.box_rows and name.box_width, in elements.
 // - KERNEL_SHARED(name, threads, bytes, parameters...) is a KERNEL whose blocks have a multiprocessor each, with
 //   `bytes` (a literal, at most 227 KB) of dynamic shared memory, aligned to 1,024: DYNAMIC_SHARED(name, type).
+// - KERNEL_CLUSTER(name, threads, bytes, blocks, parameters...) is a KERNEL_SHARED whose blocks run in clusters of
+//   `blocks` (a literal) neighbours, which reach each other's shared memory: lib/cluster.h. The grid is a multiple.
 // - SHARED(name, type) declares static shared memory, aligned to 16 bytes: SHARED(tile, float[16][68]); at most 48 KB
 //   in all. It holds garbage at first.
 // - Inline PTX, and everything that waits on memory, lives in a wrapper of this folder with two bodies.
@@ -30,6 +32,9 @@ constexpr uint32_t DYNAMIC_SHARED_LIMIT = 227 * 1024;
 #define KERNEL_SHARED(name, threads, bytes, ...)            \
   static_assert(bytes <= DYNAMIC_SHARED_LIMIT);             \
   extern "C" __global__ void __launch_bounds__(threads, 1) name(__VA_ARGS__)
+#define KERNEL_CLUSTER(name, threads, bytes, blocks, ...)                                            \
+  static_assert(bytes <= DYNAMIC_SHARED_LIMIT);                                                      \
+  extern "C" __global__ void __cluster_dims__(blocks, 1, 1) __launch_bounds__(threads, 1) name(__VA_ARGS__)
 #define DYNAMIC_SHARED(name, ...)                                       \
   extern __shared__ __align__(1024) unsigned char dynamic_shared[];     \
   using name##_type = __VA_ARGS__;                                      \

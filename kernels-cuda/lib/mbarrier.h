@@ -53,10 +53,10 @@ inline void mbarrier_init(Mbarrier& barrier, uint32_t count, simt::Site site = s
 }
 inline void mbarrier_fence_init() { simt::runtime->mbarrier_fence_init(simt::this_thread()); }
 inline void mbarrier_arrive(Mbarrier& barrier, simt::Site site = simt::Site::current()) {
-  simt::runtime->mbarrier_arrive(simt::this_thread(), &barrier, 0, site);
+  simt::runtime->mbarrier_arrive(simt::this_thread(), &barrier, simt::own_rank(), 0, site);
 }
 inline void mbarrier_arrive_expect(Mbarrier& barrier, uint32_t bytes, simt::Site site = simt::Site::current()) {
-  simt::runtime->mbarrier_arrive(simt::this_thread(), &barrier, bytes, site);
+  simt::runtime->mbarrier_arrive(simt::this_thread(), &barrier, simt::own_rank(), bytes, site);
 }
 inline void mbarrier_wait(Mbarrier& barrier, uint32_t parity, simt::Site site = simt::Site::current()) {
   simt::wait_until([&] { return simt::runtime->mbarrier_test(simt::this_thread(), &barrier, parity, site); }, site);

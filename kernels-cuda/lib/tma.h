@@ -24,7 +24,7 @@ DEVICE void tma_prefetch(const TensorMap& map) {
 inline void tma_load(void* to, const TensorMap& map, uint32_t column, uint32_t row, Mbarrier& barrier,
                      simt::Site site = simt::Site::current()) {
   simt::runtime->tma_load(simt::this_thread(), to, map, static_cast<int32_t>(column), static_cast<int32_t>(row),
-                          &barrier, site);
+                          &barrier, 1u << simt::own_rank(), site);
 }
 inline void tma_prefetch(const TensorMap&) {}
 #endif

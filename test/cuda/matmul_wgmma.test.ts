@@ -28,7 +28,7 @@ const cases: Readonly<Record<string, Rounds>> = {
     multiprocessors: 2,
     shape: [300, 301, 328],
     format: 'bf16',
-    kernels: ['matmul_wgmma_bf16_256'],
+    kernels: ['matmul_wgmma_bf16_2x256'],
   },
   'narrow tiles, three in one block, ring entered anywhere': {
     multiprocessors: 1,

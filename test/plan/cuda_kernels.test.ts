@@ -42,6 +42,7 @@ describe('declarations', () => {
         module: 'm',
         threads: 128,
         shared: 0,
+        cluster: 1,
         parameters: [
           { kind: 'pointer', name: 'x', optional: false },
           { kind: 'pointer', name: 'w', optional: true },
@@ -63,11 +64,17 @@ describe('declarations', () => {
       module: 'm',
       threads: 384,
       shared: 4096,
+      cluster: 1,
       parameters: [
         { kind: 'tensor_map', name: 'x' },
         { kind: 'pointer', name: 'y', optional: false },
         { kind: 'scalar', name: 'n', type: 'u32' },
       ],
+    })
+    expect(parseSignatures('m', 'KERNEL_CLUSTER(demo, 384, 4096, 2, uint32_t n) {\n}')[0]).toMatchObject({
+      threads: 384,
+      shared: 4096,
+      cluster: 2,
     })
     expect(constantNames(found!)).toEqual(['x.format', 'x.rows', 'x.width', 'x.box_rows', 'x.box_width', 'n'])
   })
@@ -86,6 +93,7 @@ describe('declarations', () => {
   })
 
   it.each([
+    ['KERNEL_SHARED(demo, 128, float* x) {', 'of the form'],
     ['KERNEL(demo, THREADS, float* x) {', 'of the form'],
     ['KERNEL(demo, 128, float* x, size_t n) {', 'size_t n'],
     ['KERNEL(demo, 128, float* x, unsigned int n) {', 'unsigned int n'],

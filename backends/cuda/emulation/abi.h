@@ -9,7 +9,7 @@
 namespace simt {
 
 // Changes with every change of this file: a library built against another one is refused.
-constexpr uint32_t ABI_VERSION = 3;
+constexpr uint32_t ABI_VERSION = 4;
 
 // Where a thread waits. The line of the source names a barrier: a compiler may copy the call, so no address can.
 using Site = std::source_location;
@@ -81,10 +81,15 @@ struct Runtime {
   uint32_t (*shared_address)(Thread&, const void*, Site);
   void (*mbarrier_init)(Thread&, const void* barrier, uint32_t count, Site);
   void (*mbarrier_fence_init)(Thread&);
-  void (*mbarrier_arrive)(Thread&, const void* barrier, uint32_t bytes, Site);
+  // Of block `rank` of the cluster: that barrier, and below those places, of its shared memory.
+  void (*mbarrier_arrive)(Thread&, const void* barrier, uint32_t rank, uint32_t bytes, Site);
   // Whether the phase of this parity is over; brings in one of the copies that it waits for.
   bool (*mbarrier_test)(Thread&, const void* barrier, uint32_t parity, Site);
-  void (*tma_load)(Thread&, void* to, const TensorMap&, int32_t column, int32_t row, const void* barrier, Site);
+  // Into all blocks of the cluster that have a bit in `ranks`.
+  void (*tma_load)(Thread&, void* to, const TensorMap&, int32_t column, int32_t row, const void* barrier,
+                   uint32_t ranks, Site);
+  uint32_t (*cluster_rank)(Thread&);
+  void (*cluster_sync)(Thread&, Site);
   void (*wgmma_fence)(Thread&);
   void (*wgmma)(Thread&, float* sums, uint32_t count, uint64_t a, uint64_t b, bool bf16, bool add, Site);
   void (*wgmma_commit)(Thread&);
@@ -95,6 +100,7 @@ struct Kernel {
   const char* name;
   uint32_t threads;
   uint32_t dynamic_shared;
+  uint32_t cluster;  // blocks, neighbours in x
   uint32_t parameter_count;
   const uint32_t* parameter_bytes;
   void (*run)(void* const* parameters);

@@ -38,6 +38,13 @@ std::string Async::address(const void* pointer, uint32_t& address) const {
   return "";
 }
 
+std::string Async::same_place(const Async& other, const void* pointer, const void*& there) const {
+  uint32_t at = 0;
+  if (const Problem problem = address(pointer, at); !problem.empty()) return problem;
+  there = other.memory_ + (at - FIRST_ADDRESS);
+  return "";
+}
+
 Async::Barrier* Async::find(const void* at) {
   for (Barrier& barrier : barriers_)
     if (barrier.at == at) return &barrier;

@@ -26,6 +26,8 @@ class Async {
   uint32_t bytes() const { return bytes_; }
   // As the device would number shared memory: there, too, it does not begin at 0.
   Problem address(const void* pointer, uint32_t& address) const;
+  // The same place of another block's memory.
+  Problem same_place(const Async& other, const void* pointer, const void*& there) const;
 
   Problem init(const void* barrier, uint32_t count);
   void fence_init();

@@ -53,6 +53,9 @@ void wait_until(Condition condition, Site site = Site::current()) {
   runtime->resume(this_thread());
 }
 
+// The calling block's place in its cluster.
+__forceinline__ uint32_t own_rank() { return runtime->cluster_rank(this_thread()); }
+
 }  // namespace simt
 
 __forceinline__ void __nanosleep(unsigned, simt::Site site = simt::Site::current()) {

@@ -8,18 +8,21 @@
 
 namespace simt {
 
-void Block::begin(Launch& launch, uint64_t position) {
+void Block::begin(Launch& launch, uint64_t position, const std::shared_ptr<Cluster>& cluster, uint32_t rank) {
   if (launch_serial_ != launch.serial) shared_.reset();
   shared_.poison();
   kernel_ = &launch.kernel;
   launch_ = &launch;
   launch_serial_ = launch.serial;
-  index_ = launch.block_index(position);
+  cluster_ = cluster;
+  cluster_->blocks.push_back(this);
+  rank_ = rank;
+  index_ = launch.block_index(position, rank);
   threads_ = launch.threads;
   started_ = finished_ = ready_first_ = ready_count_ = arrived_ = 0;
   divergent_ = false;
   for (uint32_t i = 0; i * WARP < threads_; i++) warps_[i].exited = warps_[i].groups = 0;
-  const uint64_t seed = launch.order.seed ^ position * 0x9e3779b97f4a7c15u;
+  const uint64_t seed = launch.order.seed ^ (position * launch.kernel.cluster + rank) * 0x9e3779b97f4a7c15u;
   async_.begin(shared_.make_dynamic(kernel_->dynamic_shared), kernel_->dynamic_shared, threads_, launch.order, seed);
   if (launch.order.pattern == Order::shuffle) {
     random_ = Random(seed);
@@ -46,6 +49,7 @@ Block::State Block::run() {
       launch_->fail(Failure::launch_failed, place() + ": " + problem);
       state_ = State::failed;
     }
+  if (state_ == State::done) cluster_->blocks[rank_] = nullptr;
   if (progressing_) launch_->end_progress();
   progressing_ = false;
   return state_;
@@ -293,6 +297,49 @@ void Block::fail(Fiber& self, const std::string& what, const Site& site) {
   const std::string file = site.file_name();
   fail(self, Failure::launch_failed,
        what + " (" + file.substr(file.rfind('/') + 1) + ":" + std::to_string(site.line()) + ")");
+}
+
+Block& Block::peer(Fiber& self, uint32_t rank, const Site& site) {
+  if (rank >= cluster_->blocks.size())
+    fail(self, "the cluster has " + std::to_string(cluster_->blocks.size()) + " blocks, no block " +
+                 std::to_string(rank), site);
+  Block* block = cluster_->blocks[rank];
+  if (!block) fail(self, "block " + std::to_string(rank) + " of the cluster has ended", site);
+  return *block;
+}
+
+// As for __syncthreads, threads that have exited have not arrived.
+void Block::cluster_sync(Fiber& self, const Site& site) {
+  const uint32_t completed = cluster_->completed;
+  if (++cluster_->arrived == cluster_->blocks.size() * threads_) {
+    cluster_->arrived = 0;
+    cluster_->completed++;
+    return resume();
+  }
+  do yield(self, site);
+  while (cluster_->completed == completed);
+  resume();
+}
+
+void Block::mbarrier_arrive(Fiber& self, const void* barrier, uint32_t rank, uint32_t bytes, const Site& site) {
+  Block& to = peer(self, rank, site);
+  const void* there = barrier;
+  if (&to != this) check(self, async_.same_place(to.async_, barrier, there), site);
+  check(self, to.async_.arrive(there, bytes), site);
+}
+
+void Block::tma_load(Fiber& self, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier,
+                     uint32_t ranks, const Site& site) {
+  for (uint32_t rank = 0; ranks >> rank; rank++) {
+    if ((ranks >> rank & 1) == 0) continue;
+    Block& block = peer(self, rank, site);
+    const void *there = to, *arrives = barrier;
+    if (&block != this) {
+      check(self, async_.same_place(block.async_, to, there), site);
+      check(self, async_.same_place(block.async_, barrier, arrives), site);
+    }
+    check(self, block.async_.load(const_cast<void*>(there), map, column, row, arrives), site);
+  }
 }
 
 // Products take a while: others go on before the sums are there. The warp leaves as one, as it came.

@@ -2,6 +2,7 @@
 // ended, so threads that never wait cost a call each; a stack of its own is what a thread gets by waiting.
 #pragma once
 #include <array>
+#include <memory>
 #include <string>
 #include <vector>
 #include "async.h"
@@ -16,12 +17,22 @@ namespace simt {
 
 constexpr uint32_t MAX_THREADS = 1024, WARP = 32;
 
+class Block;
+
+// Blocks that run together on one worker and reach each other's shared memory; one that has ended is null.
+struct Cluster {
+  std::vector<Block*> blocks;
+  // Threads that have come to the barrier of the cluster, and how often it was complete.
+  uint32_t arrived = 0, completed = 0;
+};
+
 class Block {
  public:
   enum class State { running, done, waiting, failed };
 
   explicit Block(StackPool& stacks) : stacks_(stacks) {}
-  void begin(Launch& launch, uint64_t position);
+  // Block `rank` of the cluster at this position of the launch.
+  void begin(Launch& launch, uint64_t position, const std::shared_ptr<Cluster>& cluster, uint32_t rank);
   // Runs until every thread has ended, only waits on memory, or the launch has failed. Called on the worker's stack.
   State run();
   // Gives back the stacks of threads that will not go on.
@@ -41,6 +52,11 @@ class Block {
   void check(Fiber& self, const Async::Problem& problem, const Site& site) {
     if (!problem.empty()) fail(self, problem, site);
   }
+  uint32_t cluster_rank() const { return rank_; }
+  void cluster_sync(Fiber& self, const Site& site);
+  void mbarrier_arrive(Fiber& self, const void* barrier, uint32_t rank, uint32_t bytes, const Site& site);
+  void tma_load(Fiber& self, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier,
+                uint32_t ranks, const Site& site);
   void wgmma_wait(Fiber& self, uint32_t pending, const Site& site);
   // Ends the launch from a signal handler, which formats nothing.
   [[noreturn]] void interrupt(Fiber& self);
@@ -84,6 +100,9 @@ class Block {
   StackPool& stacks_;
   SharedMemory shared_;
   Async async_;
+  std::shared_ptr<Cluster> cluster_;
+  uint32_t rank_ = 0;
+  Block& peer(Fiber& self, uint32_t rank, const Site& site);
   const Kernel* kernel_ = nullptr;
   Launch* launch_ = nullptr;
   uint64_t launch_serial_ = 0;

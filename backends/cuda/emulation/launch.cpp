@@ -25,20 +25,20 @@ Launch::Launch(const Kernel& kernel, CodeRange code, void* const* parameters, di
       grid(grid),
       threads(threads),
       order(thread_order()),
-      blocks(uint64_t{grid.x} * grid.y * grid.z),
-      permutation_(order, blocks),
+      clusters(uint64_t{grid.x} * grid.y * grid.z / kernel.cluster),
+      permutation_(order, clusters),
       last_progress_(now()) {}
 
 uint64_t Launch::take(uint64_t workers, uint64_t& position) {
   const uint64_t taken = next_.load(std::memory_order_relaxed);
-  if (taken >= blocks) return 0;
-  const uint64_t want = std::clamp<uint64_t>((blocks - taken) / (4 * workers), 1, 64);
+  if (taken >= clusters) return 0;
+  const uint64_t want = std::clamp<uint64_t>((clusters - taken) / (4 * workers), 1, 64);
   position = next_.fetch_add(want, std::memory_order_relaxed);
-  return position >= blocks ? 0 : std::min(want, blocks - position);
+  return position >= clusters ? 0 : std::min(want, clusters - position);
 }
 
-dim3 Launch::block_index(uint64_t position) const {
-  const uint64_t i = permutation_(position);
+dim3 Launch::block_index(uint64_t position, uint32_t rank) const {
+  const uint64_t i = permutation_(position) * kernel.cluster + rank;
   return {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
           static_cast<unsigned>(i / grid.x / grid.y)};
 }
@@ -62,11 +62,11 @@ bool Launch::stalled() const {
            std::chrono::duration_cast<Clock::duration>(STALL_LIMIT).count();
 }
 
-bool Launch::admit() {
+bool Launch::admit(uint32_t blocks) {
   const uint32_t limit = MULTIPROCESSORS * std::min(32u, 2048 / std::max(threads, 1u));
   uint32_t resident = resident_.load(std::memory_order_relaxed);
-  while (resident < limit)
-    if (resident_.compare_exchange_weak(resident, resident + 1, std::memory_order_relaxed)) return true;
+  while (resident + blocks <= limit)
+    if (resident_.compare_exchange_weak(resident, resident + blocks, std::memory_order_relaxed)) return true;
   return false;
 }
 

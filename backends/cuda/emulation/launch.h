@@ -31,12 +31,13 @@ class Launch {
   const dim3 grid;
   const uint32_t threads;
   const Order order;
-  const uint64_t blocks;
+  // A block alone is a cluster of one.
+  const uint64_t clusters;
 
-  // Takes the next blocks to run: the first one's position and how many follow; 0 when none are left.
+  // Takes the next clusters to run: the first one's position and how many follow; 0 when none are left.
   uint64_t take(uint64_t workers, uint64_t& position);
-  dim3 block_index(uint64_t position) const;
-  bool exhausted() const { return next_.load(std::memory_order_relaxed) >= blocks; }
+  dim3 block_index(uint64_t position, uint32_t rank) const;
+  bool exhausted() const { return next_.load(std::memory_order_relaxed) >= clusters; }
 
   // The first failure stays; every worker stops at its next block.
   void fail(Failure failure, std::string message);
@@ -50,7 +51,7 @@ class Launch {
   bool stalled() const;
 
   // Blocks whose threads all wait on memory stay resident beside others, as many as the multiprocessors hold.
-  bool admit();
+  bool admit(uint32_t blocks);
   void leave() { resident_.fetch_sub(1, std::memory_order_relaxed); }
 
  private:

@@ -111,6 +111,10 @@ CUresult make_call(CUfunction function, dim3 grid, dim3 block, unsigned shared_b
                   std::string("kernel '") + kernel.name + "' has " + std::to_string(kernel.dynamic_shared) +
                     " bytes of dynamic shared memory; the launch gives " + std::to_string(shared_bytes) +
                     ", up to " + std::to_string(call.kernel->shared_limit) + " are allowed by its attribute");
+  if (grid.x % kernel.cluster != 0)
+    return refuse(CUDA_ERROR_INVALID_VALUE, std::string("kernel '") + kernel.name + "' has clusters of " +
+                                              std::to_string(kernel.cluster) + " blocks, the grid " +
+                                              std::to_string(grid.x));
   call.grid = grid;
   call.threads = block.x;
   call.values.assign(kernel.parameter_count, {});

@@ -82,11 +82,13 @@ using simt::TensorMap;
 #define TENSOR_MAP const TensorMap
 constexpr uint32_t DYNAMIC_SHARED_LIMIT = 227 * 1024;
 
-#define KERNEL(name, threads, ...) KERNEL_SHARED(name, threads, 0, __VA_ARGS__)
-#define KERNEL_SHARED(name, threads, shared_bytes, ...)                                                   \
+#define KERNEL(name, threads, ...) KERNEL_CLUSTER(name, threads, 0, 1, __VA_ARGS__)
+#define KERNEL_SHARED(name, threads, shared_bytes, ...) KERNEL_CLUSTER(name, threads, shared_bytes, 1, __VA_ARGS__)
+#define KERNEL_CLUSTER(name, threads, shared_bytes, blocks, ...)                                          \
   static_assert(threads >= 1 && threads <= 1024 && shared_bytes <= DYNAMIC_SHARED_LIMIT);                 \
+  static_assert(blocks >= 1 && blocks <= 8);                                                              \
   static void name(__VA_ARGS__);                                                                          \
-  static const simt::Registration name##_registration{{#name, threads, shared_bytes,                      \
+  static const simt::Registration name##_registration{{#name, threads, shared_bytes, blocks,              \
                                                        simt::Entry<&name>::count, simt::Entry<&name>::bytes, \
                                                        &simt::Entry<&name>::run, nullptr}};               \
   static void name(__VA_ARGS__)

@@ -47,6 +47,23 @@ bool Worker::run(Launch& launch, std::unique_ptr<Block> block) {
   return state == Block::State::done;
 }
 
+bool Worker::run_cluster(Launch& launch, uint64_t position) {
+  const auto cluster = std::make_shared<Cluster>();
+  std::vector<std::unique_ptr<Block>> blocks;
+  for (uint32_t rank = 0; rank < launch.kernel.cluster; rank++) {
+    blocks.push_back(take_block());
+    blocks.back()->begin(launch, position, cluster, rank);
+  }
+  if (launch.order.pattern == Order::reverse) std::reverse(blocks.begin(), blocks.end());
+  bool good = true;
+  for (auto& block : blocks)
+    if (good)
+      good = run(launch, std::move(block));
+    else
+      waiting_.push_back(std::move(block));
+  return good;
+}
+
 // Goes on with every block that waits on memory; false ends the launch.
 bool Worker::run_waiting(Launch& launch) {
   std::vector<std::unique_ptr<Block>> blocks = std::move(waiting_);
@@ -75,12 +92,9 @@ void Worker::work(Launch& launch, void (*on_long)(Launch&)) {
   while (good && !launch.failed()) {
     if (left == 0) left = launch.take(worker_count(), position);
     if (left == 0 && waiting_.empty()) break;
-    if (left > 0 && launch.admit()) {
-      std::unique_ptr<Block> block = take_block();
-      block->begin(launch, position);
-      position++;
+    if (left > 0 && launch.admit(launch.kernel.cluster)) {
       left--;
-      good = run(launch, std::move(block));
+      good = run_cluster(launch, position++);
     } else if (!waiting_.empty()) {
       good = run_waiting(launch);
     } else {
@@ -167,7 +181,7 @@ class Helpers {
 };
 
 void run_launch(Launch& launch, Worker& own) {
-  const bool alone = launch.blocks == 1 || worker_count() == 1;
+  const bool alone = launch.clusters == 1 || worker_count() == 1;
   const auto ask_for_help = [](Launch& long_launch) {
     if (!long_launch.exhausted()) Helpers::get().offer(long_launch);
   };
@@ -212,17 +226,20 @@ const Runtime emulated_runtime{
     checked(thread, async_of(thread).init(barrier, count), site);
   },
   [](Thread& thread) { async_of(thread).fence_init(); },
-  [](Thread& thread, const void* barrier, uint32_t bytes, Site site) {
-    checked(thread, async_of(thread).arrive(barrier, bytes), site);
+  [](Thread& thread, const void* barrier, uint32_t rank, uint32_t bytes, Site site) {
+    fiber_of(thread).block->mbarrier_arrive(fiber_of(thread), barrier, rank, bytes, site);
   },
   [](Thread& thread, const void* barrier, uint32_t parity, Site site) {
     bool over = false;
     checked(thread, async_of(thread).test(barrier, parity, over), site);
     return over;
   },
-  [](Thread& thread, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier, Site site) {
-    checked(thread, async_of(thread).load(to, map, column, row, barrier), site);
+  [](Thread& thread, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier, uint32_t ranks,
+     Site site) {
+    fiber_of(thread).block->tma_load(fiber_of(thread), to, map, column, row, barrier, ranks, site);
   },
+  [](Thread& thread) { return fiber_of(thread).block->cluster_rank(); },
+  [](Thread& thread, Site site) { fiber_of(thread).block->cluster_sync(fiber_of(thread), site); },
   [](Thread& thread) { async_of(thread).fence(fiber_of(thread).id); },
   [](Thread& thread, float* sums, uint32_t count, uint64_t a, uint64_t b, bool bf16, bool add, Site site) {
     checked(thread, async_of(thread).multiply(fiber_of(thread).id, sums, count, a, b, bf16, add), site);

@@ -35,6 +35,8 @@ class Worker {
   bool run(Launch& launch, std::unique_ptr<Block> block);
   bool run_waiting(Launch& launch);
   std::unique_ptr<Block> take_block();
+  // Begins all blocks of a cluster, then runs each; false ends the launch.
+  bool run_cluster(Launch& launch, uint64_t position);
   void fail_on_signal(Launch& launch, const Block& block);
   void set_ticking(bool on);
   [[noreturn]] void interrupt(int signal, const Interrupted& at);

@@ -11,33 +11,38 @@ const STAGE_DEPTH = 64
 const RANGE_UNIT = 512
 
 /**
- * Tiles by their columns, with the cycles that a stage of one takes: of tensor cores at 256 columns, of L2 (32 KB at
- * an assumed 51 bytes a cycle) at 128. Predicted, not measured; of equal ones the first is taken.
+ * Tiles of a cluster: columns of each of its blocks, and the cycles that a stage takes: of tensor cores for a block's
+ * 256 columns, of L2 (32 KB at an assumed 51 bytes a cycle) for 128. Predicted, not measured; of equal ones the first
+ * is taken.
  */
 const tiles = [
-  { columns: 256, stageCycles: 1024 },
-  { columns: 128, stageCycles: 640 },
+  { variant: '2x256', blocks: 2, columns: 256, stageCycles: 1024 },
+  { variant: '128', blocks: 1, columns: 128, stageCycles: 640 },
 ] as const
 
+type Tile = (typeof tiles)[number]
+
 interface Plan {
-  readonly tileColumns: number
-  readonly pieces: number
+  readonly tile: Tile
+  /** Blocks of the persistent grid. */
+  readonly grid: number
   readonly range: number
   readonly cycles: number
 }
 
-/** How a product would run with a tile: rounds of pieces on all multiprocessors. */
+/** How a product would run with a tile: rounds of pieces on as many clusters as there is room for. */
 function planWith(
-  tile: (typeof tiles)[number],
+  tile: Tile,
   [rows, columns, depth]: readonly [number, number, number],
   multiprocessors: number,
 ): Plan {
-  const count = Math.ceil(rows / TILE_ROWS) * Math.ceil(columns / tile.columns)
-  const range = depthOfRange(depth, multiprocessors / count, RANGE_UNIT)
+  const room = Math.floor(multiprocessors / tile.blocks)
+  const count = Math.ceil(rows / TILE_ROWS) * Math.ceil(columns / (tile.columns * tile.blocks))
+  const range = depthOfRange(depth, room / count, RANGE_UNIT)
   const pieces = count * Math.ceil(depth / range)
   const stages = Math.ceil(Math.min(depth, range) / STAGE_DEPTH)
-  const cycles = Math.ceil(pieces / multiprocessors) * stages * tile.stageCycles
-  return { tileColumns: tile.columns, pieces, range, cycles }
+  const cycles = Math.ceil(pieces / room) * stages * tile.stageCycles
+  return { tile, grid: Math.min(pieces, room) * tile.blocks, range, cycles }
 }
 
 /** The product on Hopper's tensor cores; undefined where operands or architecture do not allow it. */
@@ -47,8 +52,8 @@ export function matmulWgmma(call: OpCall, { arch, multiprocessors }: CudaTraits)
   const [columns, depth] = w!.shape as readonly [number, number]
   // Rows of a tensor map are multiples of 16 bytes.
   if (arch !== 'sm_90a' || x!.format === 'f32' || depth % 8 !== 0) return undefined
-  const { tileColumns, pieces, range } = tiles
-    .map((tile) => planWith(tile, [rows, columns, depth], multiprocessors))
+  const { tile, grid, range } = tiles
+    .map((one) => planWith(one, [rows, columns, depth], multiprocessors))
     .reduce((best, plan) => (plan.cycles < best.cycles ? plan : best))
   const format = formatNumbers[x!.format]!
   const map = (name: string, height: number, boxRows: number) => ({
@@ -61,12 +66,12 @@ export function matmulWgmma(call: OpCall, { arch, multiprocessors }: CudaTraits)
   return inRanges(call, range, (splits, { bindings, constants }) =>
     launch(
       'matmul_wgmma.sm_90a',
-      `matmul_wgmma_${x!.format}_${tileColumns}`,
-      Math.min(pieces, multiprocessors),
+      `matmul_wgmma_${x!.format}_${tile.variant}`,
+      grid,
       [{ port: 'x', access: 'read' }, { port: 'w', access: 'read' }, ...bindings],
       {
-        ...map('x', rows, TILE_ROWS),
-        ...map('w', columns, tileColumns),
+        ...map('x', rows, TILE_ROWS / tile.blocks),
+        ...map('w', columns, tile.columns),
         rows,
         columns,
         depth,

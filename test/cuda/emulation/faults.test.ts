@@ -23,7 +23,10 @@ describe.skipIf(missing)('planted faults', () => {
       `order ${order}`,
       ...[`alloc x ${4 * elements}`, `alloc y ${4 * elements}`, `write x ${hex(ramp(elements))}`],
       ...(fault.shared
-        ? [`shared ${kernel} ${fault.shared}`, `map m x ${ROWS} ${WIDTH} ${2 * WIDTH} ${ROWS} ${BOX}`]
+        ? [
+            `shared ${kernel} ${fault.shared}`,
+            `map m x ${ROWS} ${WIDTH} ${2 * WIDTH} ${fault.boxRows ?? ROWS} ${BOX}`,
+          ]
         : []),
       `launch - ${kernel} ${grid} ${threads} ${fault.shared ? 'm' : 'x'} y u32:${elements}`,
       'sync -',

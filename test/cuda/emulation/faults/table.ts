@@ -34,6 +34,8 @@ export interface Fault {
   readonly env?: Record<string, string>
   /** Bytes of dynamic shared memory of a kernel that takes a tensor map of x instead of x. */
   readonly shared?: number
+  /** Rows of that map's boxes, where not all. */
+  readonly boxRows?: number
   readonly caught: Detection
 }
 
@@ -278,5 +280,28 @@ export const faults: Fault[] = [
         ],
       ] as const
     ).map(([kernel, caught]) => ({ kernel, threads: 256, elements: 128 * 128, shared: 32800, caught })),
+  ),
+  ...inFile(
+    'cluster',
+    (
+      [
+        ['no_sync_before', fails(/block 0, thread 0: the mbarrier is not initialised/)],
+        ['no_sync_after', fails(/block \d of the cluster has ended/)],
+        [
+          'released_to_oneself_only',
+          fails(/the copy overwrites an operand of a wgmma|another copy to the same bytes/),
+        ],
+        ['copy_by_one_block_only', fails(/deadlock: every thread of the launch waits/)],
+        ['block_outside_the_cluster', fails(/the cluster has 2 blocks, no block 2/)],
+      ] as const
+    ).map(([kernel, caught]) => ({
+      kernel,
+      grid: 2,
+      threads: 256,
+      elements: 128 * 128,
+      shared: 32800,
+      boxRows: 64,
+      caught,
+    })),
   ),
 ]
