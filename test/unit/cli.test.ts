@@ -24,7 +24,8 @@ describe('exactmap', () => {
     const { code, out, err } = exactmap(['--help'])
     expect(code).toBe(0)
     expect(err).toBe('')
-    for (const command of ['run', 'train', 'tune', 'doctor']) expect(out).toMatch(new RegExp(`^  ${command} `, 'm'))
+    for (const command of ['run', 'train', 'tune', 'doctor'])
+      expect(out).toMatch(new RegExp(`^  ${command} `, 'm'))
   })
 
   it('--version is the version of package.json', () => {
