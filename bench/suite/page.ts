@@ -1,7 +1,7 @@
 import { driverNames } from './drivers.ts'
 import { OURS, type Row, workNamed } from './goals.ts'
 import { type Measured, median, ratioOf } from './measure.ts'
-import { bestOf, describeGoal, goalSummaries, type SuiteResult } from './report.ts'
+import { bestOf, describeGoal, enginesOf, goalSummaries, remarksOf, type SuiteResult } from './report.ts'
 import { amountOf } from './works.ts'
 
 /** docs/performance.md from the results in bench/results: figures and verdicts only, no judgement by hand. */
@@ -34,8 +34,7 @@ function ratios(result: SuiteResult, work: string, engine: string): number[] {
 }
 
 const works = (result: SuiteResult): string[] => Object.keys(result.runs[0]?.rows ?? {})
-const others = (result: SuiteResult): string[] => Object.keys(result.engines).filter((e) => e !== OURS)
-const firstLine = (text: string): string => text.split('\n')[0]!.trim()
+const others = (result: SuiteResult): string[] => enginesOf(result).filter((e) => e !== OURS)
 
 const row = (...cells: string[]): string => `| ${cells.join(' | ')} |`
 const head = (...cells: string[]): string[] => [row(...cells), row(...cells.map(() => '---'))]
@@ -97,40 +96,18 @@ function slower(results: readonly SuiteResult[]): string[] {
   return [...head('work', 'exactmap on', 'faster', 'by'), ...lines]
 }
 
-/** What could not be compared, and what a figure includes: one line per engine and text. */
-function remarks(result: SuiteResult): string[] {
-  const notes = new Map<string, string[]>()
-  const add = (text: string, work: string): void => {
-    notes.set(text, [...(notes.get(text) ?? []), work])
-  }
-  for (const [engine, why] of Object.entries(result.missing))
-    add(`${engine} is missing: ${firstLine(why)}`, '')
-  for (const work of works(result))
-    for (const engine of Object.keys(result.engines)) {
-      const measured = result.runs.map(({ rows }) => rows[work]?.[engine]).find((m) => m !== undefined)
-      if (!measured) continue
-      if ('missing' in measured) add(`${engine}: ${firstLine(measured.missing)}`, work)
-      else if (measured.notes !== undefined && engine !== OURS) add(`${engine}: ${measured.notes}`, work)
-    }
-  const all = works(result).length
-  return [...notes].map(([text, names]) => {
-    const where = names.filter((n) => n !== '')
-    return where.length === 0 || where.length === all ? `- ${text}` : `- ${text} (${where.join('; ')})`
-  })
-}
-
 function section(result: SuiteResult): string[] {
-  const { suite, driver, engines, cpu, node, commit, date, command, runs } = result
+  const { suite, driver, engines, cpu, node, commit, date, command, runs, realTime } = result
   const versions = Object.entries(engines).map(([name, { version }]) => `${name} ${version}`)
   return [
     `### ${suite}, ${driverTitles[driver]}`,
     '',
     ...figures(result),
     '',
-    `${engines[OURS]?.device ?? ''}; ${cpu}, Node ${node}; load average ${runs.map((r) => r.loadAverage).join(', ')}.`,
+    `${engines[OURS]?.device ?? ''}; ${cpu}, Node ${node}; load average ${runs.map((r) => r.loadAverage).join(', ')}${realTime ? ', but at real-time priority' : ''}.`,
     `${versions.join(', ')}. Commit ${commit}, ${date}: \`${command}\``,
     '',
-    ...remarks(result),
+    ...remarksOf(result).map((line) => `- ${line}`),
     '',
   ]
 }

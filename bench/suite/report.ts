@@ -14,6 +14,8 @@ export interface SuiteResult {
   readonly command: string
   readonly cpu: string
   readonly node: string
+  /** Whether it ran at real-time priority, which keeps other work of the machine out of the figures. */
+  readonly realTime: boolean
   readonly engines: Readonly<Record<string, Hello>>
   /** Engines that are not here, and why. */
   readonly missing: Readonly<Record<string, string>>
@@ -78,6 +80,33 @@ export function bestOf(result: SuiteResult, work: string, engine: string): numbe
   return why && 'missing' in why ? why.missing : (result.missing[engine] ?? 'not measured')
 }
 
+const firstLine = (text: string): string => text.split('\n')[0]!.trim()
+
+/** Engines with a figure for any work, ours first. */
+export const enginesOf = (result: SuiteResult): string[] =>
+  Object.keys(result.engines).filter((engine) =>
+    result.runs.some(({ rows }) => Object.values(rows).some((row) => row[engine] && 'best' in row[engine])),
+  )
+
+/** What could not be compared, and what peers' figures include: a line per engine and text, with the works it is of. */
+export function remarksOf(result: SuiteResult): string[] {
+  const works = Object.keys(result.runs[0]?.rows ?? {})
+  const notes = new Map<string, string[]>()
+  const add = (text: string, work: string): void => {
+    notes.set(text, [...(notes.get(text) ?? []), work])
+  }
+  for (const work of works)
+    for (const engine of Object.keys(result.engines)) {
+      const measured = result.runs.map(({ rows }) => rows[work]?.[engine]).find((m) => m !== undefined)
+      if (measured && 'missing' in measured) add(`${engine}: ${firstLine(measured.missing)}`, work)
+      else if (measured?.notes !== undefined && engine !== OURS) add(`${engine}: ${measured.notes}`, work)
+    }
+  return [
+    ...Object.entries(result.missing).map(([engine, why]) => `${engine} is missing: ${firstLine(why)}`),
+    ...[...notes].map(([text, of]) => (of.length === works.length ? text : `${text} (${of.join('; ')})`)),
+  ]
+}
+
 const digits = (value: number): string =>
   value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)
 
@@ -88,14 +117,13 @@ const rates = (work: string, ms: number): string => {
 
 /** The result as text for a terminal. */
 export function report(result: SuiteResult): string {
-  const engines = Object.keys(result.engines)
+  const engines = enginesOf(result)
   const works = Object.keys(result.runs[0]?.rows ?? {})
   const lines = [
     '',
     `${result.suite}, ${result.driver}: ${result.engines[OURS]?.device ?? 'exactmap did not start'}`,
-    `${result.cpu}; load average ${result.runs.map((r) => r.loadAverage).join(', ')}; commit ${result.commit}`,
+    `${result.cpu}; load average ${result.runs.map((r) => r.loadAverage).join(', ')}${result.realTime ? ', at real-time priority' : ''}; commit ${result.commit}`,
     ...engines.map((e) => `  ${e} ${result.engines[e]!.version}: ${result.engines[e]!.device}`),
-    ...Object.entries(result.missing).map(([e, why]) => `  ${e} is missing: ${why.split('\n')[0]}`),
     '',
     ...table([
       ['best ms', ...engines, 'ours'],
@@ -112,13 +140,8 @@ export function report(result: SuiteResult): string {
       }),
     ]),
   ]
-  const reasons = works.flatMap((work) =>
-    engines.flatMap((e) => {
-      const why = bestOf(result, work, e)
-      return typeof why === 'string' ? [`  ${work}: ${e}: ${why.split('\n')[0]}`] : []
-    }),
-  )
-  if (reasons.length > 0) lines.push('', 'not measured:', ...reasons)
+  const remarks = remarksOf(result)
+  if (remarks.length > 0) lines.push('', ...remarks.map((line) => `  ${line}`))
   const goals = goalSummaries(result)
   if (goals.length > 0)
     lines.push(

@@ -1,4 +1,5 @@
 // `npm run bench`: exactmap beside other engines on the same driver, in one run in which all take turns.
+import { readFileSync } from 'node:fs'
 import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { Command, Option } from 'commander'
@@ -19,6 +20,14 @@ type SuiteName = keyof typeof suites
 
 const worker = join(packageRoot(), 'dist', 'bench', 'worker.js')
 const progress = new ProgressLine()
+
+/** Whether this process has a real-time policy (Linux: `chrt -r 1 npm run bench`); its workers inherit it. */
+function isRealTime(): boolean {
+  if (process.platform !== 'linux') return false
+  // Field 41 of proc(5)'s stat; the name, in brackets, may have spaces.
+  const policy = readFileSync('/proc/self/stat', 'utf8').split(')').at(-1)!.trim().split(' ')[38]
+  return policy === '1' || policy === '2'
+}
 
 /** One suite on one driver, `runs` times over with processes started anew. */
 async function runSuite(
@@ -71,6 +80,7 @@ async function runSuite(
     command: `npm run bench -- ${process.argv.slice(2).join(' ')}`,
     cpu: `${cpus().length} x ${cpus()[0]!.model}`,
     node: process.version,
+    realTime: isRealTime(),
     engines,
     missing,
     runs: measured,
@@ -109,7 +119,8 @@ await new Command('npm run bench --')
     'after',
     `
 Other engines live in bench/ only: npm install --no-save --prefix bench. One that is missing is named.
-A figure is compared within its round; where the load average exceeds the cores, trust ratios only.`,
+A figure is compared within its round; where the load average exceeds the cores, trust ratios only, or run it as
+chrt -r 1 npm run bench: real-time priority keeps the machine's other work out.`,
   )
   .action(async (asked: string[], o: Options) => {
     const unknown = asked.find((name) => !(name in suites))
