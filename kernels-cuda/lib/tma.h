@@ -10,8 +10,8 @@
 #ifdef __CUDACC__
 DEVICE void tma_load(void* to, const TensorMap& map, uint32_t column, uint32_t row, Mbarrier& barrier) {
   asm volatile(
-    "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
-      shared_address(to)),
+    "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], "
+    "[%4];" ::"r"(shared_address(to)),
     "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier))
     : "memory");
 }

@@ -189,7 +189,8 @@ CUresult emulated::cuKernelSetAttribute(CUfunction_attribute attribute, int valu
   if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_ERROR_INVALID_VALUE;
   constexpr int LIMIT = 227 * 1024;
   if (value < 0 || value > LIMIT)
-    return refuse(CUDA_ERROR_INVALID_VALUE, "a block has at most 227 KB of shared memory, not " + std::to_string(value));
+    return refuse(CUDA_ERROR_INVALID_VALUE,
+                  "a block has at most 227 KB of shared memory, not " + std::to_string(value));
   kernel->shared_limit = static_cast<uint32_t>(value);
   return CUDA_SUCCESS;
 }

@@ -18,6 +18,9 @@
 #include <utility>
 #include "abi.h"
 
+// Tensor maps are passed by value between files of one compiler only.
+#pragma GCC diagnostic ignored "-Wpsabi"
+
 // Hidden, so that two libraries never share a kernel, a template or a SHARED array of the same name.
 #pragma GCC visibility push(hidden)
 

@@ -8,7 +8,7 @@
 namespace {
 
 constexpr uint64_t MOST_ROWS = uint64_t{1} << 32, STRIDE_LIMIT = uint64_t{1} << 40;
-constexpr uint32_t MOST_BOX = 256, MOST_ELEMENT_STRIDE = 8, SWIZZLE_SPAN = 128;
+constexpr uint32_t MOST_BOX = 256, SWIZZLE_SPAN = 128;
 
 CUresult wrong(const std::string& what) {
   return driver::refuse(CUDA_ERROR_INVALID_VALUE, "cuTensorMapEncodeTiled: " + what);
@@ -35,15 +35,14 @@ CUresult emulated::cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType 
   for (int d = 0; d < 2; d++) {
     if (dims[d] < 1 || dims[d] > MOST_ROWS) return wrong("a dimension is " + number(dims[d]) + ", not 1 to 2^32");
     if (box[d] < 1 || box[d] > MOST_BOX) return wrong("a side of the box is " + number(box[d]) + ", not 1 to 256");
-    if (element_strides[d] < 1 || element_strides[d] > MOST_ELEMENT_STRIDE) return wrong("an element stride is not 1 to 8");
-    if (element_strides[d] != 1) return wrong("the emulation knows element strides of 1");
+    if (element_strides[d] != 1) return wrong("the emulation knows element strides of 1 only");
   }
   if (strides[0] % 16 != 0 || strides[0] >= STRIDE_LIMIT)
     return wrong("the stride of rows is " + number(strides[0]) + ", no multiple of 16 below 2^40");
   if (strides[0] < dims[0] * element) return wrong("rows overlap");
-  if (box[0] * element % 16 != 0) return wrong("a box's rows have " + number(box[0] * element) + " bytes, no multiple of 16");
-  if (box[0] * element > SWIZZLE_SPAN)
-    return wrong("a box's rows have " + number(box[0] * element) + " bytes, more than the swizzle's 128");
+  const std::string of_box = "a box's rows have " + number(box[0] * element) + " bytes, ";
+  if (box[0] * element % 16 != 0) return wrong(of_box + "no multiple of 16");
+  if (box[0] * element > SWIZZLE_SPAN) return wrong(of_box + "more than the swizzle's 128");
   if (!driver::is_device_range(reinterpret_cast<uintptr_t>(address), (dims[1] - 1) * strides[0] + dims[0] * element))
     return wrong("the matrix is not in device memory");
   const simt::TensorMap made{simt::TensorMap::MAGIC, element, static_cast<const unsigned char*>(address), dims[0],

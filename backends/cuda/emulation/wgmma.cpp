@@ -28,7 +28,8 @@ std::string Async::check_operand(uint64_t descriptor, uint32_t rows) const {
   if (swizzle_of(descriptor) != SWIZZLE_128 || base_offset_of(descriptor) != 0)
     return "the emulation knows operands with the swizzle of 128 bytes and base offset 0 only";
   const uint32_t start = start_of(descriptor);
-  if (start % PATTERN >= ROW) return "an operand starts at address " + text(start) + ", not in the first row of a pattern";
+  if (start % PATTERN >= ROW)
+    return "an operand starts at address " + text(start) + ", not in the first row of a pattern";
   if (start % ROW > ROW - 2 * DEPTH) return "an operand's 16 elements leave their row of 128 bytes";
   if (stride_of(descriptor) % PATTERN != 0)
     return "an operand's patterns are " + text(stride_of(descriptor)) + " bytes apart, no multiple of 1024";
@@ -73,9 +74,9 @@ std::string Async::multiply(uint32_t thread, float* registers, uint32_t count, u
 
 static float f16_value(uint32_t bits) {
   const uint32_t exponent = bits >> 10 & 31, mantissa = bits & 1023;
-  const float magnitude = exponent == 31  ? (mantissa ? NAN : INFINITY)
-                          : exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -24)
-                                          : std::ldexp(static_cast<float>(mantissa + 1024), static_cast<int>(exponent) - 25);
+  const float whole = static_cast<float>(exponent == 0 ? mantissa : mantissa + 1024);
+  const float magnitude = exponent == 31 ? (mantissa ? NAN : INFINITY)
+                                         : std::ldexp(whole, exponent == 0 ? -24 : static_cast<int>(exponent) - 25);
   return bits & 0x8000 ? -magnitude : magnitude;
 }
 

@@ -37,7 +37,8 @@ bool em_step_launch(em_program *program, const em_segment *segment, uint32_t ind
       em_step_arguments(program, step, slot);
       // A CUkernel may stand for its CUfunction in the current context.
       good = EM_CALL(device, error, cuLaunchKernel, (CUfunction)kernel->handle, step->grid[0], step->grid[1],
-                     step->grid[2], kernel->threads, 1, 1, kernel->shared_bytes, device->stream, program->arguments, NULL);
+                     step->grid[2], kernel->threads, 1, 1, kernel->shared_bytes, device->stream,
+                     program->arguments, NULL);
       break;
     }
     case EM_COPY:

@@ -164,11 +164,11 @@ CUdeviceptr em_program_address(const em_program *program, em_range range, uint32
 // Segment and slot exist.
 bool em_program_check(const em_program *program, uint32_t segment, uint32_t slot, em_error *error);
 
-// tensor_map.c: reads what follows a parameter that is one.
-void em_map_read(em_reader *in, em_parameter *map);
-// Each map's matrix must lie in what is bound to it.
+// parameter.c: reads one of the kernel's parameters and counts it.
+void em_parameter_read(em_reader *in, em_kernel *kernel, em_parameter *parameter);
+// Each tensor map's matrix must lie in what is bound to it.
 void em_maps_check(em_reader *in, const em_kernel *kernel, const em_step *step);
-// Makes the maps of all steps and slots, once.
+// Makes the tensor maps of all steps and slots, once.
 bool em_maps_make(em_program *program, em_error *error);
 
 // launch.c

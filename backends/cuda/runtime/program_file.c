@@ -134,16 +134,7 @@ static void read_kernels(em_reader *in, em_program *program) {
     kernel->parameters = em_reader_take(in, kernel->parameter_count, sizeof *kernel->parameters);
     for (uint32_t p = 0; p < kernel->parameter_count && !in->failed; p++) {
       WHERE(in, "kernels[%u].parameters[%u]", i, p);
-      const uint32_t kind = em_read_u32(in, "kind"), bytes = em_read_u32(in, "bytes");
-      em_parameter *parameter = &kernel->parameters[p];
-      parameter->value = em_read_u64(in, "value");
-      em_require(in, kind <= EM_TENSOR_MAP, FORMAT, "kind is %u, not 0 (pointer), 1 (scalar) or 2 (tensor map)", kind);
-      em_require(in, kind == EM_TENSOR_MAP ? bytes == sizeof(CUtensorMap) : bytes == 8 || (bytes == 4 && kind == EM_SCALAR),
-                 FORMAT, "bytes is %u, not 8, 4 of a scalar or 128 of a tensor map", bytes);
-      parameter->kind = (em_parameter_kind)kind;
-      kernel->pointer_count += kind != EM_SCALAR;
-      kernel->map_count += kind == EM_TENSOR_MAP;
-      if (kind == EM_TENSOR_MAP) em_map_read(in, parameter);
+      em_parameter_read(in, kernel, &kernel->parameters[p]);
     }
   }
   in->kernel = NULL;

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { floats, here, hex, kernels, missing, ORDERS, type Outcome, printMissing, run } from './emulated.ts'
-import { type Fault, faults, ILLEGAL_ADDRESS } from './faults/table.ts'
+import { type Fault, ILLEGAL_ADDRESS } from './faults/fault.ts'
+import { faults } from './faults/table.ts'
 
 printMissing()
 

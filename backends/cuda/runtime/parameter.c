@@ -1,4 +1,4 @@
-// Tensor maps: parameters that hold a matrix and the box of it that a kernel copies at a time.
+// What kernels take: pointers, scalars, and tensor maps, which hold a matrix and the box that is copied at a time.
 #include <stdlib.h>
 
 #include "program.h"
@@ -6,7 +6,7 @@
 // What the driver asks of a box and of how far rows are apart; rows of a box are whole swizzle spans.
 enum { MAX_BOX = 256, BOX_ROW_BYTES = 128, STRIDE_UNIT = 16, F16 = 1, BF16 = 2 };
 
-void em_map_read(em_reader *in, em_parameter *map) {
+static void read_map(em_reader *in, em_parameter *map) {
   const uint32_t format = em_read_u32(in, "format");
   map->rows = em_read_u32(in, "rows");
   map->width = em_read_u32(in, "width");
@@ -19,6 +19,19 @@ void em_map_read(em_reader *in, em_parameter *map) {
   em_require(in, map->box_rows >= 1 && map->box_rows <= MAX_BOX && map->box_width == BOX_ROW_BYTES / 2,
              "invalid_program", "the box is %u x %u, not up to %d rows of %d bytes", map->box_rows, map->box_width,
              MAX_BOX, BOX_ROW_BYTES);
+}
+
+void em_parameter_read(em_reader *in, em_kernel *kernel, em_parameter *parameter) {
+  const uint32_t kind = em_read_u32(in, "kind"), bytes = em_read_u32(in, "bytes");
+  parameter->value = em_read_u64(in, "value");
+  em_require(in, kind <= EM_TENSOR_MAP, "invalid_format", "kind is %u, not 0 (pointer), 1 (scalar) or 2 (tensor map)",
+             kind);
+  em_require(in, kind == EM_TENSOR_MAP ? bytes == sizeof(CUtensorMap) : bytes == 8 || (bytes == 4 && kind == EM_SCALAR),
+             "invalid_format", "bytes is %u, not 8, 4 of a scalar or 128 of a tensor map", bytes);
+  parameter->kind = (em_parameter_kind)kind;
+  kernel->pointer_count += kind != EM_SCALAR;
+  kernel->map_count += kind == EM_TENSOR_MAP;
+  if (kind == EM_TENSOR_MAP) read_map(in, parameter);
 }
 
 void em_maps_check(em_reader *in, const em_kernel *kernel, const em_step *step) {

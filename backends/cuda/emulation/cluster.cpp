@@ -1,0 +1,64 @@
+// What threads do across the blocks of a cluster, and where they wait for what runs beside them.
+#include <string>
+#include "block.h"
+
+#pragma GCC visibility push(hidden)
+
+namespace simt {
+
+Block& Block::peer(Fiber& self, uint32_t rank, const Site& site) {
+  if (rank >= cluster_->blocks.size())
+    fail(self, "the cluster has " + std::to_string(cluster_->blocks.size()) + " blocks, no block " +
+                 std::to_string(rank), site);
+  Block* block = cluster_->blocks[rank];
+  if (!block) fail(self, "block " + std::to_string(rank) + " of the cluster has ended", site);
+  return *block;
+}
+
+// As for __syncthreads, threads that have exited have not arrived.
+void Block::cluster_sync(Fiber& self, const Site& site) {
+  const uint32_t completed = cluster_->completed;
+  if (++cluster_->arrived == cluster_->blocks.size() * threads_) {
+    cluster_->arrived = 0;
+    cluster_->completed++;
+    return resume();
+  }
+  do yield(self, site);
+  while (cluster_->completed == completed);
+  resume();
+}
+
+void Block::mbarrier_arrive(Fiber& self, const void* barrier, uint32_t rank, uint32_t bytes, const Site& site) {
+  Block& to = peer(self, rank, site);
+  const void* there = barrier;
+  if (&to != this) check(self, async_.same_place(to.async_, barrier, there), site);
+  check(self, to.async_.arrive(there, bytes), site);
+}
+
+void Block::tma_load(Fiber& self, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier,
+                     uint32_t ranks, const Site& site) {
+  for (uint32_t rank = 0; ranks >> rank; rank++) {
+    if ((ranks >> rank & 1) == 0) continue;
+    Block& block = peer(self, rank, site);
+    const void *there = to, *arrives = barrier;
+    if (&block != this) {
+      check(self, async_.same_place(block.async_, to, there), site);
+      check(self, async_.same_place(block.async_, barrier, arrives), site);
+    }
+    check(self, block.async_.load(const_cast<void*>(there), map, column, row, arrives), site);
+  }
+}
+
+// Products take a while: others go on before the sums are there. The warp leaves as one, as it came.
+void Block::wgmma_wait(Fiber& self, uint32_t pending, const Site& site) {
+  const uint32_t target = async_.target(self.id, pending);
+  do yield(self, site);
+  while (!async_.multiplied(self.id, target));
+  resume();
+  check(self, async_.take(self.id, target), site);
+  warp(self, Collective::syncwarp, 0xffffffffu, 0, 0, site);
+}
+
+}  // namespace simt
+
+#pragma GCC visibility pop
