@@ -296,6 +296,20 @@ export const matmul = defineOp<MatmulAttributes>({
       inputs: { x: normal([5, 37], 1, 'f16'), w: normal([66, 37], 0.2, 'f16') },
     },
     {
+      name: 'both_bf16_half_chunk',
+      attrs: { activation: 'none', output: 'bf16' },
+      inputs: { x: normal([67, 76], 1, 'bf16'), w: normal([66, 76], 1, 'bf16'), residual: normal([67, 66]) },
+    },
+    {
+      name: 'both_f16_half_chunk',
+      attrs: { activation: 'silu' },
+      inputs: {
+        x: normal([19, 52], 1, 'f16'),
+        w: normal([67, 52], 0.2, 'f16'),
+        bias: normal([67], 1, 'f16'),
+      },
+    },
+    {
       name: 'both_bf16_past_edges',
       attrs: { activation: 'gelu_tanh' },
       inputs: {
