@@ -1,6 +1,7 @@
 import type { DenseAttributes, ScoreAttributes } from '../../../src/ops/attention_math.ts'
+import type { OpCall } from '../../../src/ops/contract.ts'
 import { tensorType } from '../../../src/tensor/type.ts'
-import type { LaunchPlan } from '../../backend.ts'
+import type { KernelChoice, LaunchPlan } from '../../backend.ts'
 import { decide } from './parameter.ts'
 import { foldGrid, isCpu, tunable, type WebGpuTraits } from './rule.ts'
 
@@ -22,11 +23,14 @@ const parameters = {
   },
 }
 
+/** Can eight lanes exchange the keys that each of them loaded? They must be a subgroup: CPU drivers with 256-bit vectors. */
+const exchanges = ({ features, subgroupSize }: WebGpuTraits): boolean =>
+  features.has('subgroups') && subgroupSize === 8
+
 /**
- * The exchange needs subgroups of exactly eight lanes: CPU drivers with 256-bit vectors. On CPU drivers every load is
- * done lane by lane and four rows of a lane share it. GPUs serve one address to all lanes at once and have lanes enough,
- * so there each lane has one row. More lanes than the `rows` there are would be idle. On CPU drivers counted
- * loops run as fast as unrolled ones and compile ten times sooner.
+ * On CPU drivers every load is done lane by lane and four rows of a lane share it. GPUs serve one address to all lanes
+ * at once and have lanes enough, so there each lane has one row. More lanes than the `rows` there are would be idle. On
+ * CPU drivers counted loops run as fast as unrolled ones and compile ten times sooner.
  *
  * @param window where keys are taken by eights from a tile's own first one, the tile decides the order of sums: it is
  *   not left to the tuning then
@@ -38,10 +42,10 @@ function division(
   shape: { readonly rows: number; readonly dim: number },
   window: number,
 ): Division {
-  const { features, subgroupSize } = traits
+  const { subgroupSize } = traits
   const loops = subgroupSize <= 8 ? 'lib/loops_counted' : 'lib/loops_literal'
-  const how = features.has('subgroups') && subgroupSize === 8 ? 'lanes' : 'direct'
-  const exchanged = how === 'lanes'
+  const exchanged = exchanges(traits)
+  const how = exchanged ? 'lanes' : 'direct'
   const rows = isCpu(traits) ? ([4, 2].find((r) => r * 8 <= shape.rows) ?? 1) : 1
   const lanes = exchanged ? 8 : Math.min(64, Math.max(8, subgroupSize))
   const fitting = parameters.lane_rows.values.filter((r) => r === 1 || r * 8 <= shape.rows)
@@ -176,6 +180,57 @@ export const attention_backward = tunable(parameters, ({ op, attrs, inputs }, tr
   }
 })
 
+const pagedBindings: LaunchPlan['bindings'] = [
+  { port: 'qkv', access: 'read' },
+  { port: 'k_pool', access: 'read' },
+  { port: 'v_pool', access: 'read' },
+  { port: 'page_table', access: 'read' },
+  { port: 'sequence', access: 'read' },
+  { port: 'position', access: 'read' },
+  { port: 'y', access: 'write' },
+]
+
+/**
+ * One subgroup per row, key head and at most four of the query heads that share it. On SwiftShader's four lanes it is six
+ * times as fast as a lane per head; on lavapipe's eight, where lanes exchange keys, a fifth slower.
+ */
+function pagedDecode(
+  a: ScoreAttributes,
+  inputs: OpCall['inputs'],
+  { subgroupSize }: WebGpuTraits,
+): KernelChoice {
+  const format = inputs.k_pool!.format
+  const rows = inputs.qkv!.shape[0]!
+  const sharing = a.heads / a.kv_heads
+  const tiles = Math.ceil(sharing / 4)
+  const { workgroups, gridX } = foldGrid(tiles * a.kv_heads * rows)
+  const cap = softcap(a)
+  return {
+    launches: [
+      {
+        variant: `attention_paged_decode_${format}`,
+        modules: ['attention_paged_decode', 'lib/eight', `lib/pool_${format}`, cap.module],
+        constants: {
+          HEADS: a.heads,
+          KV_HEADS: a.kv_heads,
+          DIM4: a.head_dim / 4,
+          ROWS: rows,
+          SPAN: Math.ceil(sharing / tiles),
+          TILES: tiles,
+          PAGES: inputs.page_table!.shape[1]!,
+          SCALE: a.scale,
+          WINDOW: a.window,
+          GRID_X: gridX,
+          WORKGROUP: subgroupSize,
+          ...cap.constants,
+        },
+        workgroups,
+        bindings: pagedBindings,
+      },
+    ],
+  }
+}
+
 export const attention_paged = tunable(parameters, ({ op, attrs, inputs }, traits) => {
   const a: ScoreAttributes = attrs
   const format = inputs.k_pool!.format
@@ -184,6 +239,8 @@ export const attention_paged = tunable(parameters, ({ op, attrs, inputs }, trait
   const sharing = a.heads / a.kv_heads
   // With a row per sequence (decode) neighbouring rows have no keys in common: a workgroup takes one row.
   const decode = rows <= inputs.page_table!.shape[0]!
+  if (decode && isCpu(traits) && traits.features.has('subgroups') && !exchanges(traits))
+    return pagedDecode(a, inputs, traits)
   const shape = { rows: decode ? sharing : items, dim: a.head_dim }
   // Runs of rows start at multiples of eight keys, whatever the tile: a window changes nothing.
   const by = division(traits, op, `attention_paged_${format}`, shape, 0)
@@ -221,15 +278,7 @@ export const attention_paged = tunable(parameters, ({ op, attrs, inputs }, trait
           ...cap.constants,
         },
         workgroups,
-        bindings: [
-          { port: 'qkv', access: 'read' },
-          { port: 'k_pool', access: 'read' },
-          { port: 'v_pool', access: 'read' },
-          { port: 'page_table', access: 'read' },
-          { port: 'sequence', access: 'read' },
-          { port: 'position', access: 'read' },
-          { port: 'y', access: 'write' },
-        ],
+        bindings: pagedBindings,
       },
     ],
   }
