@@ -17,8 +17,8 @@ const TILES_X: u32 = 1u;
 const TILES: u32 = 1u;
 const GRID_X: u32 = 65535u;
 
-@group(0) @binding(0) var<storage, read_write> rows: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> dx: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> rows: array<vec4f, ROWS * ROW_WIDTH4>;
+@group(0) @binding(2) var<storage, read_write> dx: array<vec4f, ROWS * COLUMNS4>;
 
 fn add_products(sum: vec4f, v: vec4f, w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f) -> vec4f {
   return (((sum + v.x * w0) + v.y * w1) + v.z * w2) + v.w * w3;
@@ -78,20 +78,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_ROWS > 15u) { s15 = add_products(s15, row_15(held), w0, w1, w2, w3); }
   }
   if (column >= COLUMNS4) { return; }
-  if (TILE_ROWS > 0u) { store(row + 0u, column, s0); }
-  if (TILE_ROWS > 1u) { store(row + 1u, column, s1); }
-  if (TILE_ROWS > 2u) { store(row + 2u, column, s2); }
-  if (TILE_ROWS > 3u) { store(row + 3u, column, s3); }
-  if (TILE_ROWS > 4u) { store(row + 4u, column, s4); }
-  if (TILE_ROWS > 5u) { store(row + 5u, column, s5); }
-  if (TILE_ROWS > 6u) { store(row + 6u, column, s6); }
-  if (TILE_ROWS > 7u) { store(row + 7u, column, s7); }
-  if (TILE_ROWS > 8u) { store(row + 8u, column, s8); }
-  if (TILE_ROWS > 9u) { store(row + 9u, column, s9); }
-  if (TILE_ROWS > 10u) { store(row + 10u, column, s10); }
-  if (TILE_ROWS > 11u) { store(row + 11u, column, s11); }
-  if (TILE_ROWS > 12u) { store(row + 12u, column, s12); }
-  if (TILE_ROWS > 13u) { store(row + 13u, column, s13); }
-  if (TILE_ROWS > 14u) { store(row + 14u, column, s14); }
-  if (TILE_ROWS > 15u) { store(row + 15u, column, s15); }
+  if (TILE_ROWS > 0u) { store(row + tile_row(0u, lane), column, s0); }
+  if (TILE_ROWS > 1u) { store(row + tile_row(1u, lane), column, s1); }
+  if (TILE_ROWS > 2u) { store(row + tile_row(2u, lane), column, s2); }
+  if (TILE_ROWS > 3u) { store(row + tile_row(3u, lane), column, s3); }
+  if (TILE_ROWS > 4u) { store(row + tile_row(4u, lane), column, s4); }
+  if (TILE_ROWS > 5u) { store(row + tile_row(5u, lane), column, s5); }
+  if (TILE_ROWS > 6u) { store(row + tile_row(6u, lane), column, s6); }
+  if (TILE_ROWS > 7u) { store(row + tile_row(7u, lane), column, s7); }
+  if (TILE_ROWS > 8u) { store(row + tile_row(8u, lane), column, s8); }
+  if (TILE_ROWS > 9u) { store(row + tile_row(9u, lane), column, s9); }
+  if (TILE_ROWS > 10u) { store(row + tile_row(10u, lane), column, s10); }
+  if (TILE_ROWS > 11u) { store(row + tile_row(11u, lane), column, s11); }
+  if (TILE_ROWS > 12u) { store(row + tile_row(12u, lane), column, s12); }
+  if (TILE_ROWS > 13u) { store(row + tile_row(13u, lane), column, s13); }
+  if (TILE_ROWS > 14u) { store(row + tile_row(14u, lane), column, s14); }
+  if (TILE_ROWS > 15u) { store(row + tile_row(15u, lane), column, s15); }
 }

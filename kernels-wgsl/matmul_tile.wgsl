@@ -23,11 +23,16 @@ const GRID_X: u32 = 65535u;
 // Is there an activation or a residual?
 const EPILOGUE: bool = false;
 
-@group(0) @binding(0) var<storage, read_write> rows: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> rows: array<vec4f, ROWS * ROW_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
 
 fn dots(v: vec4f, w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f) -> vec4f {
   return vec4f(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+}
+
+fn store_row(first: u32, i: u32, across: u32, lane: u32, sums: vec4f) {
+  let row = first + tile_row(i, lane);
+  if (row < ROWS) { store_sums(row, across, lane, sums); }
 }
 
 @compute @workgroup_size(LANES)
@@ -78,22 +83,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_ROWS > 14u) { s14 += dots(row_14(held), w0, w1, w2, w3); }
     if (TILE_ROWS > 15u) { s15 += dots(row_15(held), w0, w1, w2, w3); }
   }
-  if (TILE_ROWS > 0u && row + 0u < ROWS) { store_sums(row + 0u, across, lane, s0); }
-  if (TILE_ROWS > 1u && row + 1u < ROWS) { store_sums(row + 1u, across, lane, s1); }
-  if (TILE_ROWS > 2u && row + 2u < ROWS) { store_sums(row + 2u, across, lane, s2); }
-  if (TILE_ROWS > 3u && row + 3u < ROWS) { store_sums(row + 3u, across, lane, s3); }
-  if (TILE_ROWS > 4u && row + 4u < ROWS) { store_sums(row + 4u, across, lane, s4); }
-  if (TILE_ROWS > 5u && row + 5u < ROWS) { store_sums(row + 5u, across, lane, s5); }
-  if (TILE_ROWS > 6u && row + 6u < ROWS) { store_sums(row + 6u, across, lane, s6); }
-  if (TILE_ROWS > 7u && row + 7u < ROWS) { store_sums(row + 7u, across, lane, s7); }
-  if (TILE_ROWS > 8u && row + 8u < ROWS) { store_sums(row + 8u, across, lane, s8); }
-  if (TILE_ROWS > 9u && row + 9u < ROWS) { store_sums(row + 9u, across, lane, s9); }
-  if (TILE_ROWS > 10u && row + 10u < ROWS) { store_sums(row + 10u, across, lane, s10); }
-  if (TILE_ROWS > 11u && row + 11u < ROWS) { store_sums(row + 11u, across, lane, s11); }
-  if (TILE_ROWS > 12u && row + 12u < ROWS) { store_sums(row + 12u, across, lane, s12); }
-  if (TILE_ROWS > 13u && row + 13u < ROWS) { store_sums(row + 13u, across, lane, s13); }
-  if (TILE_ROWS > 14u && row + 14u < ROWS) { store_sums(row + 14u, across, lane, s14); }
-  if (TILE_ROWS > 15u && row + 15u < ROWS) { store_sums(row + 15u, across, lane, s15); }
+  if (TILE_ROWS > 0u) { store_row(row, 0u, across, lane, s0); }
+  if (TILE_ROWS > 1u) { store_row(row, 1u, across, lane, s1); }
+  if (TILE_ROWS > 2u) { store_row(row, 2u, across, lane, s2); }
+  if (TILE_ROWS > 3u) { store_row(row, 3u, across, lane, s3); }
+  if (TILE_ROWS > 4u) { store_row(row, 4u, across, lane, s4); }
+  if (TILE_ROWS > 5u) { store_row(row, 5u, across, lane, s5); }
+  if (TILE_ROWS > 6u) { store_row(row, 6u, across, lane, s6); }
+  if (TILE_ROWS > 7u) { store_row(row, 7u, across, lane, s7); }
+  if (TILE_ROWS > 8u) { store_row(row, 8u, across, lane, s8); }
+  if (TILE_ROWS > 9u) { store_row(row, 9u, across, lane, s9); }
+  if (TILE_ROWS > 10u) { store_row(row, 10u, across, lane, s10); }
+  if (TILE_ROWS > 11u) { store_row(row, 11u, across, lane, s11); }
+  if (TILE_ROWS > 12u) { store_row(row, 12u, across, lane, s12); }
+  if (TILE_ROWS > 13u) { store_row(row, 13u, across, lane, s13); }
+  if (TILE_ROWS > 14u) { store_row(row, 14u, across, lane, s14); }
+  if (TILE_ROWS > 15u) { store_row(row, 15u, across, lane, s15); }
   if (EPILOGUE) {
     for (var i = row; i < min(row + TILE_ROWS, ROWS); i++) { finish_sums(i, across, lane); }
   }

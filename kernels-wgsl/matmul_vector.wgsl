@@ -4,7 +4,9 @@
 // (16 bytes where the format allows) of each output at a time and uses the x it loaded for all of them.
 // Bytes: each weight once; flops: 2 per weight, half a flop per byte in f32 and 3.6 in q4_0: the limit is memory
 // bandwidth. CPU drivers have matmul_column.
+// Chunks of weights of an output; vectors of x.
 const ROW_CHUNKS: u32 = 16u;
+const X_WIDTH4: u32 = 16u;
 const COLUMNS: u32 = 16u;
 const FIRST_COLUMN: u32 = 0u;
 // 4 or 8.
@@ -12,7 +14,7 @@ const TILE_COLUMNS: u32 = 4u;
 const WORKGROUP: u32 = 8u;
 const GRID_X: u32 = 65535u;
 
-@group(0) @binding(0) var<storage, read_write> x: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
 
 // First chunk of an output's weights; past the last output, of the last one, which is not stored.

@@ -9,7 +9,9 @@ fn load_chunk(i: u32) -> Chunk {
   return Chunk(x[i * 2u + 0u], x[i * 2u + 1u]);
 }
 
-@group(0) @binding(1) var<storage, read_write> weight: array<vec4u>;
+// 32-bit words that are bound.
+const WEIGHT_WORDS: u32 = 4u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec4u, WEIGHT_WORDS / 4u>;
 
 fn multiply_chunk(i: u32, xs: Chunk) -> vec4f {
   let words = weight[i];

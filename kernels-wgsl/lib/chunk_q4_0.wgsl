@@ -15,7 +15,9 @@ fn load_chunk(i: u32) -> Chunk {
   return Chunk(x[i * 8u + 0u], x[i * 8u + 1u], x[i * 8u + 2u], x[i * 8u + 3u], x[i * 8u + 4u], x[i * 8u + 5u], x[i * 8u + 6u], x[i * 8u + 7u]);
 }
 
-@group(0) @binding(1) var<storage, read_write> weight: array<vec4u>;
+// 32-bit words that are bound.
+const WEIGHT_WORDS: u32 = 4u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec4u, WEIGHT_WORDS / 4u>;
 
 // The four low nibbles. Masks, since SwiftShader shifts lane by lane; every step is exact.
 fn nibbles(word: u32) -> vec4f {

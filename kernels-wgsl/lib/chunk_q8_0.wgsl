@@ -11,7 +11,9 @@ fn load_chunk(i: u32) -> Chunk {
   return Chunk(x[i * 4u + 0u], x[i * 4u + 1u], x[i * 4u + 2u], x[i * 4u + 3u]);
 }
 
-@group(0) @binding(1) var<storage, read_write> weight: array<vec4u>;
+// 32-bit words that are bound.
+const WEIGHT_WORDS: u32 = 4u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec4u, WEIGHT_WORDS / 4u>;
 
 // Four signed bytes. Masks, since SwiftShader shifts lane by lane: three bytes are offset by 128, the highest has the
 // word's sign; every step is exact.

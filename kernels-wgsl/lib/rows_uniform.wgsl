@@ -24,6 +24,9 @@ fn hold_rows(first: u32, column: u32, lane: u32) -> Held {
   return h;
 }
 
+// The row of the tile that row_<i> gives a lane.
+fn tile_row(i: u32, lane: u32) -> u32 { return i; }
+
 fn row_0(h: Held) -> vec4f { return h.r0; }
 fn row_1(h: Held) -> vec4f { return h.r1; }
 fn row_2(h: Held) -> vec4f { return h.r2; }

@@ -1,6 +1,8 @@
 // load_weight4(i): elements 4i to 4i+3 of a row-major weight matrix, here stored as q4_0: eight nibbles to a
 // word, one f16 scale for 32 elements (see src/tensor/format.ts). Scales come from a scales_* module.
-@group(0) @binding(1) var<storage, read_write> weight: array<u32>;
+// 32-bit words that are bound.
+const WEIGHT_WORDS: u32 = 4u;
+@group(0) @binding(1) var<storage, read_write> weight: array<u32, WEIGHT_WORDS>;
 
 // The four low nibbles. Masks, since SwiftShader shifts lane by lane; every step is exact.
 fn nibbles(word: u32) -> vec4f {

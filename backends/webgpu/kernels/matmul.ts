@@ -38,7 +38,18 @@ export function rowsOfTile(
       },
     },
   })
-  return Math.min(shape.rows, tile_rows)
+  if (shape.rows >= tile_rows) return tile_rows
+  // Lanes that exchange rows need all of a quad, or one pair.
+  return exchangesRows(traits) && shape.rows > 2 ? Math.ceil(shape.rows / 4) * 4 : shape.rows
+}
+
+const exchangesRows = ({ features, subgroupSize }: WebGpuTraits): boolean =>
+  features.has('subgroups') && subgroupSize === 4
+
+/** Module by which the lanes of a register tile come by its rows. */
+export function rowsModule(traits: WebGpuTraits): string {
+  if (exchangesRows(traits)) return 'lib/rows_quad'
+  return traits.features.has('subgroups') ? 'lib/rows_subgroup' : 'lib/rows_uniform'
 }
 
 const parameters = {
@@ -131,6 +142,7 @@ function vector({ op, inputs }: OpCall, traits: WebGpuTraits, part: WeightPart, 
     constants: {
       ...weight.constants,
       ROW_CHUNKS: depth4 / chunk,
+      X_WIDTH4: depth4,
       COLUMNS: part.rows,
       FIRST_COLUMN: part.first,
       TILE_COLUMNS: tile_columns,
@@ -159,7 +171,7 @@ function tile(call: OpCall, traits: WebGpuTraits, part: WeightPart, binding: num
     variant,
     modules: [
       'matmul_tile',
-      subgroups ? 'lib/rows_subgroup' : 'lib/rows_uniform',
+      rowsModule(traits),
       packed ? 'lib/tile_columns_packed' : 'lib/tile_columns_single',
       packed ? 'lib/pack_4' : 'lib/pack_1',
       ...weight.modules,

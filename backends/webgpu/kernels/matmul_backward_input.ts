@@ -1,5 +1,5 @@
 import { rowCount } from '../../../src/tensor/type.ts'
-import { rowsOfTile, scalarMatmul, tileParameters } from './matmul.ts'
+import { rowsModule, rowsOfTile, scalarMatmul, tileParameters } from './matmul.ts'
 import { foldGrid, tunable } from './rule.ts'
 import { weightModules, weightParts } from './weight_parts.ts'
 
@@ -47,11 +47,7 @@ export const matmul_backward_input = tunable(tileParameters, ({ op, inputs }, tr
       const weight = weightModules(`lib/weight_${w.format}`, w, part, bindings.length)
       return {
         variant,
-        modules: [
-          'matmul_backward_input',
-          subgroups ? 'lib/rows_subgroup' : 'lib/rows_uniform',
-          ...weight.modules,
-        ],
+        modules: ['matmul_backward_input', rowsModule(traits), ...weight.modules],
         constants: {
           ...weight.constants,
           ROWS: rows,

@@ -3,6 +3,7 @@ import type { LaunchPlan } from '../../backend.ts'
 import { flatGrid, LANES } from './elementwise.ts'
 import { packOf, rowReduction } from './row.ts'
 import { foldGrid, type KernelRule, type WebGpuTraits } from './rule.ts'
+import { weightModules } from './weight_parts.ts'
 
 type Kind = 'rms' | 'layer'
 
@@ -26,19 +27,28 @@ function perRow(
   }
 }
 
-/** Modules that give load_pack(i) of a weight [C] at binding 1. */
-function weightPack({ shape, format }: TensorType): string[] {
+/** Adds to a launch what gives load_pack(i) of a weight [C] at binding 1. */
+function withWeight<L extends Pick<LaunchPlan, 'modules' | 'constants'>>(launch: L, weight: TensorType): L {
+  const { shape, format } = weight
   const pack = packOf(lastDim(shape))
-  return [`lib/load_pack_${pack}`, pack === 4 ? `lib/weight_${format}` : `lib/vector_${format}`]
+  const load =
+    pack === 4
+      ? weightModules(`lib/weight_${format}`, weight, { first: 0, rows: 1 }, 0)
+      : { modules: [`lib/vector_${format}`], constants: {} }
+  return {
+    ...launch,
+    modules: [...launch.modules, `lib/load_pack_${pack}`, ...load.modules],
+    constants: { ...launch.constants, ...load.constants },
+  }
 }
 
 export const rms_norm: KernelRule = ({ attrs, inputs }, traits) => {
-  const launch = perRow('norm', 'rms', inputs.x!, attrs.eps, traits)
+  const launch = withWeight(perRow('norm', 'rms', inputs.x!, attrs.eps, traits), inputs.weight!)
   return {
     launches: [
       {
         ...launch,
-        modules: [...launch.modules, 'lib/scale_only', ...weightPack(inputs.weight!)],
+        modules: [...launch.modules, 'lib/scale_only'],
         bindings: [
           { port: 'x', access: 'read' },
           { port: 'weight', access: 'read' },
@@ -50,13 +60,13 @@ export const rms_norm: KernelRule = ({ attrs, inputs }, traits) => {
 }
 
 export const layer_norm: KernelRule = ({ attrs, inputs }, traits) => {
-  const launch = perRow('norm', 'layer', inputs.x!, attrs.eps, traits)
+  const launch = withWeight(perRow('norm', 'layer', inputs.x!, attrs.eps, traits), inputs.weight!)
   const bias = [`lib/bias_pack_${packOf(lastDim(inputs.x!.shape))}`, `lib/bias_${inputs.bias!.format}`]
   return {
     launches: [
       {
         ...launch,
-        modules: [...launch.modules, 'lib/scale_bias', ...weightPack(inputs.weight!), ...bias],
+        modules: [...launch.modules, 'lib/scale_bias', ...bias],
         constants: { ...launch.constants, BIAS_BINDING: 3 },
         bindings: [
           { port: 'x', access: 'read' },
@@ -72,12 +82,14 @@ export const layer_norm: KernelRule = ({ attrs, inputs }, traits) => {
 const backwardInput =
   (kind: Kind): KernelRule =>
   ({ attrs, inputs }, traits) => {
-    const launch = perRow('norm_backward_input', kind, inputs.x!, attrs.eps, traits)
+    const launch = withWeight(
+      perRow('norm_backward_input', kind, inputs.x!, attrs.eps, traits),
+      inputs.weight!,
+    )
     return {
       launches: [
         {
           ...launch,
-          modules: [...launch.modules, ...weightPack(inputs.weight!)],
           constants: { ...launch.constants, CENTERED: String(kind === 'layer') },
           bindings: [
             { port: 'dy', access: 'read' },

@@ -49,23 +49,29 @@ export function weightParts(type: TensorType, limits: TargetLimits, step = 1): W
   return parts
 }
 
-/** Modules and constants that give load_weight4 (or multiply_chunk, with `chunk_*`) for one part. */
+/**
+ * Modules and constants that give load_weight4 (or multiply_chunk, with `chunk_*`) for one part. They are told how many
+ * words are bound: of an array of unknown length a driver looks the length up at each access.
+ */
 export function weightModules(
   module: string,
   type: TensorType,
   part: WeightPart,
   scalesBinding: number,
 ): { modules: string[]; constants: Record<string, number> } {
-  if (formatOf(type.format).blockSize === 1) return { modules: [module], constants: {} }
+  // Bindings are padded to 16 bytes.
+  const bytes = part.range?.bytes ?? byteSize(type)
+  const constants = { WEIGHT_WORDS: Math.ceil(bytes / 16) * 4 }
+  const { blockSize, blockBytes } = formatOf(type.format)
+  if (blockSize === 1) return { modules: [module], constants }
   if (part.scales)
     return {
       modules: [module, 'lib/scales_bound'],
-      constants: { SCALES_BINDING: scalesBinding, SCALES_SKIP: part.scales.skip },
+      constants: { ...constants, SCALES_BINDING: scalesBinding, SCALES_SKIP: part.scales.skip },
     }
-  const { blockSize, blockBytes } = formatOf(type.format)
   const [rows, width] = type.shape as readonly [number, number]
   return {
     modules: [module, 'lib/scales_inline'],
-    constants: { SCALES_WORD: (rows * (width / blockSize) * (blockBytes - 2)) / 4 },
+    constants: { ...constants, SCALES_WORD: (rows * (width / blockSize) * (blockBytes - 2)) / 4 },
   }
 }

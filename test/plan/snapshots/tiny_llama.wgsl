@@ -61,7 +61,8 @@ fn pack_min_u32(v: PackU) -> u32 {
 fn load_pack(i: u32) -> Pack {
   return load_weight4(i);
 }
-@group(0) @binding(1) var<storage, read_write> weight: array<vec2u>;
+const WEIGHT_WORDS: u32 = 4096u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec2u, WEIGHT_WORDS / 2u>;
 
 fn load_weight4(i: u32) -> vec4f {
   let words = weight[i];
@@ -69,7 +70,7 @@ fn load_weight4(i: u32) -> vec4f {
 }
 fn row_of(id: u32) -> u32 { return id; }
 
-// norm = norm + lib/pack_4 + lib/statistics_rms + lib/reduce_tree + lib/scale_only + lib/load_pack_4 + lib/weight_f32
+// norm = norm + lib/pack_4 + lib/statistics_rms + lib/reduce_tree + lib/load_pack_4 + lib/weight_f32 + lib/scale_only
 const PACKS: u32 = 16u; // packs of a row
 const ROWS: u32 = 16u;
 const GRID_X: u32 = 16u;
@@ -167,16 +168,17 @@ fn reduce_min_u32(v: u32, lane: u32) -> u32 {
   }
   return workgroupUniformLoad(&reduce_u32[0]);
 }
-fn affine(v: Pack, i: u32) -> Pack {
-  return v * load_pack(i);
-}
 fn load_pack(i: u32) -> Pack {
   return load_weight4(i);
 }
-@group(0) @binding(1) var<storage, read_write> weight: array<vec4f>;
+const WEIGHT_WORDS: u32 = 64u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec4f, WEIGHT_WORDS / 4u>;
 
 fn load_weight4(i: u32) -> vec4f {
   return weight[i];
+}
+fn affine(v: Pack, i: u32) -> Pack {
+  return v * load_pack(i);
 }
 
 // matmul_tile_f16 = matmul_tile + lib/rows_uniform + lib/tile_columns_packed + lib/pack_4 + lib/weight_f16 + lib/bias_none + lib/activate_none + lib/residual_none
@@ -192,11 +194,16 @@ const TILES: u32 = 4u;
 const GRID_X: u32 = 4u;
 const EPILOGUE: bool = false;
 
-@group(0) @binding(0) var<storage, read_write> rows: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> rows: array<vec4f, ROWS * ROW_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
 
 fn dots(v: vec4f, w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f) -> vec4f {
   return vec4f(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+}
+
+fn store_row(first: u32, i: u32, across: u32, lane: u32, sums: vec4f) {
+  let row = first + tile_row(i, lane);
+  if (row < ROWS) { store_sums(row, across, lane, sums); }
 }
 
 @compute @workgroup_size(LANES)
@@ -246,22 +253,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_ROWS > 14u) { s14 += dots(row_14(held), w0, w1, w2, w3); }
     if (TILE_ROWS > 15u) { s15 += dots(row_15(held), w0, w1, w2, w3); }
   }
-  if (TILE_ROWS > 0u && row + 0u < ROWS) { store_sums(row + 0u, across, lane, s0); }
-  if (TILE_ROWS > 1u && row + 1u < ROWS) { store_sums(row + 1u, across, lane, s1); }
-  if (TILE_ROWS > 2u && row + 2u < ROWS) { store_sums(row + 2u, across, lane, s2); }
-  if (TILE_ROWS > 3u && row + 3u < ROWS) { store_sums(row + 3u, across, lane, s3); }
-  if (TILE_ROWS > 4u && row + 4u < ROWS) { store_sums(row + 4u, across, lane, s4); }
-  if (TILE_ROWS > 5u && row + 5u < ROWS) { store_sums(row + 5u, across, lane, s5); }
-  if (TILE_ROWS > 6u && row + 6u < ROWS) { store_sums(row + 6u, across, lane, s6); }
-  if (TILE_ROWS > 7u && row + 7u < ROWS) { store_sums(row + 7u, across, lane, s7); }
-  if (TILE_ROWS > 8u && row + 8u < ROWS) { store_sums(row + 8u, across, lane, s8); }
-  if (TILE_ROWS > 9u && row + 9u < ROWS) { store_sums(row + 9u, across, lane, s9); }
-  if (TILE_ROWS > 10u && row + 10u < ROWS) { store_sums(row + 10u, across, lane, s10); }
-  if (TILE_ROWS > 11u && row + 11u < ROWS) { store_sums(row + 11u, across, lane, s11); }
-  if (TILE_ROWS > 12u && row + 12u < ROWS) { store_sums(row + 12u, across, lane, s12); }
-  if (TILE_ROWS > 13u && row + 13u < ROWS) { store_sums(row + 13u, across, lane, s13); }
-  if (TILE_ROWS > 14u && row + 14u < ROWS) { store_sums(row + 14u, across, lane, s14); }
-  if (TILE_ROWS > 15u && row + 15u < ROWS) { store_sums(row + 15u, across, lane, s15); }
+  if (TILE_ROWS > 0u) { store_row(row, 0u, across, lane, s0); }
+  if (TILE_ROWS > 1u) { store_row(row, 1u, across, lane, s1); }
+  if (TILE_ROWS > 2u) { store_row(row, 2u, across, lane, s2); }
+  if (TILE_ROWS > 3u) { store_row(row, 3u, across, lane, s3); }
+  if (TILE_ROWS > 4u) { store_row(row, 4u, across, lane, s4); }
+  if (TILE_ROWS > 5u) { store_row(row, 5u, across, lane, s5); }
+  if (TILE_ROWS > 6u) { store_row(row, 6u, across, lane, s6); }
+  if (TILE_ROWS > 7u) { store_row(row, 7u, across, lane, s7); }
+  if (TILE_ROWS > 8u) { store_row(row, 8u, across, lane, s8); }
+  if (TILE_ROWS > 9u) { store_row(row, 9u, across, lane, s9); }
+  if (TILE_ROWS > 10u) { store_row(row, 10u, across, lane, s10); }
+  if (TILE_ROWS > 11u) { store_row(row, 11u, across, lane, s11); }
+  if (TILE_ROWS > 12u) { store_row(row, 12u, across, lane, s12); }
+  if (TILE_ROWS > 13u) { store_row(row, 13u, across, lane, s13); }
+  if (TILE_ROWS > 14u) { store_row(row, 14u, across, lane, s14); }
+  if (TILE_ROWS > 15u) { store_row(row, 15u, across, lane, s15); }
   if (EPILOGUE) {
     for (var i = row; i < min(row + TILE_ROWS, ROWS); i++) { finish_sums(i, across, lane); }
   }
@@ -289,6 +296,7 @@ fn hold_rows(first: u32, column: u32, lane: u32) -> Held {
   if (TILE_ROWS > 7u) { h.r7 = rows[min(first + 7u, ROWS - 1u) * ROW_WIDTH4 + column]; }
   return h;
 }
+fn tile_row(i: u32, lane: u32) -> u32 { return i; }
 
 fn row_0(h: Held) -> vec4f { return h.r0; }
 fn row_1(h: Held) -> vec4f { return h.r1; }
@@ -340,7 +348,8 @@ fn pack_max(v: Pack) -> f32 {
 fn pack_min_u32(v: PackU) -> u32 {
   return min(min(v.x, v.y), min(v.z, v.w));
 }
-@group(0) @binding(1) var<storage, read_write> weight: array<vec2u>;
+const WEIGHT_WORDS: u32 = 4096u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec2u, WEIGHT_WORDS / 2u>;
 
 fn load_weight4(i: u32) -> vec4f {
   let words = weight[i];
@@ -663,11 +672,16 @@ const TILES: u32 = 4u;
 const GRID_X: u32 = 4u;
 const EPILOGUE: bool = true;
 
-@group(0) @binding(0) var<storage, read_write> rows: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> rows: array<vec4f, ROWS * ROW_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
 
 fn dots(v: vec4f, w0: vec4f, w1: vec4f, w2: vec4f, w3: vec4f) -> vec4f {
   return vec4f(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+}
+
+fn store_row(first: u32, i: u32, across: u32, lane: u32, sums: vec4f) {
+  let row = first + tile_row(i, lane);
+  if (row < ROWS) { store_sums(row, across, lane, sums); }
 }
 
 @compute @workgroup_size(LANES)
@@ -717,22 +731,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_ROWS > 14u) { s14 += dots(row_14(held), w0, w1, w2, w3); }
     if (TILE_ROWS > 15u) { s15 += dots(row_15(held), w0, w1, w2, w3); }
   }
-  if (TILE_ROWS > 0u && row + 0u < ROWS) { store_sums(row + 0u, across, lane, s0); }
-  if (TILE_ROWS > 1u && row + 1u < ROWS) { store_sums(row + 1u, across, lane, s1); }
-  if (TILE_ROWS > 2u && row + 2u < ROWS) { store_sums(row + 2u, across, lane, s2); }
-  if (TILE_ROWS > 3u && row + 3u < ROWS) { store_sums(row + 3u, across, lane, s3); }
-  if (TILE_ROWS > 4u && row + 4u < ROWS) { store_sums(row + 4u, across, lane, s4); }
-  if (TILE_ROWS > 5u && row + 5u < ROWS) { store_sums(row + 5u, across, lane, s5); }
-  if (TILE_ROWS > 6u && row + 6u < ROWS) { store_sums(row + 6u, across, lane, s6); }
-  if (TILE_ROWS > 7u && row + 7u < ROWS) { store_sums(row + 7u, across, lane, s7); }
-  if (TILE_ROWS > 8u && row + 8u < ROWS) { store_sums(row + 8u, across, lane, s8); }
-  if (TILE_ROWS > 9u && row + 9u < ROWS) { store_sums(row + 9u, across, lane, s9); }
-  if (TILE_ROWS > 10u && row + 10u < ROWS) { store_sums(row + 10u, across, lane, s10); }
-  if (TILE_ROWS > 11u && row + 11u < ROWS) { store_sums(row + 11u, across, lane, s11); }
-  if (TILE_ROWS > 12u && row + 12u < ROWS) { store_sums(row + 12u, across, lane, s12); }
-  if (TILE_ROWS > 13u && row + 13u < ROWS) { store_sums(row + 13u, across, lane, s13); }
-  if (TILE_ROWS > 14u && row + 14u < ROWS) { store_sums(row + 14u, across, lane, s14); }
-  if (TILE_ROWS > 15u && row + 15u < ROWS) { store_sums(row + 15u, across, lane, s15); }
+  if (TILE_ROWS > 0u) { store_row(row, 0u, across, lane, s0); }
+  if (TILE_ROWS > 1u) { store_row(row, 1u, across, lane, s1); }
+  if (TILE_ROWS > 2u) { store_row(row, 2u, across, lane, s2); }
+  if (TILE_ROWS > 3u) { store_row(row, 3u, across, lane, s3); }
+  if (TILE_ROWS > 4u) { store_row(row, 4u, across, lane, s4); }
+  if (TILE_ROWS > 5u) { store_row(row, 5u, across, lane, s5); }
+  if (TILE_ROWS > 6u) { store_row(row, 6u, across, lane, s6); }
+  if (TILE_ROWS > 7u) { store_row(row, 7u, across, lane, s7); }
+  if (TILE_ROWS > 8u) { store_row(row, 8u, across, lane, s8); }
+  if (TILE_ROWS > 9u) { store_row(row, 9u, across, lane, s9); }
+  if (TILE_ROWS > 10u) { store_row(row, 10u, across, lane, s10); }
+  if (TILE_ROWS > 11u) { store_row(row, 11u, across, lane, s11); }
+  if (TILE_ROWS > 12u) { store_row(row, 12u, across, lane, s12); }
+  if (TILE_ROWS > 13u) { store_row(row, 13u, across, lane, s13); }
+  if (TILE_ROWS > 14u) { store_row(row, 14u, across, lane, s14); }
+  if (TILE_ROWS > 15u) { store_row(row, 15u, across, lane, s15); }
   if (EPILOGUE) {
     for (var i = row; i < min(row + TILE_ROWS, ROWS); i++) { finish_sums(i, across, lane); }
   }
@@ -760,6 +774,7 @@ fn hold_rows(first: u32, column: u32, lane: u32) -> Held {
   if (TILE_ROWS > 7u) { h.r7 = rows[min(first + 7u, ROWS - 1u) * ROW_WIDTH4 + column]; }
   return h;
 }
+fn tile_row(i: u32, lane: u32) -> u32 { return i; }
 
 fn row_0(h: Held) -> vec4f { return h.r0; }
 fn row_1(h: Held) -> vec4f { return h.r1; }
@@ -811,7 +826,8 @@ fn pack_max(v: Pack) -> f32 {
 fn pack_min_u32(v: PackU) -> u32 {
   return min(min(v.x, v.y), min(v.z, v.w));
 }
-@group(0) @binding(1) var<storage, read_write> weight: array<vec2u>;
+const WEIGHT_WORDS: u32 = 2048u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec2u, WEIGHT_WORDS / 2u>;
 
 fn load_weight4(i: u32) -> vec4f {
   let words = weight[i];
@@ -955,7 +971,8 @@ fn pack_min_u32(v: PackU) -> u32 {
 fn load_pack(i: u32) -> Pack {
   return load_weight4(i);
 }
-@group(0) @binding(1) var<storage, read_write> weight: array<vec4f>;
+const WEIGHT_WORDS: u32 = 1024u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec4f, WEIGHT_WORDS / 4u>;
 
 fn load_weight4(i: u32) -> vec4f {
   return weight[i];
@@ -964,13 +981,14 @@ fn row_of(id: u32) -> u32 { return id; }
 
 // matmul_vector_f16 = matmul_vector + lib/pack_1 + lib/weight_f16 + lib/chunk_4 + lib/reduce_tree + lib/bias_none + lib/activate_none + lib/residual_none
 const ROW_CHUNKS: u32 = 16u;
+const X_WIDTH4: u32 = 16u;
 const COLUMNS: u32 = 128u;
 const FIRST_COLUMN: u32 = 0u;
 const TILE_COLUMNS: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 const GRID_X: u32 = 32u;
 
-@group(0) @binding(0) var<storage, read_write> x: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
 fn start(column: u32, j: u32) -> u32 {
   return min(column + j, COLUMNS - 1u) * ROW_CHUNKS;
@@ -1033,7 +1051,8 @@ fn pack_max(v: Pack) -> f32 {
 fn pack_min_u32(v: PackU) -> u32 {
   return v;
 }
-@group(0) @binding(1) var<storage, read_write> weight: array<vec2u>;
+const WEIGHT_WORDS: u32 = 4096u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec2u, WEIGHT_WORDS / 2u>;
 
 fn load_weight4(i: u32) -> vec4f {
   let words = weight[i];
@@ -1391,13 +1410,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 
 // matmul_vector_f16 = matmul_vector + lib/pack_1 + lib/weight_f16 + lib/chunk_4 + lib/reduce_tree + lib/bias_none + lib/activate_none + lib/residual_f32
 const ROW_CHUNKS: u32 = 16u;
+const X_WIDTH4: u32 = 16u;
 const COLUMNS: u32 = 64u;
 const FIRST_COLUMN: u32 = 0u;
 const TILE_COLUMNS: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 const GRID_X: u32 = 16u;
 
-@group(0) @binding(0) var<storage, read_write> x: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
 fn start(column: u32, j: u32) -> u32 {
   return min(column + j, COLUMNS - 1u) * ROW_CHUNKS;
@@ -1460,7 +1480,8 @@ fn pack_max(v: Pack) -> f32 {
 fn pack_min_u32(v: PackU) -> u32 {
   return v;
 }
-@group(0) @binding(1) var<storage, read_write> weight: array<vec2u>;
+const WEIGHT_WORDS: u32 = 2048u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec2u, WEIGHT_WORDS / 2u>;
 
 fn load_weight4(i: u32) -> vec4f {
   let words = weight[i];
