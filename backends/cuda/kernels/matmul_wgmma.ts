@@ -7,8 +7,10 @@ import { type CudaTraits, launch } from './rule.ts'
 /** Rows of a tile of kernels-cuda/matmul_wgmma.sm_90a.cu, and elements along k that a stage has of each row. */
 const TILE_ROWS = 128
 const STAGE_DEPTH = 64
-/** Shorter ranges of a reduction cost more in parts written and read than they gain. */
+/** Ranges that a reduction may be cut into are multiples of this. */
 const RANGE_UNIT = 512
+/** Of memory, for each multiprocessor: 4.8 TB/s over 132 of them at 1.83 GHz. */
+const BYTES_PER_CYCLE = 20
 
 /**
  * Tiles of a cluster: columns of each of its blocks, and the cycles that a stage takes: of tensor cores for a block's
@@ -30,20 +32,37 @@ interface Plan {
   readonly cycles: number
 }
 
-/** How a product would run with a tile: rounds of pieces on as many clusters as there is room for. */
-function planWith(
-  tile: Tile,
-  [rows, columns, depth]: readonly [number, number, number],
-  multiprocessors: number,
-): Plan {
-  const room = Math.floor(multiprocessors / tile.blocks)
-  const count = Math.ceil(rows / TILE_ROWS) * Math.ceil(columns / (tile.columns * tile.blocks))
-  const range = depthOfRange(depth, room / count, RANGE_UNIT)
-  const pieces = count * Math.ceil(depth / range)
+type Shape = readonly [rows: number, columns: number, depth: number]
+
+/**
+ * How a product would run with a tile and ranges of a length: rounds of pieces on as many clusters as there is room for,
+ * and where there are several ranges their sums written and read once more.
+ */
+function planWith(tile: Tile, range: number, [rows, columns, depth]: Shape, room: number): Plan {
+  const ranges = Math.ceil(depth / range)
+  const pieces = tilesOf(tile, rows, columns) * ranges
   const stages = Math.ceil(Math.min(depth, range) / STAGE_DEPTH)
-  const cycles = Math.ceil(pieces / room) * stages * tile.stageCycles
-  return { tile, grid: Math.min(pieces, room) * tile.blocks, range, cycles }
+  const sums = 4 * Math.min(rows, TILE_ROWS) * tile.columns
+  const cycles = stages * tile.stageCycles + (ranges > 1 ? (2 * sums) / BYTES_PER_CYCLE : 0)
+  return {
+    tile,
+    grid: Math.min(pieces, room) * tile.blocks,
+    range,
+    cycles: Math.ceil(pieces / room) * cycles,
+  }
 }
+
+const tilesOf = (tile: Tile, rows: number, columns: number): number =>
+  Math.ceil(rows / TILE_ROWS) * Math.ceil(columns / (tile.columns * tile.blocks))
+
+/** Every tile, with the reduction whole and in as many ranges as leave no cluster idle. */
+const plans = (shape: Shape, multiprocessors: number): Plan[] =>
+  tiles.flatMap((tile) => {
+    const [rows, columns, depth] = shape
+    const room = Math.floor(multiprocessors / tile.blocks)
+    const wanted = room / tilesOf(tile, rows, columns)
+    return [1, wanted].map((count) => planWith(tile, depthOfRange(depth, count, RANGE_UNIT), shape, room))
+  })
 
 /** The product on Hopper's tensor cores; undefined where operands or architecture do not allow it. */
 export function matmulWgmma(call: OpCall, { arch, multiprocessors }: CudaTraits): KernelChoice | undefined {
@@ -52,9 +71,9 @@ export function matmulWgmma(call: OpCall, { arch, multiprocessors }: CudaTraits)
   const [columns, depth] = w!.shape as readonly [number, number]
   // Rows of a tensor map are multiples of 16 bytes.
   if (arch !== 'sm_90a' || x!.format === 'f32' || depth % 8 !== 0) return undefined
-  const { tile, grid, range } = tiles
-    .map((one) => planWith(one, [rows, columns, depth], multiprocessors))
-    .reduce((best, plan) => (plan.cycles < best.cycles ? plan : best))
+  const { tile, grid, range } = plans([rows, columns, depth], multiprocessors).reduce((best, plan) =>
+    plan.cycles < best.cycles ? plan : best,
+  )
   const format = formatNumbers[x!.format]!
   const map = (name: string, height: number, boxRows: number) => ({
     [`${name}.format`]: format,
