@@ -1,7 +1,8 @@
 // attention_backward, first launch: dq = scale sum_u ds k with ds = p (dy.v - delta) cap', p = exp(s - lse), and
-// delta = dy.y for the second launch. Same division of work and the same modules as attention.
+// delta = dy.y. Same division of work and the same modules as attention; a kept module writes what the second launch
+// needs.
 //
-// Per row and key: 6 D flops; keys and values once per workgroup, so arithmetic limits (see attention).
+// Per row and key: 6 D flops, and 8 bytes written where p and ds are kept; keys and values once per workgroup, so arithmetic limits (see attention).
 const HEADS: u32 = 1u;
 const KV_HEADS: u32 = 1u;
 const DIM4: u32 = 4u;
@@ -21,7 +22,6 @@ const QKV4: u32 = (HEADS + 2u * KV_HEADS) * DIM4;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> lse: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dqkv: array<vec4f>;
-@group(0) @binding(5) var<storage, read_write> delta: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -79,8 +79,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       let s = cap(score[r]);
       let p = weights_of(s, log_sum[r], visible(row[r], own[r], key, left, others));
       score[r] = Eight(p.low * gain[r].low * cap_slope(s.low) * SCALE, p.high * gain[r].high * cap_slope(s.high) * SCALE);
+      keep_tile(row[r], head, key - start, p, score[r]);
     }
-    for (var d = 0u; d < dims(); d++) {
+    for (var d = 0u; d < summed_dims(); d++) {
       let k = tile_qkv(held[d]);
       for (var r = 0u; r < ROWS; r++) { dq[r * DIM4 + d] = add_weighted(dq[r * DIM4 + d], score[r], k); }
     }
@@ -89,7 +90,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var r = 0u; r < ROWS; r++) {
     if (first + r * WORKGROUP + lane <= last) {
       for (var d = 0u; d < dims(); d++) { dqkv[row[r] * QKV4 + head * DIM4 + d] = dq[r * DIM4 + d]; }
-      delta[row[r] * HEADS + head] = shift[r];
+      keep_delta(row[r], head, shift[r]);
     }
   }
 }

@@ -1,4 +1,4 @@
-// Column `column` of rows first to first + 7 of dy, and their lse and delta for one head; every lane loads all.
+// Column `column` of rows first to first + 7 of dy; every lane loads all.
 struct HeldDy { at: u32, left: u32 }
 
 fn hold_dy(first: u32, left: u32, column: u32, lane: u32) -> HeldDy {
@@ -9,16 +9,4 @@ fn tile_dy(held: HeldDy) -> Tile {
   var t: array<vec4f, 8>;
   for (var j = 0u; j < eight(); j++) { t[j] = dy[held.at + min(j, held.left) * HEADS * DIM4]; }
   return Tile(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]);
-}
-
-fn tile_lse(first: u32, left: u32, head: u32, lane: u32) -> Eight {
-  var t: array<f32, 8>;
-  for (var j = 0u; j < eight(); j++) { t[j] = lse[(first + min(j, left)) * HEADS + head]; }
-  return Eight(vec4f(t[0], t[1], t[2], t[3]), vec4f(t[4], t[5], t[6], t[7]));
-}
-
-fn tile_delta(first: u32, left: u32, head: u32, lane: u32) -> Eight {
-  var t: array<f32, 8>;
-  for (var j = 0u; j < eight(); j++) { t[j] = delta[(first + min(j, left)) * HEADS + head]; }
-  return Eight(vec4f(t[0], t[1], t[2], t[3]), vec4f(t[4], t[5], t[6], t[7]));
 }

@@ -1,4 +1,4 @@
-// Column `column` of rows first to first + 7 of dy, and their lse and delta for one head; one row by each lane.
+// Column `column` of rows first to first + 7 of dy; one row by each lane.
 alias HeldDy = vec4f;
 
 fn hold_dy(first: u32, left: u32, column: u32, lane: u32) -> HeldDy {
@@ -6,11 +6,3 @@ fn hold_dy(first: u32, left: u32, column: u32, lane: u32) -> HeldDy {
 }
 
 fn tile_dy(held: HeldDy) -> Tile { return spread(held); }
-
-fn tile_lse(first: u32, left: u32, head: u32, lane: u32) -> Eight {
-  return spread_number(lse[(first + min(lane, left)) * HEADS + head]);
-}
-
-fn tile_delta(first: u32, left: u32, head: u32, lane: u32) -> Eight {
-  return spread_number(delta[(first + min(lane, left)) * HEADS + head]);
-}

@@ -60,6 +60,7 @@ export const denseCases: readonly Case<DenseAttributes>[] = [
   one('documents', 1, masks, [3, 3, 0, 0, 0, 3, 5, 5, 5]),
   one('padding', 1, masks, [7, 7, PADDING, 7, 7, PADDING, PADDING, 9, 9]),
   one('all_masked', 1, masks, [PADDING]),
+  one('window_documents', 1, { ...masks, window: 3, softcap: 1.5 }, [3, 3, 3, 3, 3, 3, 5, 5, PADDING]),
   one('past_tile', 2, blocks),
   one('large_magnitude', 2, blocks, undefined, 10),
   one('d32', 2, { heads: 4, kv_heads: 2, sequence: 71, head_dim: 32 }),

@@ -1,9 +1,18 @@
 import type { DenseAttributes, ScoreAttributes } from '../../../src/ops/attention_math.ts'
 import type { OpCall } from '../../../src/ops/contract.ts'
-import { tensorType } from '../../../src/tensor/type.ts'
+import { byteSize, type TensorType, tensorType } from '../../../src/tensor/type.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
 import { decide } from './parameter.ts'
 import { foldGrid, isCpu, tunable, type WebGpuTraits } from './rule.ts'
+
+/** Widest head for which loops that add to sums are unrolled on CPU drivers: twice as wide compiles twice as long. */
+const UNROLLED_DIM = 32
+
+/**
+ * Most bytes of weights that attention_backward keeps for its second launch: a share of the last cache. From memory
+ * they come no sooner than they are computed again, and grow with the square of the sequence.
+ */
+const KEPT_BYTES = 32 << 20
 
 /** How the rows of an attention kernel are dealt out to lanes. */
 interface Division {
@@ -30,7 +39,8 @@ const exchanges = ({ features, subgroupSize }: WebGpuTraits): boolean =>
 /**
  * On CPU drivers every load is done lane by lane and four rows of a lane share it. GPUs serve one address to all lanes
  * at once and have lanes enough, so there each lane has one row. More lanes than the `rows` there are would be idle. On
- * CPU drivers counted loops run as fast as unrolled ones and compile ten times sooner.
+ * CPU drivers counted loops compile ten times sooner than unrolled ones; those that add to sums are unrolled for narrow
+ * heads.
  *
  * @param window where keys are taken by eights from a tile's own first one, the tile decides the order of sums: it is
  *   not left to the tuning then
@@ -43,9 +53,9 @@ function division(
   window: number,
 ): Division {
   const { subgroupSize } = traits
-  const loops = subgroupSize <= 8 ? 'lib/loops_counted' : 'lib/loops_literal'
   const exchanged = exchanges(traits)
   const how = exchanged ? 'lanes' : 'direct'
+  const loops = subgroupSize > 8 ? 'literal' : exchanged && shape.dim <= UNROLLED_DIM ? 'mixed' : 'counted'
   const rows = isCpu(traits) ? ([4, 2].find((r) => r * 8 <= shape.rows) ?? 1) : 1
   const lanes = exchanged ? 8 : Math.min(64, Math.max(8, subgroupSize))
   const fitting = parameters.lane_rows.values.filter((r) => r === 1 || r * 8 <= shape.rows)
@@ -58,7 +68,7 @@ function division(
       lanes: { values: window > 0 || exchanged ? [lanes] : parameters.lanes.values, heuristic: lanes },
     },
   })
-  const modules = exchanged ? ['lib/spread', loops] : [loops]
+  const modules = [...(exchanged ? ['lib/spread'] : []), `lib/loops_${loops}`]
   return { how, modules, workgroup: chosen.lanes, rows: chosen.lane_rows }
 }
 
@@ -67,7 +77,11 @@ const softcap = (attrs: ScoreAttributes): { module: string; constants: Record<st
     ? { module: 'lib/softcap_tanh', constants: { SOFTCAP: attrs.softcap } }
     : { module: 'lib/softcap_none', constants: {} }
 
-/** Launch of a dense kernel over `heads` heads of every block; `modules` are those that depend on the division. */
+/**
+ * Launch of a dense kernel over `heads` heads of every block; `modules` are those that depend on the division.
+ *
+ * @param documents whether the scores that it computes have document numbers; undefined if it computes none
+ */
 function dense(
   traits: WebGpuTraits,
   op: string,
@@ -76,7 +90,7 @@ function dense(
   blocks: number,
   heads: number,
   bindings: LaunchPlan['bindings'],
-  documents: boolean,
+  documents: boolean | undefined,
   modules: (how: Division['how']) => readonly string[],
 ): LaunchPlan {
   const d = division(traits, op, variant, { rows: attrs.sequence, dim: attrs.head_dim }, attrs.window)
@@ -92,8 +106,11 @@ function dense(
       ...d.modules,
       `lib/tile_qkv_${d.how}`,
       ...modules(d.how),
-      ...(documents ? ['lib/documents', `lib/documents_${d.how}`] : ['lib/documents_none']),
-      cap.module,
+      ...(documents === undefined
+        ? []
+        : documents
+          ? ['lib/documents', `lib/documents_${d.how}`, cap.module]
+          : ['lib/documents_none', cap.module]),
     ],
     constants: {
       HEADS: attrs.heads,
@@ -102,13 +119,11 @@ function dense(
       SEQUENCE: attrs.sequence,
       TILES: tiles,
       GROUPS: groups,
-      SCALE: attrs.scale,
       CAUSAL: attrs.causal ? 1 : 0,
-      WINDOW: attrs.window,
       GRID_X: gridX,
       WORKGROUP: d.workgroup,
       ROWS: d.rows,
-      ...cap.constants,
+      ...(documents !== undefined && { SCALE: attrs.scale, WINDOW: attrs.window, ...cap.constants }),
       ...(documents && { DOCUMENTS_BINDING: bindings.length }),
     },
     workgroups,
@@ -133,52 +148,89 @@ export const attention = tunable(parameters, ({ op, attrs, inputs }, traits) => 
   }
 })
 
-export const attention_backward = tunable(parameters, ({ op, attrs, inputs }, traits) => {
-  const a: DenseAttributes = attrs
+export const attention_backward = tunable(parameters, (call, traits) => {
+  const attrs: DenseAttributes = call.attrs
+  return keepsWeights(attrs, call, traits)
+    ? backwardKept(attrs, call, traits)
+    : backwardAgain(attrs, call, traits)
+})
+
+/** Numbers in a row of kept weights: a row's keys in whole eights. */
+const keptPitch = ({ sequence }: DenseAttributes): number => Math.ceil(sequence / 8) * 8
+
+const keptType = (a: DenseAttributes, { inputs }: OpCall): TensorType =>
+  tensorType('f32', inputs.qkv!.shape[0]!, a.heads, 2, keptPitch(a))
+
+/**
+ * Worth it on CPU drivers where every lane loads all keys. A window begins in the middle of eights, which the kept rows
+ * are made of.
+ */
+function keepsWeights(a: DenseAttributes, call: OpCall, traits: WebGpuTraits): boolean {
+  return isCpu(traits) && !exchanges(traits) && a.window === 0 && byteSize(keptType(a, call)) <= KEPT_BYTES
+}
+
+const queryInputs = [
+  { port: 'dy', access: 'read' },
+  { port: 'qkv', access: 'read' },
+  { port: 'y', access: 'read' },
+  { port: 'lse', access: 'read' },
+  { port: 'dqkv', access: 'write' },
+] as const
+
+/** The second launch computes scores and weights again. */
+function backwardAgain(a: DenseAttributes, { op, inputs }: OpCall, traits: WebGpuTraits): KernelChoice {
   const rows = inputs.qkv!.shape[0]!
   const blocks = rows / a.sequence
   const documents = 'documents' in inputs
+  const query = [...queryInputs, { port: 'delta', access: 'write' } as const]
+  const key = [
+    { port: 'dy', access: 'read' },
+    { port: 'qkv', access: 'read' },
+    { port: 'lse', access: 'read' },
+    { port: 'delta', access: 'read' },
+    { port: 'dqkv', access: 'write' },
+  ] as const
   return {
     scratch: { delta: tensorType('f32', rows, a.heads) },
     launches: [
-      dense(
-        traits,
-        op,
-        'attention_backward_query',
-        a,
-        blocks,
-        a.heads,
-        [
-          { port: 'dy', access: 'read' },
-          { port: 'qkv', access: 'read' },
-          { port: 'y', access: 'read' },
-          { port: 'lse', access: 'read' },
-          { port: 'dqkv', access: 'write' },
-          { port: 'delta', access: 'write' },
-        ],
-        documents,
-        () => ['lib/visible_keys'],
-      ),
-      dense(
-        traits,
-        op,
-        'attention_backward_key',
-        a,
-        blocks,
-        a.kv_heads,
-        [
-          { port: 'dy', access: 'read' },
-          { port: 'qkv', access: 'read' },
-          { port: 'lse', access: 'read' },
-          { port: 'delta', access: 'read' },
-          { port: 'dqkv', access: 'write' },
-        ],
-        documents,
-        (how) => [`lib/tile_dy_${how}`],
-      ),
+      dense(traits, op, 'attention_backward_query', a, blocks, a.heads, query, documents, () => [
+        'lib/visible_keys',
+        'lib/kept_delta',
+      ]),
+      dense(traits, op, 'attention_backward_key', a, blocks, a.kv_heads, key, documents, (how) => [
+        `lib/tile_dy_${how}`,
+        `lib/tile_lse_${how}`,
+      ]),
     ],
   }
-})
+}
+
+/** The second launch reads the weights of the first. */
+function backwardKept(a: DenseAttributes, call: OpCall, traits: WebGpuTraits): KernelChoice {
+  const { op, inputs } = call
+  const blocks = inputs.qkv!.shape[0]! / a.sequence
+  const PITCH4 = keptPitch(a) / 4
+  const query = [...queryInputs, { port: 'weights', access: 'write' } as const]
+  const key = [
+    { port: 'dy', access: 'read' },
+    { port: 'qkv', access: 'read' },
+    { port: 'weights', access: 'read' },
+    { port: 'dqkv', access: 'write' },
+  ] as const
+  const launches = [
+    dense(traits, op, 'attention_backward_query', a, blocks, a.heads, query, 'documents' in inputs, () => [
+      'lib/visible_keys',
+      'lib/kept_weights',
+    ]),
+    dense(traits, op, 'attention_backward_key_kept', a, blocks, a.kv_heads, key, undefined, (how) => [
+      `lib/tile_dy_${how}`,
+    ]),
+  ]
+  return {
+    scratch: { weights: keptType(a, call) },
+    launches: launches.map((l) => ({ ...l, constants: { ...l.constants, PITCH4 } })),
+  }
+}
 
 const pagedBindings: LaunchPlan['bindings'] = [
   { port: 'qkv', access: 'read' },
