@@ -12,17 +12,26 @@ struct Chunk {
 }
 
 fn load_chunk(i: u32) -> Chunk {
-  return Chunk(x[i * 8u + 0u], x[i * 8u + 1u], x[i * 8u + 2u], x[i * 8u + 3u], x[i * 8u + 4u], x[i * 8u + 5u], x[i * 8u + 6u], x[i * 8u + 7u]);
+  return Chunk(
+    x[i * 8u + 0u] * PLACES, x[i * 8u + 1u] * PLACES,
+    x[i * 8u + 2u] * PLACES, x[i * 8u + 3u] * PLACES,
+    x[i * 8u + 4u] * PLACES, x[i * 8u + 5u] * PLACES,
+    x[i * 8u + 6u] * PLACES, x[i * 8u + 7u] * PLACES,
+  );
 }
 
 // 32-bit words that are bound.
 const WEIGHT_WORDS: u32 = 4u;
 @group(0) @binding(1) var<storage, read_write> weight: array<vec4u, WEIGHT_WORDS / 4u>;
 
-// The four low nibbles. Masks, since SwiftShader shifts lane by lane; every step is exact.
+// The four low nibbles, each times the power of 16 of its place, which x is divided by: masks, since SwiftShader shifts
+// lane by lane, and one step a weight less than undoing it here. Every step is exact (of an x below 2^-114, bits may be
+// lost).
+const PLACES: vec4f = vec4f(1.0, 0x1p-4f, 0x1p-8f, 0x1p-12f);
+
 fn nibbles(word: u32) -> vec4f {
   let placed = vec4u(word) & vec4u(0xfu, 0xf0u, 0xf00u, 0xf000u);
-  return vec4f(vec4i(placed)) * vec4f(1.0, 0x1p-4f, 0x1p-8f, 0x1p-12f) - 8.0;
+  return vec4f(vec4i(placed)) - vec4f(0x1p3f, 0x1p7f, 0x1p11f, 0x1p15f);
 }
 
 fn multiply_chunk(i: u32, xs: Chunk) -> vec4f {

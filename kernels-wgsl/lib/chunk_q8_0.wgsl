@@ -8,18 +8,21 @@ struct Chunk {
 }
 
 fn load_chunk(i: u32) -> Chunk {
-  return Chunk(x[i * 4u + 0u], x[i * 4u + 1u], x[i * 4u + 2u], x[i * 4u + 3u]);
+  return Chunk(x[i * 4u + 0u] * PLACES, x[i * 4u + 1u] * PLACES, x[i * 4u + 2u] * PLACES, x[i * 4u + 3u] * PLACES);
 }
 
 // 32-bit words that are bound.
 const WEIGHT_WORDS: u32 = 4u;
 @group(0) @binding(1) var<storage, read_write> weight: array<vec4u, WEIGHT_WORDS / 4u>;
 
-// Four signed bytes. Masks, since SwiftShader shifts lane by lane: three bytes are offset by 128, the highest has the
-// word's sign; every step is exact.
+// Four signed bytes, each times the power of 256 of its place, which x is divided by: masks, since SwiftShader shifts lane
+// by lane, and one step a weight less than undoing it here. Three bytes are offset by 128, the highest has the word's
+// sign. Every step is exact (of an x below 2^-102, bits may be lost).
+const PLACES: vec4f = vec4f(1.0, 0x1p-8f, 0x1p-16f, 0x1p-24f);
+
 fn bytes(word: u32) -> vec4f {
   let placed = vec4u(word ^ 0x808080u) & vec4u(0xffu, 0xff00u, 0xff0000u, 0xff000000u);
-  return vec4f(vec4i(placed)) * vec4f(1.0, 0x1p-8f, 0x1p-16f, 0x1p-24f) - vec4f(128.0, 128.0, 128.0, 0.0);
+  return vec4f(vec4i(placed)) - vec4f(0x1p7f, 0x1p15f, 0x1p23f, 0.0);
 }
 
 fn multiply_chunk(i: u32, xs: Chunk) -> vec4f {
