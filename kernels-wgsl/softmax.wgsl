@@ -1,12 +1,13 @@
-// softmax: y[t,c] = exp(x[t,c] - max) / sum_c exp(x[t,c] - max), one workgroup per row.
+// softmax: y[t,c] = exp(x[t,c] - max) / sum_c exp(x[t,c] - max), one workgroup per row. Linked with an exp_sum module.
 //
-// Bytes: 8 per element to memory (x read, y written), and as much again from cache: x once more for the sum, y
-// read and written again for the division. Flops: 3 and one exp per element. Memory bandwidth is the limit on a
-// GPU, exp and loads on a software driver; keeping exp(x - max) in y costs a store and saves the second exp.
+// Bytes: 8 per element to memory (x read, y written), and 4 or 8 from cache: x once more, or twice where the maximum has
+// a pass of its own. Flops: 5 and two exp per element. Memory bandwidth is the limit on a GPU, loads and stores on a
+// software driver: a second exp costs less than keeping the first one in y and loading that.
 const PACKS: u32 = 16u;
 const ROWS: u32 = 1u;
 const GRID_X: u32 = 65535u;
 const WORKGROUP: u32 = 64u;
+const PAIRS: u32 = PACKS / (2u * WORKGROUP) * (2u * WORKGROUP); // packs that are written two by two
 
 @group(0) @binding(0) var<storage, read_write> x: array<Pack>;
 @group(0) @binding(1) var<storage, read_write> y: array<Pack>;
@@ -16,15 +17,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let row = group.x + group.y * GRID_X;
   if (row >= ROWS) { return; }
   let base = row * PACKS;
-  var highest = x[base + min(lane, PACKS - 1u)];
-  for (var i = lane + WORKGROUP; i < PACKS; i += WORKGROUP) { highest = max(highest, x[base + i]); }
-  let top = reduce_max(pack_max(highest), lane);
-  var sum = Pack(0.0);
-  for (var i = lane; i < PACKS; i += WORKGROUP) {
-    let e = exp(x[base + i] - Pack(top));
-    y[base + i] = e;
-    sum += e;
+  let found = row_exp_sum(base, lane);
+  let top = Pack(found.x);
+  let scale = 1.0 / found.y;
+  for (var i = lane; i < PAIRS; i += 2u * WORKGROUP) {
+    let a = x[base + i];
+    let b = x[base + i + WORKGROUP];
+    y[base + i] = exp(a - top) * scale;
+    y[base + i + WORKGROUP] = exp(b - top) * scale;
   }
-  let total = reduce_add(pack_sum(sum), lane);
-  for (var i = lane; i < PACKS; i += WORKGROUP) { y[base + i] = y[base + i] / Pack(total); }
+  if (PAIRS < PACKS) {
+    for (var i = PAIRS + lane; i < PACKS; i += WORKGROUP) { y[base + i] = exp(x[base + i] - top) * scale; }
+  }
 }

@@ -52,11 +52,15 @@ const reduceRows = (
   }))
 }
 
-export const softmax: KernelRule = (call, traits) =>
-  reduceRows(call, traits, 'x', [
+export const softmax: KernelRule = (call, traits) => {
+  const width = lastDim(call.inputs.x!.shape)
+  const long = width % 4 === 0 && width >= 16 * rowReduction(traits).workgroup
+  const ports = [
     ['x', 'read'],
-    ['y', 'read_write'],
-  ])
+    ['y', 'write'],
+  ] as const
+  return reduceRows(call, traits, 'x', ports, [long ? 'lib/exp_sum_online' : 'lib/exp_sum_passes'])
+}
 
 export const softmax_backward: KernelRule = (call, traits) =>
   reduceRows(call, traits, 'y', [
