@@ -81,11 +81,11 @@ struct Runtime {
   uint32_t (*shared_address)(Thread&, const void*, Site);
   void (*mbarrier_init)(Thread&, const void* barrier, uint32_t count, Site);
   void (*mbarrier_fence_init)(Thread&);
-  // Of block `rank` of the cluster: that barrier, and below those places, of its shared memory.
+  // At the barrier in the same place of block `rank` of the cluster; adds to the bytes that its phase takes.
   void (*mbarrier_arrive)(Thread&, const void* barrier, uint32_t rank, uint32_t bytes, Site);
   // Whether the phase of this parity is over; brings in one of the copies that it waits for.
   bool (*mbarrier_test)(Thread&, const void* barrier, uint32_t parity, Site);
-  // Into all blocks of the cluster that have a bit in `ranks`.
+  // Into the same place of all blocks of the cluster that have a bit in `ranks`.
   void (*tma_load)(Thread&, void* to, const TensorMap&, int32_t column, int32_t row, const void* barrier,
                    uint32_t ranks, Site);
   uint32_t (*cluster_rank)(Thread&);
