@@ -52,6 +52,7 @@ const reduceRows = (
   }))
 }
 
+/** One pass for maximum and sum needs rows of at least four packs a lane: its rounding errors fit only long sums. */
 export const softmax: KernelRule = (call, traits) => {
   const width = lastDim(call.inputs.x!.shape)
   const long = width % 4 === 0 && width >= 16 * rowReduction(traits).workgroup
