@@ -16,16 +16,16 @@ const TILES_X: u32 = 1u;
 const TILES: u32 = 1u;
 const GRID_X: u32 = 65535u;
 
-@group(0) @binding(0) var<storage, read_write> dy: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> x: array<vec4f>;
-@group(0) @binding(2) var<storage, read_write> dw: array<vec4f>;
+@group(0) @binding(0) var<storage, read_write> dy: array<vec4f, ROWS * DY_WIDTH4>;
+@group(0) @binding(1) var<storage, read_write> x: array<vec4f, ROWS * X_WIDTH4>;
+@group(0) @binding(2) var<storage, read_write> dw: array<vec4f, COLUMNS4 * 4u * X_WIDTH4>;
 
 fn add_products(sum: vec4f, v: vec4f, x0: vec4f, x1: vec4f, x2: vec4f, x3: vec4f) -> vec4f {
   return (((sum + v.x * x0) + v.y * x1) + v.z * x2) + v.w * x3;
 }
 
-fn add_to(row: u32, column: u32, sum: vec4f) {
-  if (row < COLUMNS4 * 4u) { dw[row * X_WIDTH4 + column] += sum; }
+fn add_to(row4: u32, i: u32, column: u32, sum: vec4f) {
+  if (row4 < COLUMNS4) { dw[(row4 * 4u + i) * X_WIDTH4 + column] += sum; }
 }
 
 @compute @workgroup_size(LANES)
@@ -99,21 +99,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     }
   }
   if (column >= X_WIDTH4) { return; }
-  let row = row4 * 4u;
-  if (TILE_ROWS4 > 0u) { add_to(row + 0u, column, s0); }
-  if (TILE_ROWS4 > 0u) { add_to(row + 1u, column, s1); }
-  if (TILE_ROWS4 > 0u) { add_to(row + 2u, column, s2); }
-  if (TILE_ROWS4 > 0u) { add_to(row + 3u, column, s3); }
-  if (TILE_ROWS4 > 1u) { add_to(row + 4u, column, s4); }
-  if (TILE_ROWS4 > 1u) { add_to(row + 5u, column, s5); }
-  if (TILE_ROWS4 > 1u) { add_to(row + 6u, column, s6); }
-  if (TILE_ROWS4 > 1u) { add_to(row + 7u, column, s7); }
-  if (TILE_ROWS4 > 2u) { add_to(row + 8u, column, s8); }
-  if (TILE_ROWS4 > 2u) { add_to(row + 9u, column, s9); }
-  if (TILE_ROWS4 > 2u) { add_to(row + 10u, column, s10); }
-  if (TILE_ROWS4 > 2u) { add_to(row + 11u, column, s11); }
-  if (TILE_ROWS4 > 3u) { add_to(row + 12u, column, s12); }
-  if (TILE_ROWS4 > 3u) { add_to(row + 13u, column, s13); }
-  if (TILE_ROWS4 > 3u) { add_to(row + 14u, column, s14); }
-  if (TILE_ROWS4 > 3u) { add_to(row + 15u, column, s15); }
+  if (TILE_ROWS4 > 0u) { add_to(row4 + tile_vector(0u, lane), 0u, column, s0); }
+  if (TILE_ROWS4 > 0u) { add_to(row4 + tile_vector(0u, lane), 1u, column, s1); }
+  if (TILE_ROWS4 > 0u) { add_to(row4 + tile_vector(0u, lane), 2u, column, s2); }
+  if (TILE_ROWS4 > 0u) { add_to(row4 + tile_vector(0u, lane), 3u, column, s3); }
+  if (TILE_ROWS4 > 1u) { add_to(row4 + tile_vector(1u, lane), 0u, column, s4); }
+  if (TILE_ROWS4 > 1u) { add_to(row4 + tile_vector(1u, lane), 1u, column, s5); }
+  if (TILE_ROWS4 > 1u) { add_to(row4 + tile_vector(1u, lane), 2u, column, s6); }
+  if (TILE_ROWS4 > 1u) { add_to(row4 + tile_vector(1u, lane), 3u, column, s7); }
+  if (TILE_ROWS4 > 2u) { add_to(row4 + tile_vector(2u, lane), 0u, column, s8); }
+  if (TILE_ROWS4 > 2u) { add_to(row4 + tile_vector(2u, lane), 1u, column, s9); }
+  if (TILE_ROWS4 > 2u) { add_to(row4 + tile_vector(2u, lane), 2u, column, s10); }
+  if (TILE_ROWS4 > 2u) { add_to(row4 + tile_vector(2u, lane), 3u, column, s11); }
+  if (TILE_ROWS4 > 3u) { add_to(row4 + tile_vector(3u, lane), 0u, column, s12); }
+  if (TILE_ROWS4 > 3u) { add_to(row4 + tile_vector(3u, lane), 1u, column, s13); }
+  if (TILE_ROWS4 > 3u) { add_to(row4 + tile_vector(3u, lane), 2u, column, s14); }
+  if (TILE_ROWS4 > 3u) { add_to(row4 + tile_vector(3u, lane), 3u, column, s15); }
 }

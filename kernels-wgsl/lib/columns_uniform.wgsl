@@ -29,6 +29,9 @@ fn hold_columns(row: u32, first: u32, lane: u32) -> Held {
   );
 }
 
+// The vector of the tile that columns_<row>_<i> gives a lane.
+fn tile_vector(i: u32, lane: u32) -> u32 { return i; }
+
 fn columns_0_0(held: Held) -> vec4f { return held.a0; }
 fn columns_0_1(held: Held) -> vec4f { return held.a1; }
 fn columns_0_2(held: Held) -> vec4f { return vec4f(); }

@@ -43,7 +43,8 @@ export function rowsOfTile(
   return exchangesRows(traits) && shape.rows > 2 ? Math.ceil(shape.rows / 4) * 4 : shape.rows
 }
 
-const exchangesRows = ({ features, subgroupSize }: WebGpuTraits): boolean =>
+/** Do the lanes of a register tile exchange what they hold? Where a subgroup is a quad, that takes one step. */
+export const exchangesRows = ({ features, subgroupSize }: WebGpuTraits): boolean =>
   features.has('subgroups') && subgroupSize === 4
 
 /** Module by which the lanes of a register tile come by its rows. */

@@ -1,5 +1,5 @@
 import { lastDim, rowCount } from '../../../src/tensor/type.ts'
-import { rowsOfTile, scalarMatmul, tileParameters } from './matmul.ts'
+import { exchangesRows, rowsOfTile, scalarMatmul, tileParameters } from './matmul.ts'
 import { foldGrid, tunable } from './rule.ts'
 import { weightParts } from './weight_parts.ts'
 
@@ -42,13 +42,19 @@ export const matmul_backward_weight = tunable(tileParameters, ({ op, inputs }, t
         }
       }
       const shape = { rows: part.rows, columns, depth: rows }
-      const tileRows4 = rowsOfTile(traits, op, variant, shape) / 4
+      const exchange = exchangesRows(traits)
+      const vectors = rowsOfTile(traits, op, variant, shape) / 4
+      // Lanes that exchange vectors need a number that halves.
+      const tileRows4 = exchange && vectors === 3 ? 4 : vectors
       const across = Math.ceil(columns / 4 / lanes)
       const tiles = across * Math.ceil(part.rows / 4 / tileRows4)
       const { workgroups, gridX } = foldGrid(tiles)
       return {
         variant,
-        modules: ['matmul_backward_weight', subgroups ? 'lib/columns_subgroup' : 'lib/columns_uniform'],
+        modules: [
+          'matmul_backward_weight',
+          exchange ? 'lib/columns_quad' : subgroups ? 'lib/columns_subgroup' : 'lib/columns_uniform',
+        ],
         constants: {
           ROWS: rows,
           DY_WIDTH4: width / 4,
