@@ -74,7 +74,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       score[r] = weights_of(s, new_top, mask);
       total[r] = total[r] * keep[r] + sum_of(score[r]);
     }
-    for (var d = 0u; d < summed_dims(); d++) {
+    for (var d = 0u; d < dims(); d++) {
       let v = tile_qkv(hold_qkv(key, left, value_column + d, lane));
       for (var r = 0u; r < ROWS; r++) {
         sum[r * DIM4 + d] = add_weighted(sum[r * DIM4 + d] * keep[r], score[r], v);

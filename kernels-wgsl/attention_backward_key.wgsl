@@ -104,7 +104,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         score[r] = p;
         gain[r] = Eight(p.low * gain[r].low * cap_slope(s.low) * SCALE, p.high * gain[r].high * cap_slope(s.high) * SCALE);
       }
-      for (var d = 0u; d < summed_dims(); d++) {
+      for (var d = 0u; d < dims(); d++) {
         let q = tile_qkv(held_q[d]);
         let g = tile_dy(held_g[d]);
         for (var r = 0u; r < ROWS; r++) {

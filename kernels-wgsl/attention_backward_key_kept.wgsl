@@ -84,7 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
         p[r] = kept(at, left, mask);
         ds[r] = kept(at + 4u * PITCH4, left, mask);
       }
-      for (var d = 0u; d < summed_dims(); d++) {
+      for (var d = 0u; d < dims(); d++) {
         let q = tile_qkv(hold_qkv(query, left, head * DIM4 + d, lane));
         let g = tile_dy(hold_dy(query, left, head * DIM4 + d, lane));
         for (var r = 0u; r < ROWS; r++) {

@@ -81,7 +81,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       score[r] = Eight(p.low * gain[r].low * cap_slope(s.low) * SCALE, p.high * gain[r].high * cap_slope(s.high) * SCALE);
       keep_tile(row[r], head, key - start, p, score[r]);
     }
-    for (var d = 0u; d < summed_dims(); d++) {
+    for (var d = 0u; d < dims(); d++) {
       let k = tile_qkv(held[d]);
       for (var r = 0u; r < ROWS; r++) { dq[r * DIM4 + d] = add_weighted(dq[r * DIM4 + d], score[r], k); }
     }

@@ -1,4 +1,3 @@
 // Bounds of inner loops as literals: the loops are unrolled and their arrays stay in registers.
 fn dims() -> u32 { return DIM4; } // vec4 in a head
-fn summed_dims() -> u32 { return DIM4; }
 fn eight() -> u32 { return 8u; }

@@ -5,9 +5,6 @@ import type { KernelChoice, LaunchPlan } from '../../backend.ts'
 import { decide } from './parameter.ts'
 import { foldGrid, isCpu, tunable, type WebGpuTraits } from './rule.ts'
 
-/** Widest head for which loops that add to sums are unrolled on CPU drivers: twice as wide compiles twice as long. */
-const UNROLLED_DIM = 32
-
 /**
  * Most bytes of weights that attention_backward keeps for its second launch: a share of the last cache. From memory
  * they come no sooner than they are computed again, and grow with the square of the sequence.
@@ -39,8 +36,7 @@ const exchanges = ({ features, subgroupSize }: WebGpuTraits): boolean =>
 /**
  * On CPU drivers every load is done lane by lane and four rows of a lane share it. GPUs serve one address to all lanes
  * at once and have lanes enough, so there each lane has one row. More lanes than the `rows` there are would be idle. On
- * CPU drivers counted loops compile ten times sooner than unrolled ones; those that add to sums are unrolled for narrow
- * heads.
+ * CPU drivers counted loops compile ten times sooner than unrolled ones.
  *
  * @param window where keys are taken by eights from a tile's own first one, the tile decides the order of sums: it is
  *   not left to the tuning then
@@ -55,7 +51,7 @@ function division(
   const { subgroupSize } = traits
   const exchanged = exchanges(traits)
   const how = exchanged ? 'lanes' : 'direct'
-  const loops = subgroupSize > 8 ? 'literal' : exchanged && shape.dim <= UNROLLED_DIM ? 'mixed' : 'counted'
+  const loops = subgroupSize > 8 ? 'literal' : 'counted'
   const rows = isCpu(traits) ? ([4, 2].find((r) => r * 8 <= shape.rows) ?? 1) : 1
   const lanes = exchanged ? 8 : Math.min(64, Math.max(8, subgroupSize))
   const fitting = parameters.lane_rows.values.filter((r) => r === 1 || r * 8 <= shape.rows)
