@@ -632,7 +632,6 @@ fn weights_of(s: Eight, top: f32, yes: Mask) -> Eight {
 const INDEX_LOW: vec4u = vec4u(0u, 1u, 2u, 3u);
 const INDEX_HIGH: vec4u = vec4u(4u, 5u, 6u, 7u);
 fn dims() -> u32 { return select(DIM4, 0u, arrayLength(&qkv) == 0u); } // vec4 in a head
-fn summed_dims() -> u32 { return dims(); }
 fn eight() -> u32 { return select(8u, 0u, arrayLength(&qkv) == 0u); }
 fn tile_key(at: u32, low: u32, high: u32, lane: u32) -> Tile {
   var t: array<vec4f, 8>;
