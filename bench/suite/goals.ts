@@ -29,9 +29,14 @@ export function goalsOf(work: Work, driver: DriverName): Goal[] {
     case 'matmul': {
       if (work.rows > 1) return [{ kind: 'webgpu', atLeast: slow ? 2.5 : 3 }]
       const other = (weights: 'f32' | 'q8_0'): string => nameOf({ ...work, weights })
-      if (work.weights === 'q8_0') return [{ kind: 'work', name: other('f32'), atLeast: 1.6 }]
-      if (work.weights === 'q4_0') return [{ kind: 'work', name: other('q8_0'), atLeast: 1 }]
-      return work.weights === 'f32' ? [{ kind: 'webgpu', atLeast: 1.5 }] : []
+      if (work.weights === 'f32') return [{ kind: 'webgpu', atLeast: 1.5 }]
+      // On SwiftShader arithmetic decides, not bytes: packed weights have no goal there.
+      if (work.weights === 'f16' || slow) return []
+      return [
+        work.weights === 'q8_0'
+          ? { kind: 'work', name: other('f32'), atLeast: 1.6 }
+          : { kind: 'work', name: other('q8_0'), atLeast: 1 },
+      ]
     }
     case 'rms_norm':
     case 'softmax':
