@@ -35,7 +35,8 @@ static void put(uint8_t *at, uint64_t value, int bytes) {
 static const em_member MEMBER = {"pair", 1};
 static const em_rank RANK = {.members = &MEMBER, .member_count = 1, .staged = true};
 
-static void damage(uint8_t *file, size_t *bytes) {
+// `right` has the header of the file undamaged.
+static void damage(uint8_t *file, size_t *bytes, const uint8_t *right) {
   static const uint64_t strange[] = {0, 1, 2, 0x7f, 0xff, 0x7fffffff, 0x80000000, 0xffffffff, 0x100000000, INT64_MAX,
                                      UINT64_MAX};
   const uint32_t changes = 1 + next_random(4);
@@ -65,7 +66,7 @@ static void damage(uint8_t *file, size_t *bytes) {
   }
   // Mostly with a right header, so that the rest is read at all.
   if (*bytes >= 32 && next_random(8) > 0) {
-    memcpy(file, "EXACTMAP\2\0\0\0\0\0\0\0", 16);
+    memcpy(file, right, 16);
     put(file + 16, *bytes - 32, 8);
     put(file + 24, em_checksum(file + 32, *bytes - 32), 8);
   }
@@ -115,7 +116,7 @@ static int fuzz(int count, char **arguments) {
     // Exactly as many bytes as there are: the sanitizer sees a read past them.
     uint8_t *damaged = malloc(bytes);
     memcpy(damaged, file, bytes);
-    damage(damaged, &size);
+    damage(damaged, &size, file);
     uint8_t *exact = malloc(size);
     memcpy(exact, damaged, size);
     em_plan *plan = NULL;
