@@ -1,6 +1,7 @@
 import { driverNames } from './drivers.ts'
 import { OURS, type Row, workNamed } from './goals.ts'
 import { type Measured, median, ratioOf } from './measure.ts'
+import { reasonOf } from './reasons.ts'
 import { bestOf, describeGoal, enginesOf, goalSummaries, remarksOf, type SuiteResult } from './report.ts'
 import { amountOf } from './works.ts'
 
@@ -78,6 +79,19 @@ function goals(results: readonly SuiteResult[]): string[] {
   ]
 }
 
+/** The goals that are not reached, each reason once. */
+function misses(results: readonly SuiteResult[]): string[] {
+  const reasons = new Map<string, string[]>()
+  for (const result of results)
+    for (const { work, goal, reached } of goalSummaries(result)) {
+      if (reached !== false) continue
+      const why = reasonOf(workNamed(work)!, goal, result.driver) ?? 'No reason is known yet.'
+      reasons.set(why, [...(reasons.get(why) ?? []), `${work} (${driverTitles[result.driver]})`])
+    }
+  if (reasons.size === 0) return ['All are.']
+  return [...reasons].map(([why, works]) => `- **${works.join('; ')}**: ${why}`)
+}
+
 /** Works at which an engine is faster than ours, with how much. */
 function slower(results: readonly SuiteResult[]): string[] {
   const lines = results.flatMap((result) =>
@@ -129,6 +143,10 @@ export function performancePage(results: readonly SuiteResult[]): string {
     '## Goals',
     '',
     ...goals(sorted),
+    '',
+    '## Goals not reached, and why',
+    '',
+    ...misses(sorted),
     '',
     '## Where others are faster',
     '',
