@@ -10,9 +10,9 @@ it('rests while it waits: few turns of the event loop, and none once nobody wait
   }
   const start = performance.now()
   setImmediate(turn)
-  const work = restWhile(new Promise<number>((resolve) => setTimeout(() => resolve(7), 40)))
+  const work = restWhile(new Promise<number>((resolve) => setTimeout(() => resolve(7), 200)))
   // Two waits at once rest once a turn.
-  await restWhile(new Promise((resolve) => setTimeout(resolve, 20)))
+  await restWhile(new Promise((resolve) => setTimeout(resolve, 100)))
   expect(await work).toBe(7)
   done = true
   const elapsed = performance.now() - start
