@@ -37,6 +37,7 @@ async function runSuite(
   names: readonly string[],
   rounds: number,
   runs: number,
+  onRun: (result: SuiteResult) => void,
 ): Promise<SuiteResult> {
   const works = (suites[suite] as readonly Work[]).filter((work) => nameOf(work).includes(only))
   const environment = driverEnvironment(driver)
@@ -44,6 +45,19 @@ async function runSuite(
   const engines: Record<string, Hello> = {}
   const missing: Record<string, string> = {}
   const measured: SuiteResult['runs'][number][] = []
+  const result = (): SuiteResult => ({
+    suite,
+    driver,
+    date: new Date().toISOString().slice(0, 10),
+    commit: commit(),
+    command: `npm run bench -- ${process.argv.slice(2).join(' ')}`,
+    cpu: `${cpus().length} x ${cpus()[0]!.model}`,
+    node: process.version,
+    realTime: isRealTime(),
+    engines,
+    missing,
+    runs: measured,
+  })
   if (works.some(({ kind }) => kind === 'decode')) await llama100m((what) => progress.show(what))
   for (let run = 0; run < runs; run++) {
     const children = new Map<string, Child>()
@@ -70,21 +84,10 @@ async function runSuite(
     }
     for (const child of children.values()) child.stop()
     measured.push({ loadAverage: Number(loadavg()[0]!.toFixed(1)), rows })
+    onRun(result())
   }
   progress.clear()
-  return {
-    suite,
-    driver,
-    date: new Date().toISOString().slice(0, 10),
-    commit: commit(),
-    command: `npm run bench -- ${process.argv.slice(2).join(' ')}`,
-    cpu: `${cpus().length} x ${cpus()[0]!.model}`,
-    node: process.version,
-    realTime: isRealTime(),
-    engines,
-    missing,
-    runs: measured,
-  }
+  return result()
 }
 
 interface Options {
@@ -133,9 +136,12 @@ chrt -r 1 npm run bench: real-time priority keeps the machine's other work out.`
     const all: SuiteResult[] = []
     for (const driver of o.driver === 'all' ? driverNames : [o.driver])
       for (const suite of (asked.length > 0 ? asked : Object.keys(suites)) as SuiteName[]) {
-        const result = await runSuite(suite, driver, o.only, names, o.rounds, o.runs)
+        // Kept after every run: what was measured is not lost with a later one.
+        const keep = (result: SuiteResult): void => {
+          if (o.save) writeResult(`${suite}_${driver}`, result)
+        }
+        const result = await runSuite(suite, driver, o.only, names, o.rounds, o.runs, keep)
         all.push(result)
-        if (o.save) writeResult(`${suite}_${driver}`, result)
         if (!o.json) process.stdout.write(report(result))
       }
     if (o.json) process.stdout.write(`${JSON.stringify(all, undefined, 2)}\n`)
