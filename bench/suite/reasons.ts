@@ -15,6 +15,10 @@ const reasons: Readonly<Record<string, string>> = {
     'One row: each weight is loaded lane by lane, about 1.9 cycles each; 1 to 6 outputs a lane, lanes along the sum and loads of 32 or 64 bytes did not help, so it lies at its goal within noise. Next: a layout of weights in which a lane has its four columns side by side.',
   'matmul work lavapipe':
     'Unpacking decides, not bytes: q8_0 takes two loads of its scale for each 32 weights. Next: blocks of 32 as its chunk, which changes the order of sums.',
+  'matmul webgpu swiftshader':
+    'Runs differ by more than the distance to the goal; the machine was shared. Next: measure it on a quiet one.',
+  'decode fact lavapipe':
+    'At its goal within noise (runs differ by 0.1). 126 launches a token; what lies between kernels is not yet told apart from the host. Next: fewer launches, norms into the products that follow them.',
   'train_step engines swiftshader':
     'Attention backward and the products of weight gradients are most of the step; jax-js computes attention by whole products, of which SwiftShader makes more of its time than of our loops over keys. Next: attention of short sequences as products.',
   'train_step fact':
