@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { writeFileAtomic } from '../../../src/formats/node_file.ts'
@@ -31,7 +32,8 @@ async function build(
   record: Omit<ImageRecord, 'sha256' | 'compiler' | 'flags'>,
 ): Promise<void> {
   await mkdir(dirname(output), { recursive: true })
-  const temporary = `${output}.${process.pid}`
+  // Devices of one process may build the same image at a time.
+  const temporary = `${output}.${randomUUID()}`
   try {
     await compileWith('g++', [...COMMON, ...args, '-o', temporary], file, packageRoot())
     const full: ImageRecord = {
@@ -89,7 +91,7 @@ export class EmulatedImages implements KernelImages {
     const image = known?.textHash === textHash ? await readFile(output).catch(() => undefined) : undefined
     if (image) return image
     await mkdir(this.folder, { recursive: true })
-    const file = `${output}.${process.pid}.cu`
+    const file = `${output}.${randomUUID()}.cu`
     try {
       await writeFile(file, text)
       const args = ['-Ibackends/cuda/emulation', '-x', 'c++', file]
