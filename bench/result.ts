@@ -4,9 +4,15 @@ import { cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 import { packageRoot } from '../backends/package_root.ts'
 
-/** The commit that is checked out. */
-export const commit = (): string =>
-  execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: packageRoot(), encoding: 'utf8' }).trim()
+const git = (...args: string[]): string =>
+  execFileSync('git', args, { cwd: packageRoot(), encoding: 'utf8' }).trim()
+
+/** What is measured, read once when the process starts: the commit, `+changes` where what runs differs from it. */
+export const commit: string =
+  git('rev-parse', '--short', 'HEAD') +
+  (git('status', '--porcelain', '--', 'src', 'backends', 'kernels-*', 'bench', ':!bench/results')
+    ? '+changes'
+    : '')
 
 /** Takes `--save <name>` out of the arguments; the rest are the benchmark's own. */
 export function takeSave(args: string[]): string | undefined {
@@ -24,7 +30,7 @@ export function saveResult(name: string, bench: string, figures: object): void {
     // Of the last minute; above the number of cores, trust the ratio to the peer only.
     loadAverage: Number(loadavg()[0]!.toFixed(1)),
     command: `${driver ? `EXACTMAP_DRIVER=${driver} ` : ''}node dist/bench/${bench.split('/').at(-1)}.js ${process.argv.slice(2).join(' ')}`,
-    commit: commit(),
+    commit,
     ...figures,
   }
   writeResult(name, result)

@@ -4,8 +4,9 @@
 //
 // Per key and query: 4 D flops and 8 bytes of weights, written before, instead of the 8 D flops of attention_backward_key
 // and its second pass over q and dy. Where every lane loads all of eight rows (SwiftShader), these loads are what counts,
-// and half of them go. Two cores, head of 32: 16 bytes written and read take 2 ns at the 8 GB/s of a cache, 6 ns at the
-// 2.5 GB/s of the memory behind it; 4 D flops there some 30 ns, where lanes exchange rows (lavapipe) 5 ns: no gain there.
+// and half of them go. Estimated from the rates that profile measures (two cores, head of 32): 16 bytes written and read
+// take 2 ns at the 8 GB/s of a cache, 6 ns at the 2.5 GB/s of the memory behind it; 4 D flops there some 30 ns, where
+// lanes exchange rows (lavapipe) 5 ns: no gain there.
 const HEADS: u32 = 1u;
 const KV_HEADS: u32 = 1u;
 const DIM4: u32 = 4u;

@@ -41,7 +41,7 @@ await writeFile(
   join(to, 'vectors', 'kernels.json'),
   JSON.stringify({
     arch: target.arch,
-    commit: commit(),
+    commit,
     /** Kernels that each case runs, and the text that each was built from. */
     cases: Object.fromEntries(vectors.map((v) => [vectorId(v), kernelsOf(vectorProgram(v, target))])),
     texts: Object.fromEntries(

@@ -5,7 +5,7 @@ import { reasonOf } from './reasons.ts'
 import { bestOf, describeGoal, enginesOf, goalSummaries, remarksOf, type SuiteResult } from './report.ts'
 import { amountOf } from './works.ts'
 
-/** docs/performance.md from the results in bench/results: figures and verdicts only, no judgement by hand. */
+/** docs/performance.md from the results in bench/results: figures and verdicts; what is written by hand are the reasons of missed goals (reasons.ts). */
 
 const driverTitles: Readonly<Record<SuiteResult['driver'], string>> = {
   lavapipe: 'Mesa lavapipe',

@@ -43,13 +43,17 @@ async function runSuite(
   const environment = driverEnvironment(driver)
   if (typeof environment === 'string') throw new Error(environment)
   const engines: Record<string, Hello> = {}
-  const missing: Record<string, string> = {}
+  const missing = Object.fromEntries(
+    Object.keys(contenders)
+      .filter((name) => !names.includes(name))
+      .map((name) => [name, 'left out by --engines']),
+  )
   const measured: SuiteResult['runs'][number][] = []
   const result = (): SuiteResult => ({
     suite,
     driver,
     date: new Date().toISOString().slice(0, 10),
-    commit: commit(),
+    commit,
     command: `npm run bench -- ${process.argv.slice(2).join(' ')}`,
     cpu: `${cpus().length} x ${cpus()[0]!.model}`,
     node: process.version,

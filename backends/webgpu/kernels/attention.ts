@@ -6,8 +6,8 @@ import { decide } from './parameter.ts'
 import { foldGrid, isCpu, tunable, type WebGpuTraits } from './rule.ts'
 
 /**
- * Most bytes of weights that attention_backward keeps for its second launch: a share of the last cache. From memory
- * they come no sooner than they are computed again, and grow with the square of the sequence.
+ * Most bytes of weights that attention_backward keeps for its second launch: they grow with the square of the sequence,
+ * and this bounds what a step's arena pays for them. From which size on computing them again is faster is not measured.
  */
 const KEPT_BYTES = 32 << 20
 
