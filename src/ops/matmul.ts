@@ -1,11 +1,11 @@
 import { z } from 'zod'
 import { check, ExactmapError } from '../errors.ts'
-import { type FormatName, weightFormats } from '../tensor/format.ts'
+import { weightFormats } from '../tensor/format.ts'
 import { lastDim, rowCount, sameShape, tensorType } from '../tensor/type.ts'
 import { gelu_tanh_function, geluGate, silu_function } from './activation.ts'
 import { normal, uniform, values } from './cases.ts'
 import { defineOp, type GradientContext, type Tolerance } from './contract.ts'
-import { EPS_F32, rowNorms, TINY_F32 } from './tolerance.ts'
+import { EPS_F32, rowNorms, storedIn, TINY_F32 } from './tolerance.ts'
 
 type MatmulAttributes = {
   activation: 'none' | 'gelu_tanh' | 'silu'
@@ -19,11 +19,6 @@ const activations = { gelu_tanh: gelu_tanh_function, silu: silu_function } as co
 
 const activate = (activation: MatmulAttributes['activation'], v: number): number =>
   activation === 'none' ? v : activations[activation].value(v)
-
-/** Unit roundoff of a format: half the spacing of 1. */
-const unitRoundoff: Partial<Record<FormatName, number>> = { f16: 2 ** -11, bf16: 2 ** -8 }
-/** Half the spacing of a format's subnormals; those of bf16 may be flushed as those of f32. */
-const halfSubnormal: Partial<Record<FormatName, number>> = { f16: 2 ** -25, bf16: TINY_F32 }
 
 /** Gradients are taken of the graph before fusion, where activations are ops of their own, and of f32 activations. */
 function plain({ attrs, inputs }: GradientContext<MatmulAttributes>): void {
@@ -129,14 +124,12 @@ export const matmul = defineOp<MatmulAttributes>({
   // The sum v: K products and the bias. Activations v * sigmoid(a) pass on at most 1.13 of its error and add, in
   // ulp of the result: exp 3 + 2|a|, its rounded argument at most 6|a| (each weighted by 1 - sigmoid, below 1),
   // a sum, a division (2.5) and a product. The kernels cap e^-a at e^87: an error of |v| 2^-125. Then one addition.
-  // Products of 16-bit x and w are exact in f32, so the bound holds for them too; y in 16 bits is rounded
-  // once more, and so is the number it is compared with.
+  // Products of 16-bit x and w are exact in f32, so the bound holds for them too.
   tolerance({ inputs, attrs }, { x, w, bias, residual }, { y }) {
     const depth = lastDim(inputs.x!.shape)
     const width = inputs.w!.shape[0]!
     const xs = rowNorms(x!, depth)
     const ws = rowNorms(w!, depth)
-    const format = attrs.output ?? 'f32'
     const inF32: Tolerance = (i) => {
       const b = Math.abs(bias?.[i % width] ?? 0)
       const r = residual?.[i] ?? 0
@@ -149,14 +142,7 @@ export const matmul = defineOp<MatmulAttributes>({
       const a = Math.abs(attrs.activation === 'silu' ? 12 : geluGate(Math.min(4, magnitude)))
       return 1.13 * sum + value * (10 + 8 * a) * 2 * EPS_F32 + magnitude * 2 ** -125 + rounding
     }
-    const last = unitRoundoff[format]
-    if (!last) return { y: inF32 }
-    return {
-      y: (i) => {
-        const before = inF32(i)
-        return before + 2 * (last * (Math.abs(y![i]!) + before) + halfSubnormal[format]!)
-      },
-    }
+    return { y: storedIn(attrs.output ?? 'f32', inF32, y!) }
   },
   flops: ({ inputs }) => 2 * rowCount(inputs.x!.shape) * lastDim(inputs.x!.shape) * inputs.w!.shape[0]!,
   cases: [

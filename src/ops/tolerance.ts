@@ -1,9 +1,28 @@
+import type { FormatName } from '../tensor/format.ts'
 import type { Tolerance } from './contract.ts'
 
 /** Unit roundoff of f32: half the spacing of 1. */
 export const EPS_F32 = 2 ** -24
 /** Smallest normal f32; WGSL lets a device flush everything below it to zero. */
 export const TINY_F32 = 2 ** -126
+
+/** Unit roundoff of a format: half the spacing of 1. */
+const unitRoundoff: Partial<Record<FormatName, number>> = { f16: 2 ** -11, bf16: 2 ** -8 }
+/** Half the spacing of a format's subnormals; those of bf16 may be flushed as those of f32. */
+const halfSubnormal: Partial<Record<FormatName, number>> = { f16: 2 ** -25, bf16: TINY_F32 }
+
+/**
+ * Tolerance of a result that is computed in f32, with the tolerance given, and stored in `format`: with 16 bits it is
+ * rounded once more, and so is the number it is compared with.
+ */
+export function storedIn(format: FormatName, inF32: Tolerance, expected: Float64Array): Tolerance {
+  const last = unitRoundoff[format]
+  if (!last) return inF32
+  return (i) => {
+    const before = inF32(i)
+    return before + 2 * (last * (Math.abs(expected[i]!) + before) + halfSubnormal[format]!)
+  }
+}
 
 /** Every element must be the same number (integers, copies, comparisons). */
 export const exact: Tolerance = () => 0

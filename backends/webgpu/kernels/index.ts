@@ -51,7 +51,7 @@ import { tokens_read, tokens_write } from './tokens.ts'
 export const kernelRules: Record<OpName, KernelRule> = {
   embedding,
   embedding_backward,
-  matmul: throughF32(matmul),
+  matmul: throughF32(matmul, ['x', 'y']),
   matmul_backward_input,
   matmul_backward_weight,
   rms_norm,

@@ -18,37 +18,57 @@ const castCall = (x: TensorType, y: TensorType): OpCall => ({
   outputs: { y },
 })
 
+const inF32 = (type: TensorType): TensorType => tensorType('f32', ...type.shape)
+
+const scratchName = (port: string): string => `${port}32`
+
 /**
- * A rule of f32 x and y for those of 16 bits too, by casts before and after: not every device has arithmetic of f16,
- * none of bf16, and f32 holds their numbers exactly.
+ * A rule that knows `ports` in f32 only for those of 16 bits too, by casts before and after: not every device has
+ * arithmetic of f16, none of bf16, and f32 holds their numbers exactly.
  */
-export function throughF32(rule: KernelRule): KernelRule {
+export function throughF32(rule: KernelRule, ports: readonly string[]): KernelRule {
   const wide: KernelRule = (call, traits) => {
-    const x = call.inputs.x!
-    const y = call.outputs.y!
-    const x32 = tensorType('f32', ...x.shape)
-    const y32 = tensorType('f32', ...y.shape)
-    const [castX, castY] = [x.format !== 'f32', y.format !== 'f32']
+    const { inputs, outputs } = call
+    const in16 = (types: OpCall['inputs']): string[] =>
+      ports.filter((port) => types[port] && types[port].format !== 'f32')
+    const [before, after] = [in16(inputs), in16(outputs)]
+    if (before.length + after.length === 0) return rule(call, traits)
+    const scratch: Record<string, TensorType> = {}
+    const names: Record<string, string> = {}
+    for (const port of [...before, ...after]) {
+      scratch[scratchName(port)] = inF32((inputs[port] ?? outputs[port])!)
+      names[port] = scratchName(port)
+    }
+    const replaced = (types: OpCall['inputs']): OpCall['inputs'] =>
+      Object.fromEntries(
+        Object.entries(types).map(([port, type]) => [port, scratch[names[port] ?? ''] ?? type]),
+      )
     const steps: Step[] = [
-      ...(castX ? [{ rule: cast, call: castCall(x, x32), names: { y: 'x32' } }] : []),
-      {
-        rule,
-        call: { ...call, inputs: { ...call.inputs, x: x32 }, outputs: { y: y32 } },
-        names: { ...(castX ? { x: 'x32' } : {}), ...(castY ? { y: 'y32' } : {}) },
-      },
-      ...(castY ? [{ rule: cast, call: castCall(y32, y), names: { x: 'y32' } }] : []),
+      ...before.map((port) => ({
+        rule: cast,
+        call: castCall(inputs[port]!, inF32(inputs[port]!)),
+        names: { x: port, y: scratchName(port) },
+      })),
+      { rule, call: { ...call, inputs: replaced(inputs), outputs: replaced(outputs) }, names },
+      ...after.map((port) => ({
+        rule: cast,
+        call: castCall(inF32(outputs[port]!), outputs[port]!),
+        names: { x: scratchName(port), y: port },
+      })),
     ]
     const launches: LaunchPlan[] = []
+    const own: Record<string, TensorType> = {}
     for (const step of steps) {
       const choice = step.rule(step.call, traits)
       if ('unsupported' in choice) return choice
+      Object.assign(own, choice.scratch)
       for (const launch of choice.launches)
         launches.push({
           ...launch,
           bindings: launch.bindings.map((b) => ({ ...b, port: step.names[b.port] ?? b.port })),
         })
     }
-    return { launches, scratch: { ...(castX ? { x32 } : {}), ...(castY ? { y32 } : {}) } }
+    return { launches, scratch: { ...own, ...scratch } }
   }
   // With what the rule says of itself.
   return Object.assign(wide, rule)
