@@ -28,6 +28,9 @@ export const copy = defineOp<Record<string, never>>({
     // An odd number of blocks: 3 * 34 bytes end in half a word.
     { name: 'q8_0', attrs: {}, inputs: { x: normal([3, 32], 1, 'q8_0') } },
     { name: 'q4_0', attrs: {}, inputs: { x: normal([2, 64], 1, 'q4_0') } },
+    // Bytes that end in part of a word, and a scale behind padding.
+    { name: 'e4m3', attrs: {}, inputs: { x: normal([3, 7], 1, 'e4m3') } },
+    { name: 'nvfp4', attrs: {}, inputs: { x: normal([3, 16], 1, 'nvfp4') } },
     // Subnormals and infinities are bits like any other.
     { name: 'bits', attrs: {}, inputs: { x: values([4], [1e-42, -1e-45, Number.POSITIVE_INFINITY, -0]) } },
   ],

@@ -1,4 +1,15 @@
-import { check, ExactmapError } from '../errors.ts'
+import { ExactmapError } from '../errors.ts'
+import { e4m3_128, mxfp8, nvfp4, q4_0, q8_0 } from './block_format.ts'
+import {
+  bf16FromNumber,
+  bf16ToNumber,
+  e4m3FromNumber,
+  e4m3ToNumber,
+  f16FromNumber,
+  f16ToNumber,
+} from './float_bits.ts'
+
+export { bf16FromNumber, bf16ToNumber, f16FromNumber, f16ToNumber, roundEven } from './float_bits.ts'
 
 /**
  * Storage formats: how the elements of a tensor lie in memory. Formats are types: the planner only asks for
@@ -6,15 +17,37 @@ import { check, ExactmapError } from '../errors.ts'
  *
  * - f32, i32, u32: 4 bytes an element, little endian.
  * - f16, bf16: 2 bytes an element; two share a u32, the first in the low half.
+ * - e4m3: 1 byte an element, as OFP8 has it (float_bits.ts): up to 448, no infinity.
  * - q8_0: blocks of 32 along the last dim. First all quants (int8, 4 to a u32), then all scales (f16, 2 to a
  *   u32): value = scale * quant, scale = max|x| / 127. Same values as GGUF's q8_0, planar instead of
  *   interleaved so that every load is aligned.
  * - q4_0: blocks of 32 along the last dim. First all quants (4 bits, 8 to a u32, element i of a block in
  *   nibble i), then all scales (f16): value = scale * (quant - 8), scale = (the value of largest magnitude) / -8.
+ * - e4m3_128: blocks of 128 along the last dim. First all quants (e4m3), then all scales (f32): value = scale *
+ *   quant, scale = max|x| / 448.
+ * - mxfp8: blocks of 32 along the last dim. First all quants (e4m3), then all scales (E8M0, a byte): value = scale *
+ *   quant, scale = 2^(floor(log2(max|x|)) - 8). As MX specification 1.0 has it; what is past 448 becomes 448.
+ * - nvfp4: blocks of 16 along the last dim. First all quants (E2M1, 8 to a u32, element i of a block in nibble i),
+ *   then all scales (e4m3), then, at a multiple of 4 bytes, the scale t of the whole tensor (f32): value = t * scale *
+ *   quant, t = max|x| / (6 * 448), scale = (max|x| of the block) / (6 t).
  *
- * Buffers are padded with zeros to a multiple of 4 bytes. Every rounding is to nearest even.
+ * Buffers are padded with zeros to a multiple of 4 bytes. Every rounding is to nearest even; a quant is the nearest of
+ * the exact quotient by the scale as it is stored (by t * scale rounded to f32). Where a block of e4m3_128 or mxfp8 has
+ * an element that is not finite, all of it is NaN; a tensor of nvfp4, all of that. Their f32 scales are zero below
+ * 2^-100.
  */
-export type FormatName = 'f32' | 'f16' | 'bf16' | 'i32' | 'u32' | 'q8_0' | 'q4_0'
+export type FormatName =
+  | 'f32'
+  | 'f16'
+  | 'bf16'
+  | 'e4m3'
+  | 'i32'
+  | 'u32'
+  | 'q8_0'
+  | 'q4_0'
+  | 'e4m3_128'
+  | 'mxfp8'
+  | 'nvfp4'
 
 export interface StorageFormat {
   readonly name: FormatName
@@ -22,66 +55,16 @@ export interface StorageFormat {
   readonly kind: 'float' | 'integer'
   /** Elements per block along the last dim (1: plain elements). */
   readonly blockSize: number
-  /** Bytes of a block, scales included. */
+  /** Bytes of a block, its scale included. */
   readonly blockBytes: number
+  /** Bytes of a block's scale. Those of all blocks follow the quants of all blocks. */
+  readonly scaleBytes: 0 | 1 | 2 | 4
+  /** Bytes behind all blocks, at a multiple of 4: such a tensor has no parts of its own. */
+  readonly tensorBytes: 0 | 4
   /** Encodes `count` values (row-major, last dim a multiple of blockSize). */
   encode(values: ArrayLike<number>): Uint8Array
-  /** Decodes the first `count` values. */
+  /** Decodes `count` values, all there are in a block format. */
   decode(bytes: Uint8Array, count: number): Float64Array
-}
-
-const f32Scratch = new Float32Array(1)
-const u32Scratch = new Uint32Array(f32Scratch.buffer)
-
-/** f32 (rounded from the double given) to f16 bits, round to nearest even, subnormals kept. */
-export function f16FromNumber(value: number): number {
-  f32Scratch[0] = value
-  const bits = u32Scratch[0]!
-  const sign = (bits >>> 16) & 0x8000
-  const magnitude = bits & 0x7fffffff
-  if (magnitude > 0x7f800000) return sign | 0x7e00 // NaN
-  if (magnitude >= 0x477ff000) return sign | 0x7c00 // rounds to infinity
-  if (magnitude >= 0x38800000) {
-    const rounded = magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)
-    return sign | (rounded >>> 13)
-  }
-  if (magnitude < 0x33000000) return sign
-  const shift = 126 - (magnitude >>> 23)
-  const mantissa = (magnitude & 0x7fffff) | 0x800000
-  const half = 2 ** (shift - 1)
-  const quotient = mantissa >>> shift
-  const rest = mantissa - quotient * 2 ** shift
-  return sign | (quotient + (rest > half || (rest === half && (quotient & 1) === 1) ? 1 : 0))
-}
-
-export function f16ToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1
-  const exponent = (bits >>> 10) & 31
-  const mantissa = bits & 1023
-  if (exponent === 0) return sign * mantissa * 2 ** -24
-  if (exponent === 31) return mantissa ? Number.NaN : sign * Number.POSITIVE_INFINITY
-  return sign * (1024 + mantissa) * 2 ** (exponent - 25)
-}
-
-/** f32 (rounded from the double given) to bf16 bits, round to nearest even. */
-export function bf16FromNumber(value: number): number {
-  f32Scratch[0] = value
-  const bits = u32Scratch[0]!
-  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40
-  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff
-}
-
-export function bf16ToNumber(bits: number): number {
-  u32Scratch[0] = (bits << 16) >>> 0
-  return f32Scratch[0]!
-}
-
-/** Rounds to the nearest integer, ties to even. */
-export function roundEven(x: number): number {
-  const floor = Math.floor(x)
-  const rest = x - floor
-  if (rest !== 0.5) return rest < 0.5 ? floor : floor + 1
-  return floor % 2 === 0 ? floor : floor + 1
 }
 
 /** A copy that starts at offset 0 of its own buffer, also from a Node Buffer (whose `slice` is a view on a pool). */
@@ -100,6 +83,8 @@ function typed(
     kind,
     blockSize: 1,
     blockBytes: 4,
+    scaleBytes: 0,
+    tensorBytes: 0,
     encode(values) {
       const out = new make(values.length)
       for (let i = 0; i < values.length; i++) out[i] = values[i]!
@@ -124,6 +109,8 @@ function half(name: FormatName, to: (x: number) => number, from: (bits: number) 
     kind: 'float',
     blockSize: 1,
     blockBytes: 2,
+    scaleBytes: 0,
+    tensorBytes: 0,
     encode(values) {
       const out = new Uint16Array(pad4(values.length * 2) / 2)
       for (let i = 0; i < values.length; i++) out[i] = to(values[i]!)
@@ -136,66 +123,19 @@ function half(name: FormatName, to: (x: number) => number, from: (bits: number) 
   }
 }
 
-/** Planar block format: quants of all blocks, then f16 scales of all blocks. */
-function planar(
-  name: FormatName,
-  bits: 8 | 4,
-  scaleOf: (block: ArrayLike<number>, start: number) => number,
-  quantOf: (x: number, scale: number) => number,
-  bias: number,
-): StorageFormat {
-  const blockSize = 32
-  const quantBytes = (blockSize * bits) / 8
-  return {
-    name,
-    kind: 'float',
-    blockSize,
-    blockBytes: quantBytes + 2,
-    encode(values) {
-      check(
-        values.length % blockSize === 0,
-        'invalid_shape',
-        `${name} needs a multiple of ${blockSize} elements, got ${values.length}`,
-      )
-      const blocks = values.length / blockSize
-      const out = new Uint8Array(pad4(blocks * (quantBytes + 2)))
-      const scales = new Uint16Array(out.buffer, blocks * quantBytes, blocks)
-      const f32 = Float32Array.from(values)
-      for (let b = 0; b < blocks; b++) {
-        const scaleBits = f16FromNumber(scaleOf(f32, b * blockSize))
-        scales[b] = scaleBits
-        const scale = f16ToNumber(scaleBits)
-        for (let i = 0; i < blockSize; i++) {
-          const quant = scale === 0 ? bias : quantOf(f32[b * blockSize + i]!, scale)
-          if (bits === 8) out[b * quantBytes + i] = quant & 0xff
-          else out[b * quantBytes + (i >> 1)]! |= quant << (4 * (i & 1))
-        }
-      }
-      return out
-    },
-    decode(bytes, count) {
-      const blocks = count / blockSize
-      const scales = new Uint16Array(copyOf(bytes, blocks * quantBytes, blocks * (quantBytes + 2)).buffer)
-      const out = new Float64Array(count)
-      for (let b = 0; b < blocks; b++) {
-        const scale = f16ToNumber(scales[b]!)
-        for (let i = 0; i < blockSize; i++) {
-          const byte = bytes[b * quantBytes + (bits === 8 ? i : i >> 1)]!
-          const quant = bits === 8 ? (byte << 24) >> 24 : ((byte >> (4 * (i & 1))) & 15) - bias
-          out[b * blockSize + i] = scale * quant
-        }
-      }
-      return out
-    },
-  }
-}
-
-const clamp = (x: number, low: number, high: number): number => Math.min(high, Math.max(low, x))
-
-function largest(block: ArrayLike<number>, start: number): number {
-  let best = 0
-  for (let i = start; i < start + 32; i++) if (Math.abs(block[i]!) > Math.abs(best)) best = block[i]!
-  return best
+const e4m3: StorageFormat = {
+  name: 'e4m3',
+  kind: 'float',
+  blockSize: 1,
+  blockBytes: 1,
+  scaleBytes: 0,
+  tensorBytes: 0,
+  encode(values) {
+    const out = new Uint8Array(pad4(values.length))
+    for (let i = 0; i < values.length; i++) out[i] = e4m3FromNumber(values[i]!)
+    return out
+  },
+  decode: (bytes, count) => Float64Array.from(bytes.subarray(0, count), e4m3ToNumber),
 }
 
 export const formats: Readonly<Record<FormatName, StorageFormat>> = {
@@ -204,20 +144,12 @@ export const formats: Readonly<Record<FormatName, StorageFormat>> = {
   u32: typed('u32', 'integer', Uint32Array),
   f16: half('f16', f16FromNumber, f16ToNumber),
   bf16: half('bf16', bf16FromNumber, bf16ToNumber),
-  q8_0: planar(
-    'q8_0',
-    8,
-    (b, s) => Math.abs(largest(b, s)) / 127,
-    (x, d) => clamp(roundEven(x / d), -127, 127),
-    0,
-  ),
-  q4_0: planar(
-    'q4_0',
-    4,
-    (b, s) => largest(b, s) / -8,
-    (x, d) => clamp(roundEven(x / d) + 8, 0, 15),
-    8,
-  ),
+  e4m3,
+  q8_0,
+  q4_0,
+  e4m3_128,
+  mxfp8,
+  nvfp4,
 }
 
 /** Formats a weight matrix may be stored in. */

@@ -17,10 +17,11 @@ export const lastDim = (shape: readonly number[]): number => shape.at(-1) ?? 1
 /** Number of rows: all dims but the last, multiplied. */
 export const rowCount = (shape: readonly number[]): number => elementCount(shape.slice(0, -1))
 
-/** Bytes of a tensor, padded to a multiple of 4. */
+/** Bytes of a tensor, blocks padded to a multiple of 4. */
 export function byteSize(type: TensorType): number {
   const format = formatOf(type.format)
-  return ((elementCount(type.shape) / format.blockSize) * format.blockBytes + 3) & ~3
+  const blocks = elementCount(type.shape) / format.blockSize
+  return ((blocks * format.blockBytes + 3) & ~3) + format.tensorBytes
 }
 
 /** Refuses empty, fractional or oversized dims and rows that a block format can't hold. */
