@@ -36,6 +36,10 @@ export interface Target {
   readonly subgroupSize: number
   /** Kernel launches for one op. */
   choose(call: OpCall): KernelChoice
+  /** Names of all kernels that a call can be given, where there is a choice between some that differ in more than speed. */
+  variants?(call: OpCall): readonly string[]
+  /** The target with another choice: this variant wherever a call has it. */
+  withVariant?(name: string): Target
   /**
    * The text a kernel is made from: what it is identified by. '' where kernels have no text.
    *

@@ -4,7 +4,9 @@ import type { KernelChoice, KernelText, LaunchPlan, Target } from '../backend.ts
 import { KernelRules } from '../kernel_rules.ts'
 import { kernelRules } from './kernels/index.ts'
 import type { CudaTraits, KernelRule } from './kernels/rule.ts'
+import { PORTABLE, type VariantTuning } from './kernels/variant.ts'
 import { constantNames, type KernelSignature, parseSignatures } from './signature.ts'
+import { cudaTuningFiles, tuningOf } from './tuning.ts'
 
 /** Files of kernels-cuda by path relative to it: `norm.cu`, `lib/kernel.h`. */
 export type CudaSources = ReadonlyMap<string, string>
@@ -16,10 +18,16 @@ export interface CudaTraitsFile extends CudaTraits {
   readonly capability: number
 }
 
+/** The GPU that a tuning file is of, as a target. */
+const tunedFor = (file: string, capability: number): CudaTraitsFile => {
+  const { arch, multiprocessors, entries } = cudaTuningFiles[file]!
+  return { name: `cuda-${arch}`, arch, capability, multiprocessors, tuning: tuningOf(entries) }
+}
+
 /** Targets to compile for; each runs only cubins of its exact architecture. */
 export const cudaTraits: Readonly<Record<string, CudaTraitsFile>> = {
-  'cuda-sm_90a': { name: 'cuda-sm_90a', arch: 'sm_90a', capability: 90, multiprocessors: 132 },
-  'cuda-sm_103a': { name: 'cuda-sm_103a', arch: 'sm_103a', capability: 103, multiprocessors: 148 },
+  'cuda-sm_90a': tunedFor('h200', 90),
+  'cuda-sm_103a': tunedFor('gb300', 103),
 }
 
 const rules = new KernelRules<KernelRule>('CUDA', kernelRules, 'registerCudaKernel')
@@ -41,6 +49,8 @@ export interface CudaTarget extends Target {
   kernels(module: string): string[]
   /** @throws ExactmapError `not_found` */
   signature(kernel: string): KernelSignature
+  variants(call: OpCall): readonly string[]
+  withVariant(name: string): CudaTarget
   /** A module's text with everything of the library it includes: all that its image is built from. */
   moduleText(module: string): string
 }
@@ -95,7 +105,9 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
       throw new ExactmapError('not_found', `kernels-cuda declares no kernel '${kernel}'`, { kernel })
     return found
   }
-  return {
+  const chosen = (call: OpCall, tuning: VariantTuning | undefined): KernelChoice =>
+    rules.rule(call.op)(call, { ...traits, ...(tuning ? { tuning } : {}) })
+  const tuned = (tuning: VariantTuning | undefined): CudaTarget => ({
     name: traits.name,
     backend: 'cuda',
     arch: traits.arch,
@@ -117,20 +129,29 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
     moduleText: (module) => current().linked(module).text,
     files: ({ modules }) => modules.flatMap((module) => current().linked(module).files),
     choose(call: OpCall): KernelChoice {
-      const choice = rules.rule(call.op)(call, traits)
+      const choice = chosen(call, tuning)
       if ('launches' in choice)
         for (const plan of choice.launches) {
-          const chosen = signature(plan.variant)
-          checkBindings(plan, chosen)
+          const kernel = signature(plan.variant)
+          checkBindings(plan, kernel)
           check(
-            plan.workgroups[0] % chosen.cluster === 0,
+            plan.workgroups[0] % kernel.cluster === 0,
             'internal',
             () =>
-              `kernel ${chosen.name} has clusters of ${chosen.cluster} blocks, the grid ${plan.workgroups[0]}`,
+              `kernel ${kernel.name} has clusters of ${kernel.cluster} blocks, the grid ${plan.workgroups[0]}`,
           )
         }
       return choice
     },
+    variants(call: OpCall): readonly string[] {
+      const names = new Set<string>()
+      chosen(call, (_, variants) => {
+        for (const { name } of variants) names.add(name)
+        return undefined
+      })
+      return names.size > 0 ? [PORTABLE, ...names] : []
+    },
+    withVariant: (name) => tuned((_, variants) => variants.find((variant) => variant.name === name)?.name),
     link({ name, modules, constants }: KernelText): string {
       const { module } = signature(name)
       check(
@@ -141,7 +162,8 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
       checkNames(`constants of kernel ${name}`, constantNames(signature(name)), Object.keys(constants))
       return current().linked(module).text
     },
-  }
+  })
+  return tuned(traits.tuning)
 }
 
 /** Every tensor map and pointer that may not be null must be bound, and nothing else. */

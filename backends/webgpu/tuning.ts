@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { ExactmapError } from '../../src/errors.ts'
 import { parseJson } from '../../src/formats/json.ts'
-import type { Choice, Decision, Tuning } from './kernels/parameter.ts'
+import { nearest } from '../tuned_shape.ts'
+import type { Decision, Tuning } from './kernels/parameter.ts'
 import { rules } from './kernels/registry.ts'
 
 const count = z.number().int().positive()
@@ -54,12 +55,6 @@ export type TunedChoice = Pick<TuningEntry, 'op' | 'kernel' | 'shape' | 'choice'
 
 /** A tuning file (docs/tuning.md). */
 export type TuningFile = z.infer<typeof fileSchema>
-
-/**
- * How far a call's shape may be from a measured one, as the sum over sizes of |log2 of their ratio|: 3 is one size eight
- * times as large, or three twice as large.
- */
-const FARTHEST = 3
 
 /**
  * Reads a tuning file.
@@ -124,7 +119,7 @@ const byKey = (a: TunedChoice, b: TunedChoice): number => (keyOf(a) < keyOf(b) ?
 
 /**
  * A tuning from entries. A decision takes the choice that was measured nearest to its shape for the same op and kernel,
- * the first by key of several; farther than `FARTHEST` it takes none. So one file serves all models.
+ * the first by key of several; too far away it takes none. So one file serves all models.
  */
 export function tuningOf(entries: readonly TunedChoice[]): Tuning {
   const groups = new Map<string, TunedChoice[]>()
@@ -132,24 +127,8 @@ export function tuningOf(entries: readonly TunedChoice[]): Tuning {
     const group = `${entry.op} ${entry.kernel}`
     groups.set(group, [...(groups.get(group) ?? []), entry])
   }
-  return (decision) => nearest(groups.get(`${decision.op} ${decision.kernel}`) ?? [], decision)?.choice ?? {}
-}
-
-function nearest(entries: readonly TunedChoice[], { shape }: Decision): { choice: Choice } | undefined {
-  let [best, least]: [TunedChoice | undefined, number] = [undefined, FARTHEST]
-  for (const entry of entries) {
-    const distance = shapeDistance(entry.shape, shape)
-    if (distance < least || (distance === least && !best)) [best, least] = [entry, distance]
-  }
-  return best
-}
-
-/** Sum over sizes of |log2 of their ratio|; infinite where the names differ. */
-export function shapeDistance(a: Decision['shape'], b: Decision['shape']): number {
-  const names = Object.keys(b)
-  if (names.length !== Object.keys(a).length || names.some((n) => !Object.hasOwn(a, n)))
-    return Number.POSITIVE_INFINITY
-  return names.reduce((sum, n) => sum + Math.abs(Math.log2(a[n]! / b[n]!)), 0)
+  return (decision) =>
+    nearest(groups.get(`${decision.op} ${decision.kernel}`) ?? [], decision.shape)?.choice ?? {}
 }
 
 /** Whether a tuning for one adapter is one for another of the same kind of driver: the same kernels, equally wide. */

@@ -13,7 +13,7 @@ import { open } from '../../src/open.ts'
 import { hashText } from '../../src/program/hash.ts'
 import type { Program } from '../../src/program/program.ts'
 import { cudaSpeedCase } from '../../src/verify/cuda_cases.ts'
-import { vectorProgram } from '../../src/verify/run.ts'
+import { vectorProgram, withVariants } from '../../src/verify/run.ts'
 import { readVectors } from '../../src/verify/suite.ts'
 import { vectorId } from '../../src/verify/vector.ts'
 import { wideConfig, writeModelFolder } from '../../test/models/tiny.ts'
@@ -35,7 +35,7 @@ exactmap('build', 'cuda')
 
 say('stored vectors')
 exactmap('export', '--vectors', '--to', join(to, 'vectors'))
-const vectors = await readVectors(join(root, 'test', 'vectors'), [])
+const vectors = withVariants(await readVectors(join(root, 'test', 'vectors'), []), target)
 const kernelsOf = (program: Program): string[] => [...new Set(program.kernels.map((k) => k.name))]
 await writeFile(
   join(to, 'vectors', 'kernels.json'),

@@ -22,7 +22,9 @@ import { writeWeights } from '../models/weights.ts'
 import { compile } from '../program/compile.ts'
 import type { Program } from '../program/program.ts'
 import { cudaCase } from '../verify/cuda_cases.ts'
+import { withVariants } from '../verify/run.ts'
 import { readVectors } from '../verify/suite.ts'
+import { vectorName } from '../verify/vector.ts'
 import { contextOption, grouped, kvOption, ProgressLine, weightsOption } from './options.ts'
 import { bundledModel, examplePrompt } from './run.ts'
 
@@ -98,7 +100,7 @@ async function exportVectors(
   target: CudaTarget,
   progress: ProgressLine,
 ): Promise<Written> {
-  const vectors = await readVectors(join(packageRoot(), 'test', 'vectors'), ops)
+  const vectors = withVariants(await readVectors(join(packageRoot(), 'test', 'vectors'), ops), target)
   const programs: Program[] = []
   for (const [i, vector] of vectors.entries()) {
     progress.show(`case ${i + 1} of ${vectors.length}`)
@@ -106,7 +108,7 @@ async function exportVectors(
     programs.push(program)
     const place = join(folder, 'cases', vector.op)
     await mkdir(place, { recursive: true })
-    await writeFileAtomic(join(place, `${vector.name}.case`), [encodeCaseFile(file)])
+    await writeFileAtomic(join(place, `${vectorName(vector)}.case`), [encodeCaseFile(file)])
   }
   return { programs, report: { cases: vectors.length } }
 }

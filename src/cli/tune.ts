@@ -4,17 +4,12 @@ import { loadavg, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { Command, Option } from 'commander'
 import { packageRoot } from '../../backends/package_root.ts'
+import { shapeDistance } from '../../backends/tuned_shape.ts'
 import type { WebGpuDevice } from '../../backends/webgpu/device.ts'
 import { kernelRules } from '../../backends/webgpu/kernels/index.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import { readTuning, userTuningPath } from '../../backends/webgpu/node/tuning.ts'
-import {
-  encodeTuning,
-  keyOf,
-  shapeDistance,
-  type TuningEntry,
-  type TuningFile,
-} from '../../backends/webgpu/tuning.ts'
+import { encodeTuning, keyOf, type TuningEntry, type TuningFile } from '../../backends/webgpu/tuning.ts'
 import { check } from '../errors.ts'
 import { parseJson } from '../formats/json.ts'
 import { writeFileAtomic } from '../formats/node_file.ts'

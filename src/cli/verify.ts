@@ -4,6 +4,7 @@ import type { Device } from '../../backends/backend.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import { open } from '../open.ts'
 import { readCosts } from '../verify/costs.ts'
+import { withVariants } from '../verify/run.ts'
 import { type CaseResult, filesOf, readVectors, runCase, VERIFY_REPEATS } from '../verify/suite.ts'
 import { type Vector, vectorId } from '../verify/vector.ts'
 import { type KernelFolder, kernelFolder } from './kernels.ts'
@@ -40,8 +41,9 @@ export function verifyCommand(): Command {
     .addHelpText('after', '\nExit code 1 when a case failed. Ctrl-C ends --watch with exit code 0.')
     .action(async (ops: string[], o) => {
       const root = join(packageRoot(), 'test', 'vectors')
-      const vectors = await readVectors(root, ops, o.case)
+      const stored = await readVectors(root, ops, o.case)
       const device = await open(o.backend, o.driver ? { driver: o.driver } : {})
+      const vectors = withVariants(stored, device.target)
       const kernels = o.watch || o.kernels ? kernelFolder(device, o.kernels) : undefined
       if (o.kernels) device.useLibrary!(kernels!.read(o.kernels))
       if (!o.json) process.stdout.write(`${device.info.device}, ${device.info.driver}\n`)

@@ -44,8 +44,16 @@ export const vectorCall = ({ op, attrs, inputs, outputs }: Vector): OpCall => {
 export const vectorBytes = ({ inputs, outputs }: Vector): number =>
   [...Object.values(inputs), ...Object.values(outputs)].reduce((sum, { type }) => sum + byteSize(type), 0)
 
+/** Every vector once for each kernel that a target has for its call. */
+export const withVariants = (vectors: readonly Vector[], target: Target): Vector[] =>
+  vectors.flatMap((vector) => {
+    const names = target.variants?.(vectorCall(vector)) ?? []
+    return names.length > 0 ? names.map((variant) => ({ ...vector, variant })) : [vector]
+  })
+
 /** The one-op program of a vector. */
-export function vectorProgram(vector: Vector, target: Target): Program {
+export function vectorProgram(vector: Vector, on: Target): Program {
+  const target = vector.variant === undefined ? on : on.withVariant!(vector.variant)
   const graph = new Graph(vectorId(vector))
   const inputs = Object.fromEntries(
     Object.entries(vector.inputs).map(([port, { type }]) => [

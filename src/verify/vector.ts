@@ -21,9 +21,16 @@ export interface Vector {
   /** Ports that are given the very tensor of another port. */
   readonly same: Readonly<Record<string, string>>
   readonly outputs: Readonly<Record<string, VectorTensor>>
+  /** The kernels it is run with, where a target has several (`Target.variants`); what it chooses where there is none. */
+  readonly variant?: string
 }
 
-export const vectorId = (vector: { op: string; name: string }): string => `${vector.op}/${vector.name}`
+/** Its case's name, with that of its variant. */
+export const vectorName = ({ name, variant }: Pick<Vector, 'name' | 'variant'>): string =>
+  variant === undefined ? name : `${name}@${variant}`
+
+export const vectorId = (vector: Pick<Vector, 'op' | 'name' | 'variant'>): string =>
+  `${vector.op}/${vectorName(vector)}`
 
 export const decodeTensor = ({ type, bytes }: VectorTensor): Float64Array =>
   formatOf(type.format).decode(bytes, elementCount(type.shape))

@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import type { Device } from '../../backends/backend.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import { allOps } from '../../src/ops/index.ts'
-import { compareOutputs, vectorProgram } from '../../src/verify/run.ts'
+import { compareOutputs, vectorProgram, withVariants } from '../../src/verify/run.ts'
 import { readVector, storedCases } from '../../src/verify/store.ts'
 import type { Vector } from '../../src/verify/vector.ts'
 import { emulatedDevice } from '../helpers/cuda.ts'
@@ -49,6 +49,7 @@ for (const { name: op } of allOps())
     for (const name of storedCases(root, op))
       it(`${op}/${name}`, async (ctx) => {
         if (typeof device === 'string') return ctx.skip(device)
-        await check(device, await readVector(root, op, name))
+        const vector = await readVector(root, op, name)
+        for (const one of withVariants([vector], device.target)) await check(device, one)
       })
   })

@@ -20,6 +20,7 @@ interface Rounds {
   readonly shape: readonly [rows: number, columns: number, depth: number]
   readonly format: FormatName
   readonly attrs?: object
+  readonly variant: string
   readonly kernels: readonly string[]
 }
 
@@ -28,6 +29,7 @@ const cases: Readonly<Record<string, Rounds>> = {
     multiprocessors: 2,
     shape: [300, 301, 328],
     format: 'bf16',
+    variant: '2x256',
     kernels: ['matmul_wgmma_bf16_2x256'],
   },
   'narrow tiles, three in one block, ring entered anywhere': {
@@ -35,12 +37,14 @@ const cases: Readonly<Record<string, Rounds>> = {
     shape: [300, 100, 520],
     format: 'f16',
     attrs: { activation: 'silu', output: 'f16' },
+    variant: '128',
     kernels: ['matmul_wgmma_f16_128'],
   },
   'more rows of tiles than run together': {
     multiprocessors: 4,
     shape: [2177, 20, 64],
     format: 'bf16',
+    variant: '128',
     kernels: ['matmul_wgmma_bf16_128'],
   },
   'ranges of one tile in several blocks': {
@@ -48,12 +52,15 @@ const cases: Readonly<Record<string, Rounds>> = {
     shape: [20, 40, 1528],
     format: 'bf16',
     attrs: { activation: 'gelu_tanh', output: 'bf16' },
+    variant: '128',
     kernels: ['matmul_wgmma_bf16_128', 'matmul_join'],
   },
 }
 
 describe('matmul_wgmma on few multiprocessors', () => {
-  for (const [name, { multiprocessors, shape, format, attrs = {}, kernels }] of Object.entries(cases))
+  for (const [name, { multiprocessors, shape, format, attrs = {}, variant, kernels }] of Object.entries(
+    cases,
+  ))
     it(name, async (ctx) => {
       if (typeof device === 'string') return ctx.skip(device)
       const [rows, columns, depth] = shape
@@ -68,7 +75,7 @@ describe('matmul_wgmma on few multiprocessors', () => {
         },
       })
       const target = cudaTarget({ ...cudaTraits['cuda-sm_90a']!, multiprocessors }, readCudaSources())
-      const program = vectorProgram(vector, target)
+      const program = vectorProgram({ ...vector, variant }, target)
       expect(program.kernels.map((k) => k.name)).toEqual(kernels)
       const executable = await device.load(program)
       const given = Object.entries(vector.inputs).map(([port, { bytes }]) => [port, bytes] as const)

@@ -4,6 +4,7 @@ import { constantNames, parseSignatures } from '../../backends/cuda/signature.ts
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
 import type { OpContract } from '../../src/ops/contract.ts'
 import { checkCall, ops } from '../../src/ops/index.ts'
+import { cudaChoices } from '../helpers/cuda_choices.ts'
 
 // What can be said of CUDA kernels without a compiler or a device.
 const sources = readCudaSources()
@@ -14,14 +15,15 @@ describe.each(Object.values(cudaTraits))('$name', (traits) => {
   const unsupported: string[] = []
   for (const contract of Object.values(ops) as OpContract[])
     for (const { name, attrs, inputs } of contract.cases) {
-      const choice = target.choose(checkCall(contract, attrs, inputs))
-      if ('unsupported' in choice) unsupported.push(`${contract.name}/${name}: ${choice.unsupported}`)
-      else
-        for (const launch of choice.launches) {
-          // Linking checks module and constants.
-          target.link({ name: launch.variant, modules: launch.modules, constants: launch.constants })
-          selected.set(launch.variant, (selected.get(launch.variant) ?? new Set()).add(contract.name))
-        }
+      const call = checkCall(contract, attrs, inputs)
+      for (const choice of cudaChoices(target, call))
+        if ('unsupported' in choice) unsupported.push(`${contract.name}/${name}: ${choice.unsupported}`)
+        else
+          for (const launch of choice.launches) {
+            // Linking checks module and constants.
+            target.link({ name: launch.variant, modules: launch.modules, constants: launch.constants })
+            selected.set(launch.variant, (selected.get(launch.variant) ?? new Set()).add(contract.name))
+          }
     }
 
   it('runs every stored case', () => expect(unsupported).toEqual([]))

@@ -9,6 +9,7 @@ import { packageRoot } from '../../backends/package_root.ts'
 import type { OpContract } from '../../src/ops/contract.ts'
 import { checkCall, ops } from '../../src/ops/index.ts'
 import { hashText } from '../../src/program/hash.ts'
+import { cudaChoices } from '../helpers/cuda_choices.ts'
 
 // docs/cuda_table.md is generated: `npx vitest run test/plan/cuda_table.test.ts -u` writes it anew.
 const sources = readCudaSources()
@@ -22,10 +23,9 @@ function users(target: CudaTarget): Map<string, Set<string>> {
   const all = new Map<string, Set<string>>()
   for (const contract of Object.values(ops) as OpContract[])
     for (const { attrs, inputs } of contract.cases) {
-      const choice = target.choose(checkCall(contract, attrs, inputs))
-      if ('launches' in choice)
-        for (const { variant } of choice.launches)
-          all.set(variant, (all.get(variant) ?? new Set()).add(contract.name))
+      const choices = cudaChoices(target, checkCall(contract, attrs, inputs))
+      for (const { variant } of choices.flatMap((choice) => ('launches' in choice ? choice.launches : [])))
+        all.set(variant, (all.get(variant) ?? new Set()).add(contract.name))
     }
   return all
 }

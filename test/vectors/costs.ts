@@ -70,7 +70,7 @@ async function measure(driver: string): Promise<CostTable> {
   return {
     device: device.info.device,
     driver: device.info.driver,
-    commit: commit(),
+    commit,
     loadAverage: Math.round(loadavg()[0]! * 10) / 10,
     ms: Object.fromEntries(costs),
   }

@@ -3,6 +3,7 @@ import { rowCount } from '../../../src/tensor/type.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { depthOfRange, formatNumbers, inRanges } from './matmul_epilogue.ts'
 import { type CudaTraits, launch } from './rule.ts'
+import { selectVariant } from './variant.ts'
 
 /** Rows of a tile of kernels-cuda/matmul_wgmma.sm_90a.cu, and elements along k that a stage has of each row. */
 const TILE_ROWS = 128
@@ -14,8 +15,7 @@ const BYTES_PER_CYCLE = 20
 
 /**
  * Tiles of a cluster: columns of each of its blocks, and the cycles that a stage takes: of tensor cores for a block's
- * 256 columns, of L2 (32 KB at an assumed 51 bytes a cycle) for 128. Predicted, not measured; of equal ones the first
- * is taken.
+ * 256 columns, of L2 (32 KB at an assumed 51 bytes a cycle) for 128. Predicted, not measured.
  */
 const tiles = [
   { variant: '2x256', blocks: 2, columns: 256, stageCycles: 1024 },
@@ -55,25 +55,35 @@ function planWith(tile: Tile, range: number, [rows, columns, depth]: Shape, room
 const tilesOf = (tile: Tile, rows: number, columns: number): number =>
   Math.ceil(rows / TILE_ROWS) * Math.ceil(columns / (tile.columns * tile.blocks))
 
-/** Every tile, with the reduction whole and in as many ranges as leave no cluster idle. */
-const plans = (shape: Shape, multiprocessors: number): Plan[] =>
-  tiles.flatMap((tile) => {
-    const [rows, columns, depth] = shape
-    const room = Math.floor(multiprocessors / tile.blocks)
-    const wanted = room / tilesOf(tile, rows, columns)
-    return [1, wanted].map((count) => planWith(tile, depthOfRange(depth, count, RANGE_UNIT), shape, room))
-  })
+/** A tile's better way: the reduction whole, or in as many ranges as leave no cluster idle. */
+function planOf(tile: Tile, shape: Shape, multiprocessors: number): Plan {
+  const [rows, columns, depth] = shape
+  const room = Math.floor(multiprocessors / tile.blocks)
+  const wanted = room / tilesOf(tile, rows, columns)
+  const [whole, cut] = [1, wanted].map((count) =>
+    planWith(tile, depthOfRange(depth, count, RANGE_UNIT), shape, room),
+  ) as [Plan, Plan]
+  return cut.cycles < whole.cycles ? cut : whole
+}
 
-/** The product on Hopper's tensor cores; undefined where operands or architecture do not allow it. */
-export function matmulWgmma(call: OpCall, { arch, multiprocessors }: CudaTraits): KernelChoice | undefined {
+/** The product on Hopper's tensor cores; undefined where operands or architecture do not allow it, or tuning knows better. */
+export function matmulWgmma(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
   const { x, w } = call.inputs
   const rows = rowCount(x!.shape)
   const [columns, depth] = w!.shape as readonly [number, number]
   // Rows of a tensor map are multiples of 16 bytes.
-  if (arch !== 'sm_90a' || x!.format === 'f32' || depth % 8 !== 0) return undefined
-  const { tile, grid, range } = plans([rows, columns, depth], multiprocessors).reduce((best, plan) =>
-    plan.cycles < best.cycles ? plan : best,
-  )
+  if (traits.arch !== 'sm_90a' || x!.format === 'f32' || depth % 8 !== 0) return undefined
+  const variants = tiles.map((tile) => {
+    const plan = planOf(tile, [rows, columns, depth], traits.multiprocessors)
+    return { name: tile.variant, cycles: plan.cycles, choice: () => launches(call, plan) }
+  })
+  return selectVariant(traits, { op: call.op, formats: x!.format, shape: { rows, columns, depth } }, variants)
+}
+
+function launches(call: OpCall, { tile, grid, range }: Plan): KernelChoice {
+  const { x, w } = call.inputs
+  const rows = rowCount(x!.shape)
+  const [columns, depth] = w!.shape as readonly [number, number]
   const format = formatNumbers[x!.format]!
   const map = (name: string, height: number, boxRows: number) => ({
     [`${name}.format`]: format,

@@ -1,11 +1,14 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
+import type { VariantTuning } from './variant.ts'
 
 /** What a kernel rule may look at besides the call. */
 export interface CudaTraits {
   /** Exact architecture: `sm_90a` or `sm_103a`. */
   readonly arch: string
   readonly multiprocessors: number
+  /** Which of its exact architecture's kernels a call gets; without it all are portable ones. */
+  readonly tuning?: VariantTuning
 }
 
 /** Chooses kernels, constants, grid and bindings of one op call. Pure: same call and traits, same launches. */
