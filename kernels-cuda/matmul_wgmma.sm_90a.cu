@@ -13,10 +13,11 @@
 // 2,048 rows of x and 2,112 of w, 0.5 MB in 0.56 us, which memory has to give once.
 #include "lib/cluster.h"
 #include "lib/epilogue.h"
+#include "lib/pieces.h"
 #include "lib/warpgroup.h"
 #include "lib/wgmma.h"
 
-constexpr uint32_t TILE_ROWS = 128, STAGE_DEPTH = 64, WARPGROUP = 128, CONSUMER_WARPS = 8, GROUP = 16;
+constexpr uint32_t STAGE_DEPTH = 64, WARPGROUP = 128, CONSUMER_WARPS = 8;
 
 // Sums of a warp on their way out: 16 rows of 32 columns. With rows of 40 floats, pairs of a half warp lie in
 // different banks.
@@ -28,45 +29,6 @@ struct Ring {
   uint16_t w[STAGES][COLUMNS][STAGE_DEPTH];
   Outgoing outgoing[CONSUMER_WARPS];
   Mbarrier full[STAGES], empty[STAGES];
-};
-
-// Which stage is next, and in which parity of its phases.
-template <uint32_t STAGES>
-struct Place {
-  uint32_t stage = 0, parity = 0;
-  DEVICE void advance() {
-    if (++stage < STAGES) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
-
-struct Product {
-  uint32_t rows, columns, depth, splits, split_depth;
-};
-
-// What a cluster does at a time: a tile of y, or neighbours in columns, over a range of k.
-struct Piece {
-  uint32_t row, column, split, k_first, k_end;
-};
-
-template <uint32_t COLUMNS>
-struct Pieces {
-  const Product& of;
-  uint32_t down, across;
-  DEVICE explicit Pieces(const Product& product)
-      : of(product),
-        down((product.rows + TILE_ROWS - 1) / TILE_ROWS),
-        across((product.columns + COLUMNS - 1) / COLUMNS) {}
-  DEVICE uint32_t count() const { return down * across * of.splits; }
-  // Tiles of GROUP rows of tiles come down first, so that those that run together share x and w in L2.
-  DEVICE Piece at(uint32_t i) const {
-    const uint32_t split = i % of.splits, tile = i / of.splits, group = tile / (GROUP * across);
-    const uint32_t above = group * GROUP, height = min(GROUP, down - above), within = tile - above * across;
-    const uint32_t first = split * of.split_depth;
-    return {(above + within % height) * TILE_ROWS, within / height * COLUMNS, split, first,
-            min(of.depth, first + of.split_depth)};
-  }
 };
 
 // Stores a warp's sums, 32 columns at a time through shared memory, so that a half warp has a row's neighbours.

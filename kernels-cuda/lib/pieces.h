@@ -1,0 +1,46 @@
+// How a persistent matmul goes through its work: pieces, which are tiles of y over a range of k, and a ring of stages.
+#pragma once
+#include "kernel.h"
+
+constexpr uint32_t TILE_ROWS = 128;
+// Rows of tiles that come down first.
+constexpr uint32_t GROUP = 16;
+
+// Which stage is next, and in which parity of its phases.
+template <uint32_t STAGES>
+struct Place {
+  uint32_t stage = 0, parity = 0;
+  DEVICE void advance() {
+    if (++stage < STAGES) return;
+    stage = 0;
+    parity ^= 1;
+  }
+};
+
+struct Product {
+  uint32_t rows, columns, depth, splits, split_depth;
+};
+
+// What a cluster does at a time: a tile of y, or neighbours in columns, over a range of k.
+struct Piece {
+  uint32_t row, column, split, k_first, k_end;
+};
+
+template <uint32_t COLUMNS>
+struct Pieces {
+  const Product& of;
+  uint32_t down, across;
+  DEVICE explicit Pieces(const Product& product)
+      : of(product),
+        down((product.rows + TILE_ROWS - 1) / TILE_ROWS),
+        across((product.columns + COLUMNS - 1) / COLUMNS) {}
+  DEVICE uint32_t count() const { return down * across * of.splits; }
+  // Tiles of GROUP rows of tiles come down first, so that those that run together share x and w in L2.
+  DEVICE Piece at(uint32_t i) const {
+    const uint32_t split = i % of.splits, tile = i / of.splits, group = tile / (GROUP * across);
+    const uint32_t above = group * GROUP, height = min(GROUP, down - above), within = tile - above * across;
+    const uint32_t first = split * of.split_depth;
+    return {(above + within % height) * TILE_ROWS, within / height * COLUMNS, split, first,
+            min(of.depth, first + of.split_depth)};
+  }
+};
