@@ -53,9 +53,9 @@ struct SharedArray {
 };
 
 // What the emulated cuTensorMapEncodeTiled makes of a matrix and a box, with the swizzle of 128 bytes; rows are
-// `stride` bytes apart.
+// `stride` bytes apart. With BYTES for MAGIC: one row of bytes for lib/bulk.h, which lie in shared memory as they are.
 struct alignas(128) TensorMap {
-  static constexpr uint32_t MAGIC = 0x7e45012au;
+  static constexpr uint32_t MAGIC = 0x7e45012au, BYTES = 0x7e45012bu;
   uint32_t magic;
   uint32_t element_bytes;
   const unsigned char* base;

@@ -18,7 +18,7 @@ void Async::begin(unsigned char* memory, uint32_t bytes, uint32_t threads, const
   random_ = Random(seed);
   barriers_.clear();
   copies_.clear();
-  rows_.assign(bytes / ROW, Row::other);
+  rows_.assign((bytes + ROW - 1) / ROW, Row::other);
   threads_.assign(bytes > 0 ? threads : 0, {});
   products_.assign(bytes > 0 ? threads / WARPGROUP : 0, {});
 }
@@ -97,7 +97,8 @@ std::string Async::test(const void* at, uint32_t parity, bool& over) {
 }
 
 std::string Async::load(void* to, const TensorMap& map, int32_t column, int32_t row, const void* at) {
-  if (map.magic != TensorMap::MAGIC) return "the tensor map was not made by cuTensorMapEncodeTiled";
+  const bool plain = map.magic == TensorMap::BYTES;
+  if (!plain && map.magic != TensorMap::MAGIC) return "the tensor map was not made by cuTensorMapEncodeTiled";
   const Barrier* barrier = find(at);
   if (!barrier) return "the mbarrier is not initialised";
   if (!barrier->visible) return "the mbarrier was initialised without mbarrier_fence_init";
@@ -106,9 +107,11 @@ std::string Async::load(void* to, const TensorMap& map, int32_t column, int32_t 
   if (first < memory_ || first + copy.bytes() > memory_ + bytes_)
     return "the copy of " + text(copy.bytes()) + " bytes leaves the dynamic shared memory";
   copy.to = static_cast<uint32_t>(first - memory_);
-  if (copy.to % PATTERN != 0)
+  if (plain && (reinterpret_cast<uintptr_t>(map.base) % 16 != 0 || copy.bytes() % 16 != 0 || copy.to % ROW != 0))
+    return "a copy of bytes is of multiples of 16 from a multiple of 16, and here to one of 128";
+  if (!plain && copy.to % PATTERN != 0)
     return "the copy goes to offset " + text(copy.to) + ", no multiple of the swizzle's 1024 bytes";
-  for (uint32_t i = copy.to / ROW; i < (copy.to + copy.bytes()) / ROW; i++)
+  for (uint32_t i = copy.to / ROW; i < copy.end_row(); i++)
     if (rows_[i] == Row::coming) return "another copy to the same bytes is under way";
   // No product that some thread has not waited for may read these bytes.
   for (uint32_t group = 0; group < products_.size(); group++) {
@@ -129,7 +132,7 @@ std::string Async::load(void* to, const TensorMap& map, int32_t column, int32_t 
                " has not waited for";
     }
   }
-  std::fill_n(rows_.begin() + copy.to / ROW, copy.bytes() / ROW, Row::coming);
+  std::fill(rows_.begin() + copy.to / ROW, rows_.begin() + copy.end_row(), Row::coming);
   std::memset(memory_ + copy.to, GARBAGE, copy.bytes());
   copies_.push_back(copy);
   return "";
@@ -145,14 +148,15 @@ void Async::land(size_t index) {
       const bool inside = row >= 0 && static_cast<uint64_t>(row) < map.rows && column >= 0 &&
                           static_cast<uint64_t>(column) < map.width;
       const uint32_t byte = c * map.element_bytes;
-      unsigned char* to = memory_ + copy.to + r * ROW + ((byte / 16 ^ r % 8) * 16 + byte % 16);
+      const uint32_t place = map.magic == TensorMap::BYTES ? byte : r * ROW + ((byte / 16 ^ r % 8) * 16 + byte % 16);
+      unsigned char* to = memory_ + copy.to + place;
       if (inside)
         std::memcpy(to, map.base + static_cast<uint64_t>(row) * map.stride +
                           static_cast<uint64_t>(column) * map.element_bytes, map.element_bytes);
       else
         std::memset(to, 0, map.element_bytes);
     }
-  std::fill_n(rows_.begin() + copy.to / ROW, copy.bytes() / ROW, Row::copied);
+  std::fill(rows_.begin() + copy.to / ROW, rows_.begin() + copy.end_row(), Row::copied);
   Barrier* barrier = find(copy.barrier);
   barrier->bytes -= copy.bytes();
   advance(*barrier);

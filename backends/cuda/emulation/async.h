@@ -60,6 +60,7 @@ class Async {
     int32_t column, row;
     const void* barrier;
     uint32_t bytes() const { return map.box_rows * map.box_width * map.element_bytes; }
+    uint32_t end_row() const { return (to + bytes() + ROW - 1) / ROW; }
   };
   // Operands of a product and which sums it adds to, by thread of the warpgroup.
   struct Multiplication {

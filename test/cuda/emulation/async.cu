@@ -1,4 +1,5 @@
 // What is asynchronous, piece by piece: async.test.ts says what each must give.
+#include "lib/bulk.h"
 #include "lib/tma.h"
 #include "lib/warpgroup.h"
 #include "lib/wgmma.h"
@@ -30,6 +31,20 @@ KERNEL_SHARED(copy_box, 32, 8200, TENSOR_MAP map, uint32_t* y, uint32_t column, 
   __syncthreads();
   mbarrier_wait(box.arrived, 0);
   for (uint32_t r = 0; r < 64; r++) y[r * 32 + threadIdx.x] = box.words[r][threadIdx.x];
+}
+
+// Copies `bytes` from byte `first` of x on.
+KERNEL_SHARED(copy_bytes, 32, 8200, const uint32_t* x, uint32_t* y, uint32_t first, uint32_t bytes) {
+  DYNAMIC_SHARED(box, Box);
+  if (threadIdx.x == 0) {
+    mbarrier_init(box.arrived, 1);
+    mbarrier_fence_init();
+    mbarrier_arrive_expect(box.arrived, bytes);
+    bulk_load(box.words[1], x + first / 4, bytes, box.arrived);
+  }
+  __syncthreads();
+  mbarrier_wait(box.arrived, 0);
+  for (uint32_t i = threadIdx.x; i < bytes / 4; i += 32) y[i] = box.words[1 + i / 32][i % 32];
 }
 
 // Phases: y[i] counts what thread 0 has written before thread 32 + i saw phase i end.

@@ -59,6 +59,32 @@ describe.skipIf(missing)('what is asynchronous on the emulated device', () => {
       }
   })
 
+  inEveryOrder('bytes are copied as they lie: %s', async (order) => {
+    const x = Uint32Array.from({ length: 64 }, (_, i) => i + 1)
+    const [read] = await outputs(order, [
+      'alloc x 256',
+      `write x ${hex(x)}`,
+      'alloc y 144',
+      'shared copy_bytes 8200',
+      'launch - copy_bytes 1 32 x y u32:32 u32:144',
+      'read y 144',
+    ])
+    expect([...words(read!)]).toEqual([...x.slice(8, 44)])
+  })
+
+  inEveryOrder('copies of bytes from between multiples of 16 are refused: %s', async (order) => {
+    const { errors } = await run([
+      `library ${library}`,
+      `order ${order}`,
+      'alloc x 256',
+      'alloc y 144',
+      'shared copy_bytes 8200',
+      'launch - copy_bytes 1 32 x y u32:8 u32:144',
+      'read y 144',
+    ])
+    expect(errors[0]!.text).toContain('from a multiple of 16')
+  })
+
   inEveryOrder('phases of mbarriers alternate in parity: %s', async (order) => {
     const [read] = await outputs(order, [
       'alloc y 24',
