@@ -8,7 +8,7 @@ export interface CaseFile {
   /** Bytes of all operands and floating point operations, for the speed in the record. */
   readonly bytes: number
   readonly flops: number
-  /** A program file; its segment `main` is run. */
+  /** A program file; its segment `main` is run, or where it has none all of its segments, in order. */
   readonly program: Uint8Array
   /** What goes into the arena step_input. */
   readonly inputs: { readonly offset: number; readonly bytes: Uint8Array }

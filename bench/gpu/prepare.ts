@@ -1,7 +1,7 @@
 // Writes dist/gpu: all that bench/gpu/run.sh needs on a machine with a GPU and nothing else of this project.
 import { execFileSync } from 'node:child_process'
 import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { writeImages } from '../../backends/cuda/build/write_images.ts'
 import { encodeCaseFile } from '../../backends/cuda/case_file.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
@@ -12,12 +12,13 @@ import { writeFileAtomic } from '../../src/formats/node_file.ts'
 import { open } from '../../src/open.ts'
 import { hashText } from '../../src/program/hash.ts'
 import type { Program } from '../../src/program/program.ts'
-import { cudaSpeedCase } from '../../src/verify/cuda_cases.ts'
+import { cudaProgramCase, cudaSpeedCase, speedCall } from '../../src/verify/cuda_cases.ts'
 import { vectorProgram, withVariants } from '../../src/verify/run.ts'
 import { readVectors } from '../../src/verify/suite.ts'
-import { vectorId } from '../../src/verify/vector.ts'
+import { vectorId, vectorName } from '../../src/verify/vector.ts'
 import { wideConfig, writeModelFolder } from '../../test/models/tiny.ts'
 import { commit } from '../result.ts'
+import { modelCases } from './model_cases.ts'
 import { speedCases } from './speed_cases.ts'
 
 const root = packageRoot()
@@ -118,12 +119,31 @@ await rm(join(training, 'run'), { recursive: true })
 say('cases to time')
 const programs: Program[] = []
 for (const one of speedCases) {
-  const { file, program } = cudaSpeedCase(one, target)
-  programs.push(program)
   const folder = join(to, 'speed', 'cases', one.op)
   await mkdir(folder, { recursive: true })
-  await writeFileAtomic(join(folder, `${one.name}.case`), [encodeCaseFile(file)])
+  // Every variant is timed: tuning data is made from that.
+  const variants = target.variants(speedCall(one))
+  for (const variant of variants.length > 0 ? variants : [undefined]) {
+    const name = vectorName({ name: one.name, ...(variant ? { variant } : {}) })
+    const { file, program } = cudaSpeedCase({ ...one, name }, variant ? target.withVariant(variant) : target)
+    programs.push(program)
+    await writeFileAtomic(join(folder, `${name}.case`), [encodeCaseFile(file)])
+  }
 }
 await writeImages(join(to, 'speed'), programs, target, { emulated, note: say })
+
+say('whole programs to time')
+const whole = modelCases(target)
+for (const one of whole) {
+  const file = join(to, 'programs', 'cases', `${one.id}.case`)
+  await mkdir(dirname(file), { recursive: true })
+  await writeFileAtomic(file, [encodeCaseFile(cudaProgramCase(one, target))])
+}
+await writeImages(
+  join(to, 'programs'),
+  whole.map(({ program }) => program),
+  target,
+  { emulated, note: say },
+)
 say(`wrote ${to}`)
 process.exit(0)

@@ -1,9 +1,16 @@
-// Turns what bench/gpu/run.sh left in a folder into kernels-cuda/verified.json and bench/results/gpu-<device>.json.
+// Turns what bench/gpu/run.sh left in a folder into kernels-cuda/verified.json, backends/cuda/tuning and
+// bench/results/gpu-<device>.json.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { readCudaSources } from '../../backends/cuda/library.ts'
+import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import { cudaTuningFiles, encodeCudaTuning } from '../../backends/cuda/tuning.ts'
 import type { VerifiedKernel, VerifiedRecord } from '../../backends/cuda/verified.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import { ExactmapError } from '../../src/errors.ts'
+import { speedCall } from '../../src/verify/cuda_cases.ts'
+import { speedCases } from './speed_cases.ts'
+import { type MeasuredCase, measuredEntries, questionsOf } from './tuning.ts'
 
 const [folder] = process.argv.slice(2)
 if (!folder) throw new ExactmapError('invalid_argument', 'record needs the folder that run.sh wrote')
@@ -43,6 +50,8 @@ if (info.devices[0]!.kernels !== arch)
     'invalid_argument',
     `${folder} is of ${device} with ${info.devices[0]!.kernels} kernels, dist/gpu of ${arch}; only hardware is recorded`,
   )
+const traits = Object.values(cudaTraits).find((t) => t.arch === arch)!
+const target = cudaTarget(traits, readCudaSources())
 const date = new Date().toISOString().slice(0, 10)
 
 // A kernel is verified when every case that selects it passed.
@@ -73,6 +82,28 @@ const speed = (lines('speed.jsonl') as CaseRecord[]).map(({ case: id, ms, bytes,
   gigabytesPerSecond: Number((bytes / ms / 1e6).toPrecision(4)),
   teraflops: Number((flops / ms / 1e9).toPrecision(4)),
 }))
+const times = new Map(speed.map((one) => [one.case, one.ms]))
+const entries = measuredEntries(
+  speedCases.flatMap((one): MeasuredCase[] => {
+    const id = `${one.op}/${one.name}`
+    const names = target.variants(speedCall(one))
+    const known = names.flatMap((name) => {
+      const ms = times.get(`${id}@${name}`)
+      return ms === undefined ? [] : [[name, ms] as const]
+    })
+    return known.length > 0 && known.length === names.length
+      ? [{ questions: questionsOf(traits, one), times: Object.fromEntries(known) }]
+      : []
+  }),
+)
+if (entries.length > 0) {
+  const [name, tuning] = Object.entries(cudaTuningFiles).find(([, file]) => file.arch === arch)!
+  const measured = { device, driver, date, commit, command: 'npm run gpu -- speed' }
+  const text = encodeCudaTuning({ ...tuning, measured, entries })
+  writeFileSync(join(root, 'backends', 'cuda', 'tuning', `${name}.json`), text)
+  console.log(`${entries.length} entries measured for ${name}.json`)
+}
+
 const peers = existsSync(join(folder, 'peers.json')) ? JSON.parse(read(folder, 'peers.json')) : undefined
 const slug = device.toLowerCase().replace(/[^a-z0-9]+/g, '-')
 const figures = { bench: 'gpu', device, driver, date, commit, command: 'npm run gpu', speed, peers }

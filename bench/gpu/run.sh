@@ -8,13 +8,14 @@
 #   verify      every stored vector on every kernel it selects: the executable, no Node
 #   models      greedy tokens of whole models against those that WebGPU gave when dist/gpu was prepared; with Node, ten
 #               training steps too
-#   speed       kernels at the sizes of 1B and 8B models: time, GB/s, TFLOP/s
+#   speed       kernels at the sizes of 1B and 8B models, every variant of each: time, GB/s, TFLOP/s
 #   peers       the same sizes in PyTorch (cuBLAS, its attention), alternating with ours in one run
 #   sanitizers  compute-sanitizer over the stored vectors
 #   webgpu      the WGSL kernels through Vulkan on the same GPU (needs Node and the driver's Vulkan)
 #
-# Afterwards `npm run gpu -- record <folder>` (where the sources are) writes kernels-cuda/verified.json and
-# bench/results. To try the parts without a GPU: prepare --emulated, then EXACTMAP_GPU_DRIVER=<emulated driver library>
+# Afterwards `npm run gpu -- record <folder>` (where the sources are) writes kernels-cuda/verified.json,
+# backends/cuda/tuning (which kernel is the fastest for which shape) and bench/results. Where nothing has been measured,
+# `npm run gpu -- predict` fills backends/cuda/tuning with what the rules predict. To try the parts without a GPU: prepare --emulated, then EXACTMAP_GPU_DRIVER=<emulated driver library>
 # and EXACTMAP_GPU_BACKEND=cuda-emulated.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -101,6 +102,7 @@ webgpu() {
 
 record() { bundle record && node dist/bench/record.js "$1"; }
 
+if [ "${1:-}" = predict ]; then bundle predict && node dist/bench/predict.js; exit; fi
 if [ "${1:-}" = record ]; then record "${2:-$out}"; exit; fi
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(verify models speed peers sanitizers webgpu)

@@ -1,7 +1,8 @@
 import type { CaseFile } from '../../backends/cuda/case_file.ts'
 import { encodeProgramFile } from '../../backends/cuda/program_file.ts'
 import type { CudaTarget } from '../../backends/cuda/target.ts'
-import type { Attributes } from '../ops/contract.ts'
+import { check } from '../errors.ts'
+import type { Attributes, OpCall } from '../ops/contract.ts'
 import { checkCall, opContract } from '../ops/index.ts'
 import { compile } from '../program/compile.ts'
 import { Graph } from '../program/graph.ts'
@@ -61,6 +62,10 @@ export interface SpeedCase {
   readonly given?: Readonly<Record<string, Uint32Array | Float32Array>>
 }
 
+/** What is timed, as a call of its op. */
+export const speedCall = ({ op, attrs, inputs }: SpeedCase): OpCall =>
+  checkCall(opContract(op), attrs ?? {}, inputs)
+
 /** A case that is only timed. All inputs lie in an external arena, so that ops write in place as in real programs. */
 export function cudaSpeedCase(one: SpeedCase, target: CudaTarget): { file: CaseFile; program: Program } {
   const graph = new Graph(`${one.op}/${one.name}`)
@@ -69,7 +74,7 @@ export function cudaSpeedCase(one: SpeedCase, target: CudaTarget): { file: CaseF
   )
   graph.op(one.op, one.attrs ?? {}, inputs)
   const program = compile(graph, target, { portable: true })
-  const call = checkCall(opContract(one.op), one.attrs ?? {}, one.inputs)
+  const call = speedCall(one)
   const operands = [...Object.values(call.inputs), ...Object.values(call.outputs)]
   const arena = 'weights'
   const tensors = program.arenas.find((a) => a.kind === arena)!.tensors
@@ -97,5 +102,54 @@ export function cudaSpeedCase(one: SpeedCase, target: CudaTarget): { file: CaseF
         })),
       outputs: [],
     },
+  }
+}
+
+/** A whole program that is only timed, segment by segment: a decode step, a training step. */
+export interface ProgramCase {
+  /** `kind/name`. */
+  readonly id: string
+  readonly program: Program
+  /** Every input of its segments. */
+  readonly given: Readonly<Record<string, Uint32Array | Float32Array>>
+  /** What must be moved and computed at least. */
+  readonly bytes: number
+  readonly flops: number
+}
+
+/** Weights, caches and states that are numbers are seeded; moments and gradients begin at zero, as in training. */
+const seeded = new Set(['weights', 'parameters', 'kv'])
+
+export function cudaProgramCase(one: ProgramCase, target: CudaTarget): CaseFile {
+  const { id, program, given, bytes, flops } = one
+  const room = program.arenas.find((a) => a.kind === 'step_input')
+  const inputs = new Uint8Array(room?.bytes ?? 0)
+  for (const segment of program.segments)
+    for (const { name, offset, type } of segment.inputs) {
+      const values = given[name]
+      check(values, 'not_found', () => `${id}: input '${name}' of segment '${segment.name}' is not given`)
+      check(values.byteLength === byteSize(type), 'invalid_shape', () => {
+        const shape = `${type.format}[${type.shape}]`
+        return `${id}: input '${name}' is ${shape}, ${byteSize(type)} bytes, got ${values.byteLength}`
+      })
+      inputs.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), offset)
+    }
+  return {
+    id,
+    bytes,
+    flops,
+    program: encodeProgramFile(program, target),
+    inputs: { offset: 0, bytes: inputs },
+    fills: program.arenas
+      .filter(({ kind }) => seeded.has(kind))
+      .flatMap(({ kind, tensors }) => tensors.map((tensor) => ({ ...tensor, arena: kind })))
+      .map(({ arena, offset, type }, i) => ({
+        arena,
+        offset,
+        format: type.format,
+        elements: elementCount(type.shape),
+        seed: i + 1,
+      })),
+    outputs: [],
   }
 }

@@ -5,7 +5,7 @@
 //     header   "EXMCASE1", u32 version 1, u32 0, u64 bytes of the body, u64 FNV-1a of the body
 //     body     str id                                 op/case
 //              f64 bytes, f64 flops                   of the op, for the speed in the record
-//              blob program                           a program file; its segment `main` is run
+//              blob program                           a program file; its segment `main` is run, or all that it has
 //              u64 offset, blob inputs                what goes into the arena step_input
 //              u32 initial { str arena, u64 offset, blob }      what other arenas hold before the first run
 //              u32 fills { str arena, u64 offset, str format, u64 elements, u64 seed }

@@ -10,7 +10,7 @@
 #include "host.h"
 #include "internal.h"
 
-enum { TIMED_RUNS = 5 };
+enum { TIMED_RUNS = 5, MOST_TIMED = 32 };
 
 typedef struct verification {
   const host_options *options;
@@ -23,6 +23,15 @@ typedef struct verdict {
   const char *output;
   double worst;
   float ms;
+  // Of a whole program: what each of its segments took, in order.
+  uint32_t segment_count;
+  struct {
+    char name[64];
+    float ms;
+  } segments[MOST_TIMED];
+  // What its arenas have, and what loading it took of the device.
+  uint64_t arena_bytes;
+  int64_t device_bytes;
 } verdict;
 
 static bool prepare(const host_program *loaded, const case_file *stored, em_error *error) {
@@ -67,19 +76,48 @@ static bool compare(const host_program *loaded, const case_file *stored, uint32_
   return true;
 }
 
+// Runs one segment and compares its outputs with the case's, then times it: ops that change a tensor in place would
+// otherwise change what is compared.
+static bool run_segment(const host_program *loaded, const case_file *stored, uint32_t segment, verdict *result,
+                        float *ms, em_error *error) {
+  em_ticket *ticket = NULL;
+  const bool good = em_program_submit(loaded->program, segment, 0, stored->inputs, &ticket, error) &&
+                    em_ticket_wait(ticket, error) && compare(loaded, stored, segment, ticket, result, error) &&
+                    em_program_time(loaded->program, segment, 0, TIMED_RUNS, ms, error);
+  if (ticket) em_ticket_release(ticket);
+  return good;
+}
+
+// A whole program, such as a training step: all of its segments, in order.
+static bool run_segments(const host_program *loaded, const case_file *stored, verdict *result, em_error *error) {
+  const char *name;
+  for (uint32_t i = 0; (name = em_plan_segment_name(loaded->plan, i)); i++) {
+    if (i == MOST_TIMED) return em_fail(error, "unsupported", "a program is timed with up to %d segments", MOST_TIMED);
+    if (!run_segment(loaded, stored, i, result, &result->segments[i].ms, error)) return false;
+    snprintf(result->segments[i].name, sizeof result->segments[i].name, "%s", name);
+    result->ms += result->segments[i].ms;
+    result->segment_count++;
+  }
+  return result->segment_count > 0 || em_fail(error, "invalid_format", "the program has no segments");
+}
+
 static bool run_case(const verification *all, const case_file *stored, verdict *result, em_error *error) {
   host_program loaded;
   const size_t bytes = (size_t)stored->program_bytes;
-  if (!host_load(all->device, all->options->folder, stored->program, bytes, &loaded, error)) return false;
+  uint64_t before, after, total;
+  if (!em_device_memory(all->device, &before, &total, error) ||
+      !host_load(all->device, all->options->folder, stored->program, bytes, &loaded, error))
+    return false;
   const int segment = em_plan_segment(loaded.plan, "main");
-  bool good = segment >= 0 || em_fail(error, "invalid_format", "the program has no segment 'main'");
-  em_ticket *ticket = NULL;
-  good = good && prepare(&loaded, stored, error) &&
-         em_program_submit(loaded.program, (uint32_t)segment, 0, stored->inputs, &ticket, error) &&
-         em_ticket_wait(ticket, error) && compare(&loaded, stored, (uint32_t)segment, ticket, result, error);
-  if (ticket) em_ticket_release(ticket);
-  // Timed last: ops that change a tensor in place would change what is compared.
-  good = good && em_program_time(loaded.program, (uint32_t)segment, 0, TIMED_RUNS, &result->ms, error);
+  bool good = segment >= 0 || stored->output_count == 0 ||
+              em_fail(error, "invalid_format", "the program has no segment 'main'");
+  good = good && prepare(&loaded, stored, error) && em_device_memory(all->device, &after, &total, error) &&
+         (segment >= 0 ? run_segment(&loaded, stored, (uint32_t)segment, result, &result->ms, error)
+                       : run_segments(&loaded, stored, result, error));
+  if (good) {
+    result->device_bytes = (int64_t)before - (int64_t)after;
+    for (uint32_t i = 0; i < loaded.arena_count; i++) result->arena_bytes += em_arena_bytes(loaded.arenas[i]);
+  }
   host_unload(&loaded);
   return good;
 }
@@ -132,6 +170,14 @@ static void report(const host_options *options, const char *id, const case_file 
       printf(",\"worst\":");
       print_number(result->worst);
       printf(",\"ms\":%.6f,\"bytes\":%.0f,\"flops\":%.0f", (double)result->ms, stored->bytes, stored->flops);
+      printf(",\"arenaBytes\":%llu,\"deviceBytes\":%lld", (unsigned long long)result->arena_bytes,
+             (long long)result->device_bytes);
+      for (uint32_t i = 0; i < result->segment_count; i++) {
+        printf("%s{\"name\":", i > 0 ? "," : ",\"segments\":[");
+        host_print_json(result->segments[i].name, strlen(result->segments[i].name));
+        printf(",\"ms\":%.6f}", (double)result->segments[i].ms);
+      }
+      if (result->segment_count > 0) printf("]");
     }
     if (!error && result->output) {
       printf(",\"output\":");

@@ -91,6 +91,7 @@ const char *em_plan_arena(const em_plan *plan, uint32_t index, uint64_t *bytes);
 const char *em_plan_module(const em_plan *plan, uint32_t index);
 // Index of a segment, or -1.
 int em_plan_segment(const em_plan *plan, const char *name);
+const char *em_plan_segment_name(const em_plan *plan, uint32_t index);
 // Inputs lie at `offset` of the arena step_input; outputs at `offset` of what em_ticket_outputs gives.
 const char *em_plan_input(const em_plan *plan, uint32_t segment, uint32_t index, uint64_t *offset, uint64_t *bytes);
 const char *em_plan_output(const em_plan *plan, uint32_t segment, uint32_t index, uint64_t *offset, uint64_t *bytes);

@@ -40,6 +40,10 @@ int em_plan_segment(const em_plan *plan, const char *name) {
   return -1;
 }
 
+const char *em_plan_segment_name(const em_plan *plan, uint32_t index) {
+  return index < plan->program.segment_count ? plan->program.segments[index].name : NULL;
+}
+
 const char *em_plan_input(const em_plan *plan, uint32_t segment, uint32_t index, uint64_t *offset, uint64_t *bytes) {
   if (segment >= plan->program.segment_count || index >= plan->program.segments[segment].input_count) return NULL;
   const em_port *port = &plan->program.segments[segment].inputs[index];
