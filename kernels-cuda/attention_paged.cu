@@ -1,166 +1,300 @@
 // attention_paged for few query rows per sequence (decode): one block per row, key head and split of its tokens.
 //
-// The query heads that share a key head are four at a time in a block, so keys and values are read once for them. A
-// group of 8, 16 or 32 lanes (dim up to 64, 128, 256) holds one token's vector, eight elements a lane, and takes four
-// tokens at a time with a softmax of its own; groups share nothing until the end, so there is no barrier on the way.
-// Where rows are few, splits of whole pages occupy the GPU; attention_paged_merge joins them.
+// The query heads that share a key head are four at a time in a block, so keys and values are read once for them. Each
+// of the block's four warps takes every fourth step of its tokens, whose keys lie side by side, as do their values: the
+// copy engine brings both into the warp's own ring of stages, so warps share nothing until the end and no registers
+// wait for memory. A group of 8, 16 or 32 lanes (dim up to 64, 128, 256) has four tokens of a step and one softmax, a
+// vector's eight elements a lane. Where rows are few, splits of whole pages occupy the GPU; attention_paged_merge joins
+// them.
 //
-// Per token and key head: 4 dim bytes (f16) or 8 dim (f32), 4 dim flops per query head. With four heads that is 4 or
-// 2 flops per byte: memory bandwidth is the limit. A batch of 64 sequences of 4,096 tokens, 8 key heads, dim 128 in
-// f16 reads 1.1 GB a layer, 224 us at 4.8 TB/s. Some 12 warps of a multiprocessor have 4 KB of loads in flight each.
+// Per token and key head: 8 dim bytes in f32, 4 dim in f16; 4 dim flops per query head: with four heads 2 or 4 a byte.
+// Memory bandwidth is the limit: a batch of 64 sequences of 4,096 tokens, 8 key heads, dim 128 in f16 reads 1.1 GB a
+// layer, 224 us at 4.8 TB/s. That is 20 bytes a cycle for each of 132 multiprocessors, 25 KB under way at 700 ns;
+// three blocks on one have 96 KB in their rings. A warp takes about 440 instructions for its step, 4 KB in f16: 110
+// cycles of the four schedulers, where memory takes 205.
+#include "lib/bulk.h"
 #include "lib/paged.h"
 #include "lib/reduce.h"
 #include "lib/strided.h"
 
-constexpr uint32_t THREADS = 128;
+constexpr uint32_t THREADS = 128, WARPS = THREADS / 32;
 constexpr uint32_t HEADS = 4;   // query heads of a block
-constexpr uint32_t TOKENS = 4;  // tokens of a group's step; aligned, so they are in one page
+constexpr uint32_t TOKENS = 4;  // tokens of a group's step
 constexpr uint32_t CHUNKS = 2;  // float4 of a vector in each lane
+constexpr uint32_t PAIRS = HEADS * TOKENS;
+// Elements of the keys of a warp's step, at most, and bytes of its ring.
+constexpr uint32_t STEP_ELEMENTS = 32 * 4 * CHUNKS * TOKENS, RING_BYTES = 8192;
 
 struct DecodeCall {
-  const float* qkv;
+  const void* qkv;
   PagedCache cache;
   const uint32_t *sequence, *position;
-  float* y;            // [row][head][dim]; null where splits are joined later
+  void* y;             // [row][head][dim]; null where splits are joined later
   float* sums;         // [row][head][split][dim]: sum of weights times values
   float2* statistics;  // [row][head][split]: highest score, sum of weights
-  uint32_t heads, window, lanes, splits;
+  uint32_t qkv_format, output_format, heads, window, splits;
   Scores scores;
 };
 
-// What one head has seen so far, in a group of lanes.
-struct HeadState {
-  float top, total;
-  float4 sum[CHUNKS];
+// `BYTES` are an element's.
+template <uint32_t BYTES>
+struct DecodeShared {
+  static constexpr uint32_t STAGES = RING_BYTES / (2 * STEP_ELEMENTS * BYTES);
+  struct Stage {
+    alignas(128) unsigned char k[STEP_ELEMENTS * BYTES], v[STEP_ELEMENTS * BYTES];
+  };
+  union {
+    Stage ring[WARPS][STAGES];
+    float4 sums[HEADS][CHUNKS][THREADS];  // when all tokens are done
+  };
+  float2 statistics[HEADS][THREADS / 8];
+  Mbarrier full[WARPS][STAGES];
+};
 
-  // Adds tokens with these scores; those that are not visible may hold anything.
-  DEVICE void add(const float (&score)[TOKENS], const bool (&visible)[TOKENS], const float4 (&v)[TOKENS][CHUNKS]) {
+// The softmax of a group of LANES lanes. Pairs of head and token, in that order, are dealt out to its lanes: a lane has
+// OWN pairs, or LANES / 16 lanes have the same one.
+template <uint32_t LANES>
+struct Softmax {
+  static constexpr uint32_t OWN = LANES < PAIRS ? PAIRS / LANES : 1, SAME = LANES > PAIRS ? LANES / PAIRS : 1;
+  float top = MASKED, total = 0;  // of this lane's head; the total of its own tokens only
+
+  DEVICE static uint32_t first_pair() { return threadIdx.x % LANES * PAIRS / LANES; }
+  // The lane of the warp that has a pair.
+  DEVICE static uint32_t lane_of(uint32_t pair) { return threadIdx.x % 32 / LANES * LANES + pair * LANES / PAIRS; }
+
+  // Sums over the group's lanes, LANE_STEP and lower bits of their numbers to go; afterwards a lane's own pairs come
+  // first. Each round halves the COUNT pairs of a lane.
+  template <uint32_t COUNT = PAIRS, uint32_t LANE_STEP = LANES / 2>
+  DEVICE static void reduce(float (&score)[PAIRS]) {
+    if constexpr (COUNT == 1) {
+      score[0] += __shfl_xor_sync(FULL_WARP, score[0], LANE_STEP);
+    } else {
+      const bool upper = (threadIdx.x & LANE_STEP) != 0;
+#pragma unroll
+      for (uint32_t i = 0; i < COUNT / 2; i++) {
+        const float low = score[i], high = score[i + COUNT / 2];
+        score[i] = (upper ? high : low) + __shfl_xor_sync(FULL_WARP, upper ? low : high, LANE_STEP);
+      }
+    }
+    if constexpr (LANE_STEP > 1) reduce<COUNT == 1 ? 1 : COUNT / 2, LANE_STEP / 2>(score);
+  }
+
+  // Makes weights of a lane's own dot products, those of tokens before `end` from `first` on; `keep` is what earlier
+  // weights are worth after them.
+  DEVICE void weigh(float (&score)[PAIRS], uint32_t token, uint32_t first, uint32_t end, const Scores& scores,
+                    float& keep) {
+    bool visible[OWN];
     float highest = top;
-    for (uint32_t j = 0; j < TOKENS; j++) highest = fmaxf(highest, visible[j] ? score[j] : MASKED);
-    const float keep = exp2f(top - highest);
+#pragma unroll
+    for (uint32_t i = 0; i < OWN; i++) {
+      const uint32_t own = token + (first_pair() + i) % TOKENS;
+      visible[i] = own >= first && own < end;
+      score[i] = visible[i] ? scores.score(score[i]) : MASKED;
+      highest = fmaxf(highest, score[i]);
+    }
+#pragma unroll
+    for (uint32_t step = LANES / HEADS / 2; step >= SAME; step /= 2)
+      highest = fmaxf(highest, __shfl_xor_sync(FULL_WARP, highest, step));
+    keep = exp2f(top - highest);
     top = highest;
     total *= keep;
-    for (uint32_t c = 0; c < CHUNKS; c++) sum[c] = times(sum[c], keep);
-    for (uint32_t j = 0; j < TOKENS; j++) {
-      const float weight = visible[j] ? exp2f(score[j] - highest) : 0.0f;
-      total += weight;
-      for (uint32_t c = 0; c < CHUNKS; c++) add_scaled(sum[c], weight, v[j][c]);
+#pragma unroll
+    for (uint32_t i = 0; i < OWN; i++) {
+      score[i] = visible[i] ? exp2f(score[i] - highest) : 0.0f;
+      total += score[i];
     }
+  }
+
+  DEVICE float whole_total() const {
+    float sum = total;
+#pragma unroll
+    for (uint32_t step = LANES / HEADS / 2; step >= SAME; step /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, step);
+    return sum;
   }
 };
 
-template <typename Format>
-DEVICE void decode(const DecodeCall& call) {
-  const PagedCache& cache = call.cache;
-  const uint32_t dim = cache.dim, sharing = call.heads / cache.kv_heads, parts = (sharing + HEADS - 1) / HEADS;
-  uint32_t index = blockIdx.x;
-  const uint32_t part = index % parts;
-  index /= parts;
-  const uint32_t split = index % call.splits;
-  index /= call.splits;
-  const uint32_t kv_head = index % cache.kv_heads, row = index / cache.kv_heads;
-  const uint32_t first_head = kv_head * sharing + part * HEADS, count = min(HEADS, sharing - part * HEADS);
+// What a block has: query heads first_head to first_head + count - 1 of a row, and tokens first to end - 1.
+struct Share {
+  uint32_t row, kv_head, split, first_head, count, sequence, first, end;
 
-  // The tokens of this split: a share of the pages that the row sees.
-  const uint32_t sequence = call.sequence[row];
-  uint32_t first = 0, end = 0;
-  if (sequence != PADDING_ROW) {
+  DEVICE explicit Share(const DecodeCall& call) {
+    const uint32_t kv_heads = call.cache.kv_heads, sharing = call.heads / kv_heads;
+    const uint32_t parts = (sharing + HEADS - 1) / HEADS;
+    uint32_t index = blockIdx.x;
+    const uint32_t part = index % parts;
+    index /= parts;
+    split = index % call.splits;
+    index /= call.splits;
+    kv_head = index % kv_heads;
+    row = index / kv_heads;
+    first_head = kv_head * sharing + part * HEADS;
+    count = min(HEADS, sharing - part * HEADS);
+    sequence = call.sequence[row];
+    first = end = 0;
+    if (sequence == PADDING_ROW) return;
+    // A share of the pages that the row sees.
     const uint32_t position = call.position[row], start = window_start(position, call.window);
     const uint32_t first_page = start / PAGE_TOKENS, pages = position / PAGE_TOKENS + 1 - first_page;
-    const uint32_t share = (pages + call.splits - 1) / call.splits * PAGE_TOKENS;
-    const uint32_t from = first_page * PAGE_TOKENS + split * share;
+    const uint32_t length = (pages + call.splits - 1) / call.splits * PAGE_TOKENS;
+    const uint32_t from = first_page * PAGE_TOKENS + split * length;
     first = max(start, from);
-    end = min(position + 1, from + share);
+    end = min(position + 1, from + length);
   }
+};
 
-  const uint32_t lanes = call.lanes, groups = THREADS / lanes;
-  const uint32_t group = threadIdx.x / lanes, lane = threadIdx.x % lanes;
-  const float4* queries = reinterpret_cast<const float4*>(
-      call.qkv + (static_cast<uint64_t>(row) * (call.heads + 2 * cache.kv_heads) + first_head) * dim);
-  float4 q[HEADS][CHUNKS];
-  HeadState heads[HEADS];
-  for (uint32_t h = 0; h < HEADS; h++) {
-    heads[h] = {MASKED, 0, {}};
+template <typename Format, uint32_t BYTES, uint32_t LANES>
+DEVICE void decode(const DecodeCall& call) {
+  using Shared = DecodeShared<BYTES>;
+  constexpr uint32_t STAGES = Shared::STAGES, STEP = TOKENS * 32 / LANES, GROUPS = THREADS / LANES;
+  DYNAMIC_SHARED(shared, Shared);
+  const PagedCache& cache = call.cache;
+  const Share share(call);
+  const uint32_t dim = cache.dim, warp = threadIdx.x / 32, group = threadIdx.x / LANES, lane = threadIdx.x % LANES;
+
+  if (threadIdx.x < WARPS * STAGES) mbarrier_init(shared.full[threadIdx.x / STAGES][threadIdx.x % STAGES], 1);
+  mbarrier_fence_init();
+  __syncthreads();
+
+  // Steps are aligned, so a step is in one page.
+  const auto token_of = [&](uint32_t i) { return share.first / STEP * STEP + (i * WARPS + warp) * STEP; };
+  const auto bring = [&](uint32_t i) {
+    const uint32_t token = token_of(i);
+    if (threadIdx.x % 32 != 0 || token >= share.end) return;
+    typename Shared::Stage& stage = shared.ring[warp][i % STAGES];
+    Mbarrier& full = shared.full[warp][i % STAGES];
+    const uint64_t at = cache.at(share.sequence, share.kv_head, token) * BYTES;
+    const uint32_t bytes = STEP * dim * BYTES;
+    mbarrier_arrive_expect(full, 2 * bytes);
+    bulk_load(stage.k, static_cast<const unsigned char*>(cache.k_pool) + at, bytes, full);
+    bulk_load(stage.v, static_cast<const unsigned char*>(cache.v_pool) + at, bytes, full);
+  };
+  for (uint32_t i = 0; i < STAGES; i++) bring(i);
+
+  const uint64_t queries =
+    (static_cast<uint64_t>(share.row) * (call.heads + 2 * cache.kv_heads) + share.first_head) * dim;
+  float4 q[HEADS][CHUNKS], sum[HEADS][CHUNKS] = {};
+#pragma unroll
+  for (uint32_t h = 0; h < HEADS; h++)
+#pragma unroll
     for (uint32_t c = 0; c < CHUNKS; c++) {
-      const uint32_t chunk = lane + c * lanes;
-      q[h][c] = h < count && 4 * chunk < dim ? times(queries[h * (dim / 4) + chunk], call.scores.scale) : float4{};
+      const uint32_t element = 4 * (lane + c * LANES);
+      q[h][c] = h < share.count && element < dim
+                  ? times(load4_of(call.qkv_format, call.qkv, queries + h * dim + element), call.scores.scale)
+                  : float4{};
     }
-  }
 
-  for (uint32_t base = first / TOKENS * TOKENS; base < end; base += TOKENS * groups) {
-    const uint32_t token = base + group * TOKENS;
-    const uint64_t at = token < end ? cache.at(sequence, kv_head, token) : 0;
-    bool visible[TOKENS];
-    float4 k[TOKENS][CHUNKS], v[TOKENS][CHUNKS];
+  Softmax<LANES> softmax;
+  for (uint32_t i = 0; token_of(i) < share.end; i++) {
+    const typename Shared::Stage& stage = shared.ring[warp][i % STAGES];
+    const uint32_t own = group % (32 / LANES) * TOKENS, token = token_of(i) + own;
+    mbarrier_wait(shared.full[warp][i % STAGES], i / STAGES % 2);
+    // Slots of tokens that the row does not see may hold anything, even NaN.
+    const auto load = [&](const unsigned char* vectors, uint32_t j, uint32_t c) {
+      const uint32_t element = 4 * (lane + c * LANES);
+      const bool exists = token + j >= share.first && token + j < share.end && element < dim;
+      return exists ? Format::load4(vectors, 0, (own + j) * dim + element) : float4{};
+    };
+    float score[PAIRS] = {}, keep;
+#pragma unroll
     for (uint32_t j = 0; j < TOKENS; j++) {
-      visible[j] = token + j >= first && token + j < end;
-      for (uint32_t c = 0; c < CHUNKS; c++) {
-        const uint32_t element = 4 * (lane + c * lanes);
-        const bool exists = visible[j] && element < dim;
-        k[j][c] = exists ? Format::load4(cache.k_pool, 0, at + j * dim + element) : float4{};
-        v[j][c] = exists ? Format::load4(cache.v_pool, 0, at + j * dim + element) : float4{};
+      const float4 low = load(stage.k, j, 0), high = load(stage.k, j, 1);
+#pragma unroll
+      for (uint32_t h = 0; h < HEADS; h++)
+        if (h < share.count) score[h * TOKENS + j] = dot(q[h][0], low) + dot(q[h][1], high);
+    }
+    Softmax<LANES>::template reduce<>(score);
+    softmax.weigh(score, token, share.first, share.end, call.scores, keep);
+#pragma unroll
+    for (uint32_t h = 0; h < HEADS; h++) {
+      const float of_head = __shfl_sync(FULL_WARP, keep, Softmax<LANES>::lane_of(h * TOKENS));
+#pragma unroll
+      for (uint32_t c = 0; c < CHUNKS; c++) sum[h][c] = times(sum[h][c], of_head);
+    }
+#pragma unroll
+    for (uint32_t j = 0; j < TOKENS; j++) {
+      const float4 low = load(stage.v, j, 0), high = load(stage.v, j, 1);
+#pragma unroll
+      for (uint32_t h = 0; h < HEADS; h++) {
+        const uint32_t pair = h * TOKENS + j;
+        const float weight =
+          __shfl_sync(FULL_WARP, score[pair % Softmax<LANES>::OWN], Softmax<LANES>::lane_of(pair));
+        if (h >= share.count) continue;
+        add_scaled(sum[h][0], weight, low);
+        add_scaled(sum[h][1], weight, high);
       }
     }
-    for (uint32_t h = 0; h < HEADS; h++) {
-      if (h >= count) continue;
-      float score[TOKENS];
-      for (uint32_t j = 0; j < TOKENS; j++) score[j] = dot(q[h][0], k[j][0]) + dot(q[h][1], k[j][1]);
-      for (uint32_t step = lanes / 2; step > 0; step /= 2)
-        for (uint32_t j = 0; j < TOKENS; j++) score[j] += __shfl_xor_sync(FULL_WARP, score[j], step);
-      for (uint32_t j = 0; j < TOKENS; j++) score[j] = call.scores.score(score[j]);
-      heads[h].add(score, visible, v);
-    }
+    __syncwarp();  // until here the stage is read
+    bring(i + STAGES);
   }
 
-  SHARED(sums, float4[HEADS][CHUNKS][THREADS]);
-  SHARED(statistics, float2[HEADS][THREADS / 8]);
-  for (uint32_t h = 0; h < HEADS; h++) {
-    for (uint32_t c = 0; c < CHUNKS; c++) sums[h][c][threadIdx.x] = heads[h].sum[c];
-    if (lane == 0) statistics[h][group] = make_float2(heads[h].top, heads[h].total);
-  }
+  const float total = softmax.whole_total();
+  __syncthreads();  // until here other warps' stages may be read
+#pragma unroll
+  for (uint32_t h = 0; h < HEADS; h++)
+#pragma unroll
+    for (uint32_t c = 0; c < CHUNKS; c++) shared.sums[h][c][threadIdx.x] = sum[h][c];
+  const uint32_t pair = Softmax<LANES>::first_pair();
+  if (pair % TOKENS == 0 && lane % Softmax<LANES>::SAME == 0)
+    shared.statistics[pair / TOKENS][group] = make_float2(softmax.top, total);
   __syncthreads();
-  for (uint32_t unit = threadIdx.x; unit < count * (dim / 4); unit += THREADS) {
+  for (uint32_t unit = threadIdx.x; unit < share.count * (dim / 4); unit += THREADS) {
     const uint32_t h = unit / (dim / 4), chunk = unit % (dim / 4);
-    float top = MASKED, total = 0;
-    for (uint32_t g = 0; g < groups; g++) top = fmaxf(top, statistics[h][g].x);
-    float4 sum = {};
-    for (uint32_t g = 0; g < groups; g++) {
-      const float keep = exp2f(statistics[h][g].x - top);
-      total += keep * statistics[h][g].y;
-      add_scaled(sum, keep, sums[h][chunk / lanes][g * lanes + chunk % lanes]);
+    float top = MASKED, of_all = 0;
+    for (uint32_t g = 0; g < GROUPS; g++) top = fmaxf(top, shared.statistics[h][g].x);
+    float4 joined = {};
+    for (uint32_t g = 0; g < GROUPS; g++) {
+      const float keep = exp2f(shared.statistics[h][g].x - top);
+      of_all += keep * shared.statistics[h][g].y;
+      add_scaled(joined, keep, shared.sums[h][chunk / LANES][g * LANES + chunk % LANES]);
     }
-    const uint64_t item = static_cast<uint64_t>(row) * call.heads + first_head + h;
+    const uint64_t item = static_cast<uint64_t>(share.row) * call.heads + share.first_head + h;
     if (call.y) {
-      reinterpret_cast<float4*>(call.y)[item * (dim / 4) + chunk] = times(sum, total > 0.0f ? 1.0f / total : 0.0f);
+      store4_as(call.output_format, call.y, item * dim + 4 * chunk, times(joined, of_all > 0.0f ? 1.0f / of_all : 0.0f));
     } else {
-      const uint64_t place = item * call.splits + split;
-      reinterpret_cast<float4*>(call.sums)[place * (dim / 4) + chunk] = sum;
-      if (chunk == 0) call.statistics[place] = make_float2(top, total);
+      const uint64_t place = item * call.splits + share.split;
+      reinterpret_cast<float4*>(call.sums)[place * (dim / 4) + chunk] = joined;
+      if (chunk == 0) call.statistics[place] = make_float2(top, of_all);
     }
   }
 }
 
-KERNEL(attention_paged_decode_f32, 128, const float* qkv, const void* k_pool, const void* v_pool,
-       const uint32_t* page_table, const uint32_t* sequence, const uint32_t* position, OPTIONAL float* y,
-       OPTIONAL float* sums, OPTIONAL float* statistics, uint32_t heads, uint32_t kv_heads, uint32_t dim,
-       uint32_t pages, uint32_t window, uint32_t lanes, uint32_t splits, float scale, float cap) {
-  decode<F32>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, sums,
-               reinterpret_cast<float2*>(statistics), heads, window, lanes, splits, {scale, cap}});
+template <typename Format, uint32_t BYTES>
+DEVICE void decode(const DecodeCall& call) {
+  if (call.cache.dim <= 64)
+    decode<Format, BYTES, 8>(call);
+  else if (call.cache.dim <= 128)
+    decode<Format, BYTES, 16>(call);
+  else
+    decode<Format, BYTES, 32>(call);
 }
 
-KERNEL(attention_paged_decode_f16, 128, const float* qkv, const void* k_pool, const void* v_pool,
-       const uint32_t* page_table, const uint32_t* sequence, const uint32_t* position, OPTIONAL float* y,
-       OPTIONAL float* sums, OPTIONAL float* statistics, uint32_t heads, uint32_t kv_heads, uint32_t dim,
-       uint32_t pages, uint32_t window, uint32_t lanes, uint32_t splits, float scale, float cap) {
-  decode<F16>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, sums,
-               reinterpret_cast<float2*>(statistics), heads, window, lanes, splits, {scale, cap}});
+static_assert(sizeof(DecodeShared<4>) == 33408 && sizeof(DecodeShared<2>) == 33408);
+
+KERNEL_SHARED(attention_paged_decode_f32, 128, 33408, const void* qkv, const void* k_pool, const void* v_pool,
+              const uint32_t* page_table, const uint32_t* sequence, const uint32_t* position, OPTIONAL void* y,
+              OPTIONAL float* sums, OPTIONAL float* statistics, uint32_t qkv_format, uint32_t output_format,
+              uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t pages, uint32_t window, uint32_t splits,
+              float scale, float cap) {
+  decode<F32, 4>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, sums,
+                  reinterpret_cast<float2*>(statistics), qkv_format, output_format, heads, window, splits,
+                  {scale, cap}});
+}
+
+KERNEL_SHARED(attention_paged_decode_f16, 128, 33408, const void* qkv, const void* k_pool, const void* v_pool,
+              const uint32_t* page_table, const uint32_t* sequence, const uint32_t* position, OPTIONAL void* y,
+              OPTIONAL float* sums, OPTIONAL float* statistics, uint32_t qkv_format, uint32_t output_format,
+              uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t pages, uint32_t window, uint32_t splits,
+              float scale, float cap) {
+  decode<F16, 2>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, sums,
+                  reinterpret_cast<float2*>(statistics), qkv_format, output_format, heads, window, splits,
+                  {scale, cap}});
 }
 
 // y of `items` pairs of row and head from their splits, one warp each. A split without tokens has weight 0.
 //
 // Bytes per item: 4 dim per split; a few hundred KB at most, so the launch itself is the cost.
-KERNEL(attention_paged_merge, 256, const float* sums, const float* statistics, float* y, uint32_t items, uint32_t dim,
-       uint32_t splits) {
+KERNEL(attention_paged_merge, 256, const float* sums, const float* statistics, void* y, uint32_t output_format,
+       uint32_t items, uint32_t dim, uint32_t splits) {
   const uint64_t item = static_cast<uint64_t>(blockIdx.x) * 8 + threadIdx.x / 32;
   if (item >= items) return;
   const uint32_t lane = threadIdx.x % 32;
@@ -177,6 +311,6 @@ KERNEL(attention_paged_merge, 256, const float* sums, const float* statistics, f
     strided<uint32_t>(0, splits, 1, [&](uint32_t s) {
       add_scaled(sum, exp2f(of_split[s].x - top), own[s * (dim / 4) + chunk]);
     });
-    reinterpret_cast<float4*>(y)[item * (dim / 4) + chunk] = times(sum, inverse);
+    store4_as(output_format, y, item * dim + 4 * chunk, times(sum, inverse));
   }
 }

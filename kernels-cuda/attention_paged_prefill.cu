@@ -17,11 +17,11 @@ constexpr uint32_t STRIDE = 68;    // of staged rows: keeps float4 aligned and s
 constexpr uint32_t MOST_DIMS = 4;  // slices of TILE dims in the largest head
 
 struct PrefillCall {
-  const float* qkv;
+  const void* qkv;
   PagedCache cache;
   const uint32_t *sequence, *position;
-  float* y;
-  uint32_t rows, heads, window;
+  void* y;
+  uint32_t qkv_format, output_format, rows, heads, window;
   Scores scores;
 };
 
@@ -125,7 +125,7 @@ DEVICE void prefill(const PrefillCall& call) {
           float4 q = {}, k = {};
           if (inside && item <= last_item) {
             const uint64_t start = item / sharing * row_width + head_of(item) * dim + slice + d;
-            q = times(*reinterpret_cast<const float4*>(call.qkv + start), call.scores.scale);
+            q = times(load4_of(call.qkv_format, call.qkv, start), call.scores.scale);
           }
           if (inside && exists(stage_column))
             k = Format::load4(cache.k_pool, 0, at + stage_column * dim + slice + d);
@@ -193,25 +193,27 @@ DEVICE void prefill(const PrefillCall& call) {
     const uint32_t item = first_item + own + i;
     if (item > last_item) break;
     const float inverse = total[i] > 0.0f ? 1.0f / total[i] : 0.0f;
-    float* y = call.y + (static_cast<uint64_t>(item / sharing) * call.heads + head_of(item)) * dim;
+    const uint64_t start = (static_cast<uint64_t>(item / sharing) * call.heads + head_of(item)) * dim;
 #pragma unroll
     for (uint32_t c = 0; c < MOST_DIMS; c++) {
       const uint32_t d = c * TILE + column;
-      if (d < dim) *reinterpret_cast<float4*>(y + d) = times(sums[c][i], inverse);
+      if (d < dim) store4_as(call.output_format, call.y, start + d, times(sums[c][i], inverse));
     }
   }
 }
 
-KERNEL(attention_paged_prefill_f32, 256, const float* qkv, const void* k_pool, const void* v_pool,
-       const uint32_t* page_table, const uint32_t* sequence, const uint32_t* position, float* y, uint32_t rows,
-       uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t pages, uint32_t window, float scale, float cap) {
-  prefill<F32>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, rows, heads, window,
-                {scale, cap}});
+KERNEL(attention_paged_prefill_f32, 256, const void* qkv, const void* k_pool, const void* v_pool,
+       const uint32_t* page_table, const uint32_t* sequence, const uint32_t* position, void* y, uint32_t qkv_format,
+       uint32_t output_format, uint32_t rows, uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t pages,
+       uint32_t window, float scale, float cap) {
+  prefill<F32>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, qkv_format,
+                output_format, rows, heads, window, {scale, cap}});
 }
 
-KERNEL(attention_paged_prefill_f16, 256, const float* qkv, const void* k_pool, const void* v_pool,
-       const uint32_t* page_table, const uint32_t* sequence, const uint32_t* position, float* y, uint32_t rows,
-       uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t pages, uint32_t window, float scale, float cap) {
-  prefill<F16>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, rows, heads, window,
-                {scale, cap}});
+KERNEL(attention_paged_prefill_f16, 256, const void* qkv, const void* k_pool, const void* v_pool,
+       const uint32_t* page_table, const uint32_t* sequence, const uint32_t* position, void* y, uint32_t qkv_format,
+       uint32_t output_format, uint32_t rows, uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t pages,
+       uint32_t window, float scale, float cap) {
+  prefill<F16>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, qkv_format,
+                output_format, rows, heads, window, {scale, cap}});
 }

@@ -1,6 +1,7 @@
-// What the kernels of attention_paged share: where a token of the cache lies, and scores in the base-2 domain.
+// What the kernels of the paged cache share: where a token of the cache lies, activations in any of their formats, and
+// scores in the base-2 domain.
 #pragma once
-#include "storage.h"
+#include "epilogue.h"
 
 constexpr uint32_t PAGE_TOKENS = 64;
 constexpr uint32_t PADDING_ROW = 0xffffffffu;
@@ -23,6 +24,21 @@ struct PagedCache {
 // First token that a query at `position` sees; 0 is no window.
 DEVICE uint32_t window_start(uint32_t position, uint32_t window) {
   return window > 0 && position + 1 > window ? position + 1 - window : 0;
+}
+
+// Four neighbours of an activation; `format` is the same for the whole launch.
+DEVICE float4 load4_of(uint32_t format, const void* data, uint64_t index) {
+  if (format == FORMAT_F32) return F32::load4(data, 0, index);
+  return format == FORMAT_F16 ? F16::load4(data, 0, index) : BF16::load4(data, 0, index);
+}
+
+DEVICE void store4_as(uint32_t format, void* data, uint64_t index, float4 x) {
+  if (format == FORMAT_F32)
+    F32::store4(data, index, x);
+  else if (format == FORMAT_F16)
+    F16::store4(data, index, x);
+  else
+    BF16::store4(data, index, x);
 }
 
 // How a dot product becomes log2 of a weight: queries are multiplied by `scale` beforehand. Without a cap that is

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { check } from '../errors.ts'
 import { type FormatName, formatOf } from '../tensor/format.ts'
 import { tensorType } from '../tensor/type.ts'
 import {
@@ -13,12 +14,18 @@ import {
 import { normal, pages, values } from './cases.ts'
 import { type Case, defineOp, type LiveRow, type OpCall, type Ports } from './contract.ts'
 import { checkPaged, PAGE_TOKENS, pagedInputs, poolIndex } from './kv_write.ts'
+import { storedIn } from './tolerance.ts'
+
+export interface PagedAttributes extends ScoreAttributes {
+  /** Format of y where it is not f32: that of qkv, so that activations stay in 16 bits. */
+  readonly output?: 'f16' | 'bf16' | undefined
+}
 
 /** First position that a query at `position` sees. */
 const windowStart = (a: ScoreAttributes, position: number): number =>
   a.window > 0 ? Math.max(0, position + 1 - a.window) : 0
 
-function* pagedRows({ attrs, inputs }: OpCall<ScoreAttributes>, given: Ports<Float64Array>) {
+function* pagedRows({ attrs, inputs }: OpCall<PagedAttributes>, given: Ports<Float64Array>) {
   const { query } = packedViews(attrs, given.qkv!)
   const group = attrs.heads / attrs.kv_heads
   for (let t = 0; t < inputs.qkv!.shape[0]!; t++) {
@@ -51,12 +58,13 @@ const upTo = (sequence: number, from: number, to: number): Rows =>
  */
 function one(
   name: string,
-  over: Partial<ScoreAttributes>,
+  over: Partial<PagedAttributes>,
   batch: number,
   rows: Rows,
   format: FormatName = 'f32',
   scale = 1,
-): Case<ScoreAttributes> {
+  qkv: FormatName = 'f32',
+): Case<PagedAttributes> {
   const attrs = { ...base, scale: (over.head_dim ?? base.head_dim) ** -0.5, ...over }
   const perSequence = Math.max(...rows.map(([, p]) => Math.floor(p / PAGE_TOKENS))) + 1
   const count = batch * perSequence + 1
@@ -78,7 +86,7 @@ function one(
     name,
     attrs,
     inputs: {
-      qkv: normal([rows.length, packedWidth(attrs)], scale),
+      qkv: normal([rows.length, packedWidth(attrs)], scale, qkv),
       k_pool: pool,
       v_pool: pool,
       page_table: values([batch, perSequence], table, 'u32'),
@@ -97,17 +105,31 @@ function one(
 }
 
 /** Attention over the paged cache, for prefill and decode alike; the rows' own keys are already written. */
-export const attention_paged = defineOp<ScoreAttributes>({
+export const attention_paged = defineOp<PagedAttributes>({
   name: 'attention_paged',
   summary:
     'y[t,h] = softmax_u(cap(scale q[t,h].k[u])) v[u] over cached positions u <= position[t] of sequence[t]',
   source: 'Kwon et al., PagedAttention, 2023',
   inputs: pagedInputs,
-  outputs: { y: { doc: '[T, H D]; zeros for padding rows', formats: ['f32'] } },
-  attributes: z.strictObject(scoreSchema) as z.ZodType<ScoreAttributes>,
+  outputs: {
+    y: {
+      doc: '[T, H D], f32 or the format of qkv; zeros for padding rows',
+      formats: ['f32', 'f16', 'bf16'],
+    },
+  },
+  attributes: z.strictObject({
+    ...scoreSchema,
+    output: z.enum(['f16', 'bf16']).optional(),
+  }) as z.ZodType<PagedAttributes>,
   infer(attrs, inputs) {
     checkPaged('attention_paged', attrs, inputs)
-    return { y: tensorType('f32', inputs.qkv!.shape[0]!, attrs.heads * attrs.head_dim) }
+    const { format } = inputs.qkv!
+    check(
+      !attrs.output || attrs.output === format,
+      'unsupported',
+      () => `attention_paged: y can be f32 or the format of qkv, ${format}, not ${attrs.output}`,
+    )
+    return { y: tensorType(attrs.output ?? 'f32', inputs.qkv!.shape[0]!, attrs.heads * attrs.head_dim) }
   },
   gradient: { none: 'the cache is for inference; training uses attention' },
   reference(call, given) {
@@ -115,10 +137,10 @@ export const attention_paged = defineOp<ScoreAttributes>({
     for (const row of pagedRows(call, given)) y.set(row.y, row.start)
     return { y }
   },
-  tolerance(call, given) {
+  tolerance(call, given, { y: expected }) {
     const y = floats(call.inputs.qkv!.shape[0]! * call.attrs.heads * call.attrs.head_dim)
     for (const row of pagedRows(call, given)) y.set(row.yError, row.start)
-    return { y: (i) => y[i]! }
+    return { y: storedIn(call.attrs.output ?? 'f32', (i) => y[i]!, expected!) }
   },
   // How far the sequences reach is known at run time only: counted as if every row saw a full page table.
   flops: ({ attrs, inputs }) =>
@@ -132,7 +154,7 @@ export const attention_paged = defineOp<ScoreAttributes>({
     const keys = sequences.reduce((n, s) => n + seen(rows.filter((r) => r.sequence === s)), 0)
     const pairs = rows.reduce((n, row) => n + seen([row]), 0)
     const bytes = keys * kv_heads * head_dim * formatOf(inputs.k_pool!.format).blockBytes
-    const qkv = 4 * rows.length * heads * head_dim
+    const qkv = rows.length * heads * head_dim * formatOf(inputs.qkv!.format).blockBytes
     return { flops: 4 * head_dim * heads * pairs, bytes: { qkv, k_pool: bytes, v_pool: bytes } }
   },
   cases: [
@@ -179,5 +201,21 @@ export const attention_paged = defineOp<ScoreAttributes>({
     one('d256', { heads: 1, head_dim: 256 }, 1, upTo(0, 0, 9), 'f16'),
     one('d20', { heads: 2, head_dim: 20 }, 1, upTo(0, 0, 12)),
     one('large_magnitude', { heads: 2 }, 1, [[0, 40]], 'f32', 10),
+    // qkv in 16 bits
+    one(
+      'from_f16_decode',
+      { heads: 6, head_dim: 16, output: 'f16' },
+      2,
+      [
+        [0, 70],
+        [1, 3],
+      ],
+      'f16',
+      1,
+      'f16',
+    ),
+    one('from_f16_prefill', { heads: 4, kv_heads: 2 }, 1, upTo(0, 60, 66), 'f16', 1, 'f16'),
+    one('from_bf16_decode', { heads: 4, head_dim: 32, output: 'bf16' }, 1, [[0, 200]], 'f16', 1, 'bf16'),
+    one('from_bf16_prefill', { softcap: 3, output: 'bf16' }, 2, [...upTo(1, 3, 9), [0, 1]], 'f32', 1, 'bf16'),
   ],
 })

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
-import { type FormatName, f16FromNumber, f16ToNumber, formatOf } from '../tensor/format.ts'
+import { type FormatName, formatOf } from '../tensor/format.ts'
 import type { TensorType } from '../tensor/type.ts'
 import {
   checkPacked,
@@ -37,7 +37,10 @@ export function checkPaged(op: string, a: HeadAttributes, inputs: Ports<TensorTy
 }
 
 export const pagedInputs = {
-  qkv: { doc: '[T, (H + 2 KV) D]: query heads, key heads, value heads', formats: ['f32'] },
+  qkv: {
+    doc: '[T, (H + 2 KV) D]: query heads, key heads, value heads',
+    formats: ['f32', 'f16', 'bf16'],
+  },
   k_pool: { doc: '[pages, KV, 64, D]', formats: ['f32', 'f16'] },
   v_pool: { doc: '[pages, KV, 64, D], the format of k_pool', formats: ['f32', 'f16'] },
   page_table: { doc: '[B, P]: page that holds tokens 64 p to 64 p + 63 of a sequence', formats: ['u32'] },
@@ -62,6 +65,7 @@ const base: HeadAttributes = { heads: 2, kv_heads: 1, head_dim: 8 }
 
 interface WriteShape {
   readonly format?: FormatName
+  readonly qkv?: FormatName
   readonly scale?: number
   readonly pages: number
   readonly table: readonly [batch: number, pages: number, ...entries: number[]]
@@ -77,7 +81,7 @@ function one(name: string, over: Partial<HeadAttributes>, s: WriteShape): Case<H
     name,
     attrs,
     inputs: {
-      qkv: normal([s.sequence.length, packedWidth(attrs)], s.scale ?? 1),
+      qkv: normal([s.sequence.length, packedWidth(attrs)], s.scale ?? 1, s.qkv ?? 'f32'),
       k_pool: pool,
       v_pool: pool,
       page_table: values([batch, pages], entries, 'u32'),
@@ -108,8 +112,8 @@ export const kv_write = defineOp<HeadAttributes>({
   reference({ attrs, inputs }, given) {
     const { heads, kv_heads, head_dim: dim } = attrs
     const [rows, width] = inputs.qkv!.shape as [number, number]
-    const round =
-      inputs.k_pool!.format === 'f16' ? (x: number) => f16ToNumber(f16FromNumber(x)) : (x: number) => x
+    const format = formatOf(inputs.k_pool!.format)
+    const stored = (vector: Float64Array) => format.decode(format.encode(vector), vector.length)
     const [k_pool_out, v_pool_out] = [given.k_pool!.slice(), given.v_pool!.slice()]
     for (let t = 0; t < rows; t++) {
       const b = given.sequence![t]!
@@ -124,10 +128,9 @@ export const kv_write = defineOp<HeadAttributes>({
           given.position![t]!,
         )
         const from = t * width + (heads + h) * dim
-        for (let d = 0; d < dim; d++) {
-          k_pool_out[to + d] = round(given.qkv![from + d]!)
-          v_pool_out[to + d] = round(given.qkv![from + kv_heads * dim + d]!)
-        }
+        const value = from + kv_heads * dim
+        k_pool_out.set(stored(given.qkv!.subarray(from, from + dim)), to)
+        v_pool_out.set(stored(given.qkv!.subarray(value, value + dim)), to)
       }
     }
     return { k_pool_out, v_pool_out }
@@ -139,7 +142,7 @@ export const kv_write = defineOp<HeadAttributes>({
     const { kv_heads, head_dim } = attrs
     const bytes = rows.length * kv_heads * head_dim * formatOf(inputs.k_pool!.format).blockBytes
     // Of a packed projection the keys and values.
-    const qkv = 4 * rows.length * 2 * kv_heads * head_dim
+    const qkv = rows.length * 2 * kv_heads * head_dim * formatOf(inputs.qkv!.format).blockBytes
     return { bytes: { qkv, k_pool: bytes, v_pool: bytes } }
   },
   cases: [
@@ -173,6 +176,24 @@ export const kv_write = defineOp<HeadAttributes>({
       'f16_large',
       {},
       { format: 'f16', scale: 1e4, pages: 1, table: [1, 1, 0], sequence: [0, 0, 0], position: [61, 62, 63] },
+    ),
+    one(
+      'from_bf16',
+      { heads: 4, kv_heads: 2 },
+      {
+        format: 'f16',
+        qkv: 'bf16',
+        scale: 3e-6,
+        pages: 2,
+        table: [1, 2, 1, 0],
+        sequence: [0, 0],
+        position: [63, 64],
+      },
+    ),
+    one(
+      'from_f16',
+      { heads: 3 },
+      { qkv: 'f16', pages: 1, table: [1, 1, 0], sequence: [PADDING, 0], position: [4, 9] },
     ),
   ],
 })

@@ -1,7 +1,9 @@
 import type { ScoreAttributes } from '../../../src/ops/attention_math.ts'
+import type { OpCall } from '../../../src/ops/contract.ts'
 import { PAGE_TOKENS } from '../../../src/ops/kv_write.ts'
 import { tensorType } from '../../../src/tensor/type.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
+import { formatNumbers } from './matmul_epilogue.ts'
 import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 
 /** Query heads that share a block of the decode kernel. */
@@ -33,25 +35,27 @@ function splitsOf(
   return Math.max(1, Math.min(seen, Math.floor((RESIDENT * multiprocessors) / blocks)))
 }
 
-function decode(
-  attrs: ScoreAttributes,
-  format: string,
-  rows: number,
-  pages: number,
-  traits: CudaTraits,
-): KernelChoice {
+/** Numbers of the formats of activations. */
+const activations = ({ inputs, outputs }: OpCall) => ({
+  qkv_format: formatNumbers[inputs.qkv!.format]!,
+  output_format: formatNumbers[outputs.y!.format]!,
+})
+
+function decode(call: OpCall, rows: number, pages: number, traits: CudaTraits): KernelChoice {
+  const attrs = call.attrs as ScoreAttributes
   const { heads, kv_heads, head_dim: dim, window } = attrs
+  const { format } = call.inputs.k_pool!
   const blocks = rows * kv_heads * Math.ceil(heads / kv_heads / HEADS)
   const splits = splitsOf(attrs, blocks, pages, traits)
-  const lanes = dim <= 64 ? 8 : dim <= 128 ? 16 : 32
+  const { output_format } = activations(call)
   const attend = (bindings: LaunchPlan['bindings']): LaunchPlan =>
     launch('attention_paged', `attention_paged_decode_${format}`, blocks * splits, [...cache, ...bindings], {
+      ...activations(call),
       heads,
       kv_heads,
       dim,
       pages,
       window,
-      lanes,
       splits,
       ...scores(attrs),
     })
@@ -72,7 +76,7 @@ function decode(
           { port: 'statistics', access: 'read' },
           { port: 'y', access: 'write' },
         ],
-        { items, dim, splits },
+        { output_format, items, dim, splits },
       ),
     ],
     scratch: {
@@ -83,12 +87,13 @@ function decode(
 }
 
 /** One row for each sequence is decoding; anything else is taken for runs of rows that share their sequence's tokens. */
-export const attention_paged: KernelRule = ({ attrs, inputs }, traits) => {
+export const attention_paged: KernelRule = (call, traits) => {
+  const { attrs, inputs } = call
   const { heads, kv_heads, head_dim: dim, window } = attrs as ScoreAttributes
   const { format } = inputs.k_pool!
   const rows = inputs.qkv!.shape[0]!
   const [batch, pages] = inputs.page_table!.shape as [number, number]
-  if (rows === batch) return decode(attrs, format, rows, pages, traits)
+  if (rows === batch) return decode(call, rows, pages, traits)
   const tiles = Math.ceil((rows * (heads / kv_heads)) / ITEMS)
   return {
     launches: [
@@ -97,7 +102,7 @@ export const attention_paged: KernelRule = ({ attrs, inputs }, traits) => {
         `attention_paged_prefill_${format}`,
         tiles * kv_heads,
         [...cache, { port: 'y', access: 'write' }],
-        { rows, heads, kv_heads, dim, pages, window, ...scores(attrs) },
+        { ...activations(call), rows, heads, kv_heads, dim, pages, window, ...scores(attrs) },
       ),
     ],
   }

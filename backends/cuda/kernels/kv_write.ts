@@ -1,5 +1,6 @@
 import type { HeadAttributes } from '../../../src/ops/attention_math.ts'
 import { launchThreads } from './flat.ts'
+import { formatNumbers } from './matmul_epilogue.ts'
 import type { KernelRule } from './rule.ts'
 
 export const kv_write: KernelRule = ({ attrs, inputs }) => {
@@ -19,7 +20,14 @@ export const kv_write: KernelRule = ({ attrs, inputs }) => {
           { port: 'sequence', access: 'read' },
           { port: 'position', access: 'read' },
         ],
-        { rows, heads, kv_heads, head_packs: head_dim / 4, pages: inputs.page_table!.shape[1]! },
+        {
+          qkv_format: formatNumbers[inputs.qkv!.format]!,
+          rows,
+          heads,
+          kv_heads,
+          head_packs: head_dim / 4,
+          pages: inputs.page_table!.shape[1]!,
+        },
       ),
     ],
   }
