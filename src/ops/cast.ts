@@ -1,13 +1,15 @@
 import { z } from 'zod'
+import { check } from '../errors.ts'
+import { formatOf } from '../tensor/format.ts'
 import { tensorType } from '../tensor/type.ts'
 import { normal, values } from './cases.ts'
 import { defineOp } from './contract.ts'
-import { exact } from './tolerance.ts'
+import { exact, relative } from './tolerance.ts'
 
-const formats = ['f32', 'f16', 'bf16'] as const
-const port = { doc: '[...]', formats }
+const targets = ['f32', 'f16', 'bf16', 'e4m3'] as const
+const blocks = ['q8_0', 'q4_0', 'e4m3_128', 'mxfp8', 'nvfp4'] as const
 
-/** Around every branch of rounding to f16 and bf16: ties, subnormals, what underflows, what overflows, infinity. */
+/** Around every branch of rounding to fewer bits: ties, subnormals, what underflows, what overflows, infinity. */
 const EDGES = [
   0,
   -0,
@@ -44,18 +46,50 @@ const EDGES = [
   Math.PI,
 ]
 
-/** The same numbers in another float format, rounded to nearest even; past the largest f16 comes infinity. */
-export const cast = defineOp<{ to: (typeof formats)[number] }>({
+/** Those of e4m3: ties of its normal numbers, the largest, what rounds to it, past it; its subnormals of 2^-9. */
+const E4M3_EDGES = [
+  ...EDGES,
+  17 / 16,
+  -19 / 16,
+  432,
+  448,
+  464,
+  -465,
+  2 ** -9,
+  2 ** -10,
+  2 ** -10 + 2 ** -30,
+  3 * 2 ** -10,
+  -15 * 2 ** -10,
+  2 ** -6 - 2 ** -20,
+  Number.NaN,
+]
+
+/**
+ * The same numbers in another float format, rounded to nearest even; past the largest f16 comes infinity, past the
+ * largest e4m3 that one again. Numbers of a block format become f32: the way back is quantize.
+ */
+export const cast = defineOp<{ to: (typeof targets)[number] }>({
   name: 'cast',
   summary: 'y = x rounded to `to`, ties to even',
-  inputs: { x: port },
-  outputs: { y: port },
-  attributes: z.strictObject({ to: z.enum(formats) }),
-  infer: ({ to }, { x }) => ({ y: tensorType(to, ...x!.shape) }),
+  inputs: { x: { doc: '[...]', formats: [...targets, ...blocks] } },
+  outputs: { y: { doc: '[...]', formats: targets } },
+  attributes: z.strictObject({ to: z.enum(targets) }),
+  infer({ to }, { x }) {
+    check(
+      to === 'f32' || formatOf(x!.format).blockSize === 1,
+      'unsupported',
+      () => `cast: x in ${x!.format} can become f32, not ${to}; cast that to ${to}`,
+    )
+    return { y: tensorType(to, ...x!.shape) }
+  },
   gradient: { none: 'gradients are kept in f32; casts are for publishing weights' },
   // Encoding the output to its format is the rounding.
   reference: (_call, { x }) => ({ y: x!.slice() }),
-  tolerance: () => ({ y: exact }),
+  // Only a quant times its scale in f32 does not fit an f32: one rounding, two with the tensor's scale of nvfp4, one of
+  // the expected number.
+  tolerance: ({ inputs }, _inputs, { y }) => ({
+    y: inputs.x!.format === 'nvfp4' || inputs.x!.format === 'e4m3_128' ? relative(y!, 2) : exact,
+  }),
   flops: () => 0,
   cases: [
     { name: 'one_f16', attrs: { to: 'f16' }, inputs: { x: normal([1]) } },
@@ -66,6 +100,27 @@ export const cast = defineOp<{ to: (typeof formats)[number] }>({
     { name: 'bf16_f16', attrs: { to: 'f16' }, inputs: { x: values([EDGES.length], EDGES, 'bf16') } },
     { name: 'f16_bf16', attrs: { to: 'bf16' }, inputs: { x: values([EDGES.length], EDGES, 'f16') } },
     { name: 'f32_f32', attrs: { to: 'f32' }, inputs: { x: values([EDGES.length], EDGES) } },
+    { name: 'f32_e4m3', attrs: { to: 'e4m3' }, inputs: { x: values([E4M3_EDGES.length], E4M3_EDGES) } },
+    {
+      name: 'f16_e4m3',
+      attrs: { to: 'e4m3' },
+      inputs: { x: values([E4M3_EDGES.length], E4M3_EDGES, 'f16') },
+    },
+    {
+      name: 'bf16_e4m3',
+      attrs: { to: 'e4m3' },
+      inputs: { x: values([E4M3_EDGES.length], E4M3_EDGES, 'bf16') },
+    },
+    ...(['f32', 'f16', 'bf16'] as const).map((to) => ({
+      name: `e4m3_${to}`,
+      attrs: { to },
+      inputs: { x: values([E4M3_EDGES.length], E4M3_EDGES, 'e4m3') },
+    })),
+    ...blocks.map((format) => ({
+      name: `${format}_f32`,
+      attrs: { to: 'f32' as const },
+      inputs: { x: normal([3, 128], 3, format) },
+    })),
     { name: 'past_workgroup', attrs: { to: 'f16' }, inputs: { x: normal([3, 86]) } },
     { name: 'f16_subnormals', attrs: { to: 'f16' }, inputs: { x: normal([4, 64], 2 ** -18) } },
     { name: 'rows_bf16', attrs: { to: 'bf16' }, inputs: { x: normal([4, 64], 100) } },

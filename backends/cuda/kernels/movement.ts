@@ -1,5 +1,6 @@
 import { reduceSpan } from '../../../src/ops/reduce.ts'
 import { strides } from '../../../src/ops/transpose.ts'
+import { formatOf } from '../../../src/tensor/format.ts'
 import { elementCount, lastDim, type TensorType, tensorType } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
 import { copy } from './elementwise.ts'
@@ -16,7 +17,9 @@ export const cast: KernelRule = (call, traits) => {
   const [x, to] = [call.inputs.x!, call.outputs.y!.format]
   if (x.format === to) return copy(call, traits)
   const count = elementCount(x.shape)
-  const padded = to === 'f32' ? count : Math.ceil(count / 2) * 2
+  // Up to a whole word.
+  const inWord = 4 / formatOf(to).blockBytes
+  const padded = Math.ceil(count / inWord) * inWord
   return {
     launches: [
       launchThreads('cast', `cast_${x.format}_${to}`, Math.ceil(count / 4), fromXToY, { count, padded }),

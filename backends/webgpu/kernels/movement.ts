@@ -1,43 +1,88 @@
 import { reduceSpan } from '../../../src/ops/reduce.ts'
 import { strides } from '../../../src/ops/transpose.ts'
-import { byteSize, elementCount, lastDim, tensorType } from '../../../src/tensor/type.ts'
-import type { LaunchPlan } from '../../backend.ts'
+import { type FormatName, formatOf } from '../../../src/tensor/format.ts'
+import { byteSize, elementCount, lastDim, type TensorType, tensorType } from '../../../src/tensor/type.ts'
+import type { KernelChoice, LaunchPlan, TargetLimits } from '../../backend.ts'
 import { flatGrid } from './elementwise.ts'
 import { packOf, parts, rowReduction } from './row.ts'
 import { foldGrid, type KernelRule, type WebGpuTraits } from './rule.ts'
-import { weightParts } from './weight_parts.ts'
+import { weightModules, weightParts } from './weight_parts.ts'
 
-/** Two elements per invocation; parts start at whole pairs that are aligned in a 16-bit format too. */
+/** Modules that rounding to a format needs. */
+const roundingModules: Partial<Record<FormatName, readonly string[]>> = {
+  f32: [],
+  f16: ['lib/store_f16'],
+  bf16: ['lib/store_bf16'],
+  e4m3: ['lib/store_e4m3', 'lib/small_float'],
+}
+
+/** Modules that read four elements of a plain format. */
+const readingModules: Partial<Record<FormatName, readonly string[]>> = {
+  f32: ['lib/read_four_f32'],
+  f16: ['lib/read_four_f16', 'lib/unpack_f16'],
+  bf16: ['lib/read_four_bf16'],
+  e4m3: ['lib/read_four_e4m3', 'lib/unpack_e4m3'],
+}
+
+/** Four elements per invocation; parts start where they are aligned in a format of 8 bits too. */
 export const cast: KernelRule = ({ inputs, outputs }, { limits }) => {
   const [from, to] = [inputs.x!.format, outputs.y!.format]
-  const bytesOf = (format: string, elements: number): number =>
-    format === 'f32' ? elements * 4 : Math.ceil(elements / 2) * 4
+  const launch = (elements: number, reading: Reading): LaunchPlan => {
+    const grid = flatGrid(Math.ceil(elements / 4))
+    return {
+      variant: `cast_${from}_${to}`,
+      modules: ['cast', ...reading.modules, `lib/write_four_${to}`, ...roundingModules[to]!],
+      constants: { ...reading.constants, ...grid.constants, COUNT: elements },
+      workgroups: grid.workgroups,
+      bindings: reading.bindings,
+    }
+  }
+  if (formatOf(from).blockSize > 1) return castBlocks(inputs.x!, limits, launch)
+  const range = (format: FormatName, first: number, elements: number) => ({
+    offset: first * formatOf(format).blockBytes,
+    bytes: byteSize(tensorType(format, elements)),
+  })
   return {
-    launches: parts(elementCount(inputs.x!.shape), limits, limits.bindingAlignment / 2).map(
-      ({ elements, offset }) => {
-        const grid = flatGrid(Math.ceil(elements / 2))
-        const binding = (format: string) => ({
-          offset: bytesOf(format, offset / 4),
-          bytes: bytesOf(format, elements),
-        })
-        return {
-          variant: `cast_${from}_${to}`,
-          modules: [
-            'cast',
-            `lib/read_pair_${from}`,
-            `lib/write_pair_${to}`,
-            ...(from === 'f16' ? ['lib/unpack_f16'] : []),
-            ...(to === 'f32' ? [] : [`lib/store_${to}`]),
-          ],
-          constants: { ...grid.constants, COUNT: elements },
-          workgroups: grid.workgroups,
+    launches: parts(elementCount(inputs.x!.shape), limits, limits.bindingAlignment).map(
+      ({ elements, offset }) =>
+        launch(elements, {
+          modules: readingModules[from]!,
+          constants: {},
           bindings: [
-            { port: 'x', access: 'read', ...binding(from) },
-            { port: 'y', access: 'write', ...binding(to) },
+            { port: 'y', access: 'write', ...range(to, offset / 4, elements) },
+            { port: 'x', access: 'read', ...range(from, offset / 4, elements) },
           ],
-        }
-      },
+        }),
     ),
+  }
+}
+
+type Reading = Pick<LaunchPlan, 'modules' | 'constants' | 'bindings'>
+
+/** Quants and scales of a part have a binding each, as those of weights. */
+function castBlocks(
+  x: TensorType,
+  limits: TargetLimits,
+  launch: (elements: number, reading: Reading) => LaunchPlan,
+): KernelChoice {
+  const width = lastDim(x.shape)
+  const matrix = tensorType(x.format, elementCount(x.shape) / width, width)
+  const rows = weightParts(matrix, limits)
+  if (typeof rows === 'string') return { unsupported: `cast: x does not fit: ${rows}` }
+  return {
+    launches: rows.map((part) => {
+      const weight = weightModules(`lib/weight_${x.format}`, matrix, part, 2)
+      const elements = part.rows * width
+      return launch(elements, {
+        modules: ['lib/read_four_blocks', ...weight.modules],
+        constants: weight.constants,
+        bindings: [
+          { port: 'y', access: 'write', offset: 4 * part.first * width, bytes: 4 * elements },
+          { port: 'x', access: 'read', ...part.range },
+          ...(part.scales ? [{ port: 'x', access: 'read' as const, ...part.scales }] : []),
+        ],
+      })
+    }),
   }
 }
 

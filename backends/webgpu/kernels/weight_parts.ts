@@ -1,4 +1,4 @@
-import { formatOf } from '../../../src/tensor/format.ts'
+import { type FormatName, formatOf } from '../../../src/tensor/format.ts'
 import { byteSize, type TensorType } from '../../../src/tensor/type.ts'
 import type { TargetLimits } from '../../backend.ts'
 
@@ -22,8 +22,9 @@ const lcm = (a: number, b: number): number => (a / gcd(a, b)) * b
 export function weightParts(type: TensorType, limits: TargetLimits, step = 1): WeightPart[] | string {
   const [rows, width] = type.shape as readonly [number, number]
   if (byteSize(type) <= limits.maxBindingSize) return [{ first: 0, rows }]
-  const { blockSize, blockBytes } = formatOf(type.format)
-  const scaleBytes = blockSize === 1 ? 0 : 2
+  const { blockSize, blockBytes, scaleBytes, tensorBytes } = formatOf(type.format)
+  if (tensorBytes > 0)
+    return `${byteSize(type)} bytes exceed the largest binding, ${limits.maxBindingSize} bytes, and ${type.format} has one scale for all of them`
   const blocks = width / blockSize
   const rowBytes = blocks * (blockBytes - scaleBytes)
   const align = limits.bindingAlignment
@@ -49,6 +50,15 @@ export function weightParts(type: TensorType, limits: TargetLimits, step = 1): W
   return parts
 }
 
+/** Modules of a block format: how its scales are stored, and what that or its quants need. */
+const blockModules: Partial<Record<FormatName, readonly string[]>> = {
+  q8_0: ['lib/scale_f16'],
+  q4_0: ['lib/scale_f16'],
+  e4m3_128: ['lib/scale_f32', 'lib/unpack_e4m3'],
+  mxfp8: ['lib/scale_e8m0', 'lib/unpack_e4m3'],
+  nvfp4: ['lib/scale_e4m3', 'lib/unpack_e4m3'],
+}
+
 /**
  * Modules and constants that give load_weight4 (or multiply_chunk, with `chunk_*`) for one part. They are told how many
  * words are bound: of an array of unknown length a driver looks the length up at each access.
@@ -62,16 +72,21 @@ export function weightModules(
   // Bindings are padded to 16 bytes.
   const bytes = part.range?.bytes ?? byteSize(type)
   const constants = { WEIGHT_WORDS: Math.ceil(bytes / 16) * 4 }
-  const { blockSize, blockBytes } = formatOf(type.format)
+  const { blockSize, blockBytes, scaleBytes, tensorBytes } = formatOf(type.format)
   if (blockSize === 1) return { modules: [module], constants }
+  const modules = [module, ...blockModules[type.format]!]
   if (part.scales)
     return {
-      modules: [module, 'lib/scales_bound'],
+      modules: [...modules, 'lib/scales_bound'],
       constants: { ...constants, SCALES_BINDING: scalesBinding, SCALES_SKIP: part.scales.skip },
     }
   const [rows, width] = type.shape as readonly [number, number]
   return {
-    modules: [module, 'lib/scales_inline'],
-    constants: { ...constants, SCALES_WORD: (rows * (width / blockSize) * (blockBytes - 2)) / 4 },
+    modules: [...modules, 'lib/scales_inline'],
+    constants: {
+      ...constants,
+      SCALES_WORD: (rows * (width / blockSize) * (blockBytes - scaleBytes)) / 4,
+      ...(tensorBytes > 0 ? { TENSOR_SCALE_WORD: byteSize(type) / 4 - 1 } : {}),
+    },
   }
 }

@@ -1,0 +1,8 @@
+// read_four(i): elements 4i to 4i+3 of x as bits of f32, here stored as bf16.
+@group(0) @binding(1) var<storage, read_write> x: array<u32>;
+
+fn read_four(i: u32) -> vec4u {
+  let low = x[2u * i];
+  let high = x[2u * i + 1u];
+  return vec4u(low << 16u, low & 0xffff0000u, high << 16u, high & 0xffff0000u);
+}
