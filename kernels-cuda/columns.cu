@@ -3,9 +3,9 @@
 // second launch sums the chunks' sums. Both orders are fixed.
 //
 // A block sums 32 packs of columns: each of its 8 warps every eighth row, 512 bytes of it at once; then the warps.
-// Bytes per element: 4, or 8 with x; flops: 1 or 4. Memory bandwidth is the limit: 8,192 rows of 4,096 are 134 MB,
+// Bytes per element: 4 (2 with dy in 16 bits), and 4 for x; flops: 1 or 4. Memory bandwidth is the limit: 8,192 rows of 4,096 are 134 MB,
 // 28 us at 4.8 TB/s. The second launch reads at most 512 / 32 of that.
-#include "lib/pack.h"
+#include "lib/stored.h"
 #include "lib/strided.h"
 
 constexpr uint32_t WARPS = 8;
@@ -41,17 +41,17 @@ DEVICE void column_partial(float* partial, uint32_t rows, uint32_t width, uint32
   if (threadIdx.x < 32 && column < columns) store_pack(partial, own * columns + column, sum);
 }
 
-template <uint32_t N>
-DEVICE void bias_term(const float* dy, float* partial, uint32_t rows, uint32_t width, uint32_t chunk) {
-  column_partial<N>(partial, rows, width, chunk, [=](uint64_t, uint64_t i) { return load_pack<N>(dy, i); });
+template <uint32_t N, typename Gradient>
+DEVICE void bias_term(const void* dy, float* partial, uint32_t rows, uint32_t width, uint32_t chunk) {
+  column_partial<N>(partial, rows, width, chunk, [=](uint64_t, uint64_t i) { return load_stored<N, Gradient>(dy, i); });
 }
 
-template <uint32_t N>
-DEVICE void norm_term(const float* dy, const float* x, const float2* statistics, float* partial, uint32_t rows,
+template <uint32_t N, typename Gradient>
+DEVICE void norm_term(const void* dy, const float* x, const float2* statistics, float* partial, uint32_t rows,
                       uint32_t width, uint32_t chunk) {
   column_partial<N>(partial, rows, width, chunk, [=](uint64_t row, uint64_t i) {
     const float2 own = statistics[row];  // mean, inverse deviation
-    return map<N>([=](float d, float v) { return d * ((v - own.x) * own.y); }, load_pack<N>(dy, i),
+    return map<N>([=](float d, float v) { return d * ((v - own.x) * own.y); }, load_stored<N, Gradient>(dy, i),
                   load_pack<N>(x, i));
   });
 }
@@ -65,20 +65,25 @@ DEVICE void column_total(float* accumulator, const float* partial, uint32_t chun
     store_pack(accumulator, column, plus(load_pack<N>(accumulator, column), sum));
 }
 
-KERNEL(bias_partial, 256, const float* dy, float* partial, uint32_t rows, uint32_t width, uint32_t chunk) {
-  if (width % 4 == 0)
-    bias_term<4>(dy, partial, rows, width, chunk);
-  else
-    bias_term<1>(dy, partial, rows, width, chunk);
+KERNEL(bias_partial, 256, const void* dy, float* partial, uint32_t dy_format, uint32_t rows, uint32_t width,
+       uint32_t chunk) {
+  with_format(dy_format, [=](auto d) {
+    if (width % 4 == 0)
+      bias_term<4, decltype(d)>(dy, partial, rows, width, chunk);
+    else
+      bias_term<1, decltype(d)>(dy, partial, rows, width, chunk);
+  });
 }
 
-KERNEL(norm_weight_partial, 256, const float* dy, const float* x, const float* statistics, float* partial,
-       uint32_t rows, uint32_t width, uint32_t chunk) {
+KERNEL(norm_weight_partial, 256, const void* dy, const float* x, const float* statistics, float* partial,
+       uint32_t dy_format, uint32_t rows, uint32_t width, uint32_t chunk) {
   const float2* of_row = reinterpret_cast<const float2*>(statistics);
-  if (width % 4 == 0)
-    norm_term<4>(dy, x, of_row, partial, rows, width, chunk);
-  else
-    norm_term<1>(dy, x, of_row, partial, rows, width, chunk);
+  with_format(dy_format, [=](auto d) {
+    if (width % 4 == 0)
+      norm_term<4, decltype(d)>(dy, x, of_row, partial, rows, width, chunk);
+    else
+      norm_term<1, decltype(d)>(dy, x, of_row, partial, rows, width, chunk);
+  });
 }
 
 KERNEL(column_final, 256, float* accumulator, const float* partial, uint32_t chunks, uint32_t width) {

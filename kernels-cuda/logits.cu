@@ -142,24 +142,29 @@ KERNEL(argmax, 512, const float* x, uint32_t* y, uint32_t rows, uint32_t width, 
 }
 
 // Packs first to first + 1,024 of row t.
-template <uint32_t N>
-DEVICE void backward_tile(float scale, const float* logits, float lse, uint32_t target, float* dlogits,
+template <uint32_t N, typename Format>
+DEVICE void backward_tile(float scale, const float* logits, float lse, uint32_t target, void* dlogits,
                           uint32_t width, uint32_t first) {
   for (uint32_t i = first + threadIdx.x; i < min(first + 1024, width / N); i += 256) {
     Pack<N> d = map<N>([=](float v) { return expf(v - lse); }, load_pack<N>(logits, i));
     for (uint32_t j = 0; j < N; j++) d.v[j] = scale * (d.v[j] - (i * N + j == target ? 1.0f : 0.0f));
-    store_pack(dlogits, i, d);
+    store_stored<Format>(dlogits, i, d);
   }
 }
 
 // A block makes one of `tiles` tiles of a row.
 KERNEL(cross_entropy_backward, 256, const float* dloss, const float* logits, const float* lse,
-       const uint32_t* targets, const float* weights, float* dlogits, uint32_t width, uint32_t tiles) {
+       const uint32_t* targets, const float* weights, void* dlogits, uint32_t output_format, uint32_t width,
+       uint32_t tiles) {
   const uint32_t t = blockIdx.x / tiles, first = blockIdx.x % tiles * 1024;
   const uint64_t row = static_cast<uint64_t>(t) * width;
   const float scale = dloss[t] * weights[t];
-  if (width % 4 == 0)
-    backward_tile<4>(scale, logits + row, lse[t], targets[t], dlogits + row, width, first);
-  else
-    backward_tile<1>(scale, logits + row, lse[t], targets[t], dlogits + row, width, first);
+  with_format(output_format, [=](auto f) {
+    using Format = decltype(f);
+    void* d = static_cast<uint8_t*>(dlogits) + Format::BYTES * row;
+    if (width % 4 == 0)
+      backward_tile<4, Format>(scale, logits + row, lse[t], targets[t], d, width, first);
+    else
+      backward_tile<1, Format>(scale, logits + row, lse[t], targets[t], d, width, first);
+  });
 }

@@ -1,8 +1,8 @@
 // Kernels that reduce over rows. A narrow row belongs to one warp, several rows to a block and no barrier; a wide row
 // to the whole block of THREADS threads. Which of the two is the launch's constant `team`: threads of a row.
 #pragma once
-#include "pack.h"
 #include "reduce.h"
+#include "stored.h"
 #include "strided.h"
 
 template <uint32_t THREADS>
@@ -25,19 +25,19 @@ struct RowTeam {
     strided(lane(), packs, size, f);
   }
 
-  // y[i] = f(i) for this thread's of `packs` packs. Loads of four packs come before their stores, which could be to
-  // the same memory for all the compiler knows.
-  template <typename F>
-  DEVICE void map(float* y, uint32_t packs, F f) const {
+  // y[i] = f(i) for this thread's of `packs` packs, stored in a format. Loads of four packs come before their stores,
+  // which could be to the same memory for all the compiler knows.
+  template <typename Format = F32, typename F>
+  DEVICE void map(void* y, uint32_t packs, F f) const {
     uint32_t i = lane();
     for (; i + 3 * size < packs; i += 4 * size) {
       decltype(f(i)) four[4];
 #pragma unroll
       for (uint32_t next = 0; next < 4; next++) four[next] = f(i + next * size);
 #pragma unroll
-      for (uint32_t next = 0; next < 4; next++) store_pack(y, i + next * size, four[next]);
+      for (uint32_t next = 0; next < 4; next++) store_stored<Format>(y, i + next * size, four[next]);
     }
-    for (; i < packs; i += size) store_pack(y, i, f(i));
+    for (; i < packs; i += size) store_stored<Format>(y, i, f(i));
   }
 };
 

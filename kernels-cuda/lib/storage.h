@@ -62,6 +62,7 @@ DEVICE uint32_t f32_to_bf16(float x) {
 // A format as a type for kernel templates. `data` is a tensor of `count` elements; load4 and store4 take an index that
 // is a multiple of 4, of which all four elements exist. Block formats hold all quants, then all f16 scales.
 struct F32 {
+  static constexpr uint32_t BYTES = 4;
   DEVICE static float load(const void* data, uint64_t, uint64_t index) {
     return static_cast<const float*>(data)[index];
   }
@@ -73,6 +74,7 @@ struct F32 {
 };
 
 struct F16 {
+  static constexpr uint32_t BYTES = 2;
   DEVICE static float load(const void* data, uint64_t, uint64_t index) {
     return f16_to_f32(static_cast<const uint16_t*>(data)[index]);
   }
@@ -91,6 +93,7 @@ struct F16 {
 };
 
 struct BF16 {
+  static constexpr uint32_t BYTES = 2;
   DEVICE static float load(const void* data, uint64_t, uint64_t index) {
     return bf16_to_f32(static_cast<const uint16_t*>(data)[index]);
   }

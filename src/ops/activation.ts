@@ -1,9 +1,9 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
-import { elementCount, lastDim, sameShape, tensorType } from '../tensor/type.ts'
+import { elementCount, lastDim, sameShape, type TensorType, tensorType } from '../tensor/type.ts'
 import { normal, uniform, values } from './cases.ts'
-import { defineOp, type OpContract } from './contract.ts'
-import { EPS_F32 } from './tolerance.ts'
+import { defineOp, type OpContract, type Ports, type Tolerance } from './contract.ts'
+import { EPS_F32, storedIn } from './tolerance.ts'
 
 /** An activation function in float64 and what computing it in f32 by lib/activation.wgsl may cost. */
 export interface Activation {
@@ -80,7 +80,9 @@ export const gelu_tanh_function: Activation = {
   },
 }
 
-const x = { doc: '[...]', formats: ['f32'] } as const
+/** What an activation reads it reads in one format, and writes in the same. */
+const formats = ['f32', 'f16', 'bf16'] as const
+const x = { doc: '[...]', formats } as const
 const noAttributes = z.strictObject({})
 type None = Record<string, never>
 
@@ -99,7 +101,9 @@ export function activationOps(f: Activation): { forward: OpContract<None>; backw
       x: { input: ({ g, inputs, dOutputs }) => g.op(backwardName, {}, { dy: dOutputs.y, x: inputs.x }).dx! },
     },
     reference: (_call, inputs) => ({ y: inputs.x!.map(f.value) }),
-    tolerance: (_call, inputs) => ({ y: (i) => f.valueError(inputs.x![i]!) }),
+    tolerance: ({ outputs }, inputs, { y }) => ({
+      y: storedIn(outputs.y!.format, (i) => f.valueError(inputs.x![i]!), y!),
+    }),
     flops: ({ inputs }) => 15 * elementCount(inputs.x!.shape),
     cases: [
       { name: 'one', attrs: {}, inputs: { x: normal([1]) } },
@@ -107,6 +111,8 @@ export function activationOps(f: Activation): { forward: OpContract<None>; backw
       { name: 'past_workgroup', attrs: {}, inputs: { x: normal([257], 4) } },
       { name: 'vectors', attrs: {}, inputs: { x: uniform([4, 132], -20, 20) } },
       { name: 'large_magnitude', attrs: {}, inputs: { x: values([12], LARGE) } },
+      { name: 'bf16', attrs: {}, inputs: { x: normal([3, 86], 4, 'bf16') } },
+      { name: 'f16_odd', attrs: {}, inputs: { x: normal([3, 37], 4, 'f16') } },
     ],
   })
   const backward = defineOp<None>({
@@ -118,13 +124,17 @@ export function activationOps(f: Activation): { forward: OpContract<None>; backw
     attributes: noAttributes,
     infer(_attrs, inputs) {
       sameShapes(backwardName, 'x', inputs.x!.shape, 'dy', inputs.dy!.shape)
+      sameFormat(backwardName, inputs)
       return { dx: inputs.x! }
     },
     gradient: { none: 'second derivatives are not used in training' },
     reference: (_call, inputs) => ({ dx: inputs.dy!.map((d, i) => d * f.derivative(inputs.x![i]!)) }),
-    tolerance: (_call, inputs, expected) => ({
-      dx: (i) =>
-        Math.abs(inputs.dy![i]!) * f.derivativeError(inputs.x![i]!) + Math.abs(expected.dx![i]!) * EPS_F32,
+    tolerance: ({ outputs }, { dy, x }, { dx }) => ({
+      dx: storedIn(
+        outputs.dx!.format,
+        (i) => Math.abs(dy![i]!) * f.derivativeError(x![i]!) + Math.abs(dx![i]!) * EPS_F32,
+        dx!,
+      ),
     }),
     flops: ({ inputs }) => 20 * elementCount(inputs.x!.shape),
     cases: [
@@ -132,6 +142,8 @@ export function activationOps(f: Activation): { forward: OpContract<None>; backw
       { name: 'prime', attrs: {}, inputs: { dy: normal([3, 37]), x: normal([3, 37]) } },
       { name: 'vectors', attrs: {}, inputs: { dy: normal([4, 132]), x: uniform([4, 132], -20, 20) } },
       { name: 'large_magnitude', attrs: {}, inputs: { dy: normal([12], 100), x: values([12], LARGE) } },
+      { name: 'bf16', attrs: {}, inputs: { dy: normal([3, 86], 1, 'bf16'), x: normal([3, 86], 4, 'bf16') } },
+      { name: 'f16_odd', attrs: {}, inputs: { dy: normal([3, 37], 1, 'f16'), x: normal([3, 37], 4, 'f16') } },
     ],
   })
   return { forward, backward }
@@ -144,8 +156,8 @@ export function gatedOps(
   source: string,
 ): { forward: OpContract<None>; backward: OpContract<None> } {
   const backwardName = `${name}_backward`
-  const double = { doc: '[..., 2F], gate then up', formats: ['f32'] } as const
-  const single = { doc: '[..., F]', formats: ['f32'] } as const
+  const double = { doc: '[..., 2F], gate then up', formats } as const
+  const single = { doc: '[..., F]', formats } as const
   /** Index of the gate of output element i; its up is F further. */
   const gateOf = (i: number, width: number): number => i + Math.floor(i / width) * width
   const half = (shape: readonly number[], op: string): number[] => {
@@ -163,7 +175,7 @@ export function gatedOps(
     inputs: { x: double },
     outputs: { y: single },
     attributes: noAttributes,
-    infer: (_attrs, inputs) => ({ y: tensorType('f32', ...half(inputs.x!.shape, name)) }),
+    infer: (_attrs, inputs) => ({ y: tensorType(inputs.x!.format, ...half(inputs.x!.shape, name)) }),
     gradient: {
       x: { input: ({ g, inputs, dOutputs }) => g.op(backwardName, {}, { dy: dOutputs.y, x: inputs.x }).dx! },
     },
@@ -177,16 +189,16 @@ export function gatedOps(
       return { y }
     },
     tolerance({ outputs }, inputs, expected) {
-      const width = lastDim(outputs.y!.shape)
-      return {
-        y(i) {
-          const gate = gateOf(i, width)
-          return (
-            f.valueError(inputs.x![gate]!) * Math.abs(inputs.x![gate + width]!) +
-            Math.abs(expected.y![i]!) * EPS_F32
-          )
-        },
+      const { format, shape } = outputs.y!
+      const width = lastDim(shape)
+      const inF32: Tolerance = (i) => {
+        const gate = gateOf(i, width)
+        return (
+          f.valueError(inputs.x![gate]!) * Math.abs(inputs.x![gate + width]!) +
+          Math.abs(expected.y![i]!) * EPS_F32
+        )
       }
+      return { y: storedIn(format, inF32, expected.y!) }
     },
     flops: ({ outputs }) => 16 * elementCount(outputs.y!.shape),
     cases: [
@@ -195,6 +207,8 @@ export function gatedOps(
       { name: 'vectors', attrs: {}, inputs: { x: normal([5, 136], 3) } },
       { name: 'past_workgroup', attrs: {}, inputs: { x: normal([1, 514]) } },
       { name: 'large_magnitude', attrs: {}, inputs: { x: values([2, 12], LARGE) } },
+      { name: 'bf16', attrs: {}, inputs: { x: normal([5, 136], 3, 'bf16') } },
+      { name: 'f16_odd', attrs: {}, inputs: { x: normal([3, 74], 3, 'f16') } },
     ],
   })
   const backward = defineOp<None>({
@@ -206,6 +220,7 @@ export function gatedOps(
     attributes: noAttributes,
     infer(_attrs, inputs) {
       sameShapes(backwardName, 'x', half(inputs.x!.shape, backwardName), 'dy', inputs.dy!.shape)
+      sameFormat(backwardName, inputs)
       return { dx: inputs.x! }
     },
     gradient: { none: 'second derivatives are not used in training' },
@@ -221,18 +236,17 @@ export function gatedOps(
     },
     tolerance({ inputs: { dy: type } }, { dy, x: input }, expected) {
       const width = lastDim(type!.shape)
-      return {
-        dx(i) {
-          const column = i % (2 * width)
-          const isGate = column < width
-          const gate = isGate ? i : i - width
-          const d = Math.abs(dy![Math.floor(i / (2 * width)) * width + (column % width)]!)
-          const from = isGate
-            ? d * Math.abs(input![gate + width]!) * f.derivativeError(input![gate]!)
-            : d * f.valueError(input![gate]!)
-          return from + 2 * Math.abs(expected.dx![i]!) * EPS_F32
-        },
+      const inF32: Tolerance = (i) => {
+        const column = i % (2 * width)
+        const isGate = column < width
+        const gate = isGate ? i : i - width
+        const d = Math.abs(dy![Math.floor(i / (2 * width)) * width + (column % width)]!)
+        const from = isGate
+          ? d * Math.abs(input![gate + width]!) * f.derivativeError(input![gate]!)
+          : d * f.valueError(input![gate]!)
+        return from + 2 * Math.abs(expected.dx![i]!) * EPS_F32
       }
+      return { dx: storedIn(type!.format, inF32, expected.dx!) }
     },
     flops: ({ inputs }) => 36 * elementCount(inputs.dy!.shape),
     cases: [
@@ -240,6 +254,8 @@ export function gatedOps(
       { name: 'prime', attrs: {}, inputs: { dy: normal([3, 37]), x: normal([3, 74]) } },
       { name: 'vectors', attrs: {}, inputs: { dy: normal([5, 68]), x: normal([5, 136], 3) } },
       { name: 'large_magnitude', attrs: {}, inputs: { dy: normal([2, 6]), x: values([2, 12], LARGE) } },
+      { name: 'bf16', attrs: {}, inputs: { dy: normal([5, 68], 1, 'bf16'), x: normal([5, 136], 3, 'bf16') } },
+      { name: 'f16_odd', attrs: {}, inputs: { dy: normal([3, 37], 1, 'f16'), x: normal([3, 74], 3, 'f16') } },
     ],
   })
   return { forward, backward }
@@ -247,6 +263,14 @@ export function gatedOps(
 
 /** Zero, around the kernel's clamps, and far past them. */
 const LARGE = [0, 15.5, -15.5, 16.5, -16.5, 86, -86, 90, -90, 1e6, -1e6, 1e-30]
+
+function sameFormat(op: string, { x, dy }: Ports<TensorType>): void {
+  check(
+    dy!.format === x!.format,
+    'unsupported',
+    () => `${op}: dy must be ${x!.format} like x, got ${dy!.format}; cast one of them`,
+  )
+}
 
 function sameShapes(
   op: string,

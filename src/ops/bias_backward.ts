@@ -9,7 +9,10 @@ import { EPS_F32 } from './tolerance.ts'
 export const bias_backward = defineOp<Record<string, never>>({
   name: 'bias_backward',
   summary: 'dbias[n] = accumulator[n] + sum_t dy[t,n]',
-  inputs: { accumulator: { doc: '[N]', formats: ['f32'] }, dy: { doc: '[..., N]', formats: ['f32'] } },
+  inputs: {
+    accumulator: { doc: '[N]', formats: ['f32'] },
+    dy: { doc: '[..., N]', formats: ['f32', 'f16', 'bf16'] },
+  },
   outputs: { dbias: { doc: '[N]', formats: ['f32'] } },
   attributes: z.strictObject({}),
   infer(_attrs, { accumulator, dy }) {
@@ -49,5 +52,11 @@ export const bias_backward = defineOp<Record<string, never>>({
       attrs: {},
       inputs: { accumulator: normal([16], 1e6), dy: normal([67, 16], 1e6) },
     },
+    {
+      name: 'bf16',
+      attrs: {},
+      inputs: { accumulator: normal([132]), dy: normal([67, 132], 1, 'bf16') },
+    },
+    { name: 'f16_odd_rows', attrs: {}, inputs: { accumulator: normal([37]), dy: normal([5, 37], 1, 'f16') } },
   ],
 })

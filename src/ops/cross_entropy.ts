@@ -2,8 +2,8 @@ import { z } from 'zod'
 import { check } from '../errors.ts'
 import { lastDim, sameShape, type TensorType, tensorType } from '../tensor/type.ts'
 import { integers, normal, uniform, values } from './cases.ts'
-import { defineOp, type Ports } from './contract.ts'
-import { EPS_F32, expError, sumDepth, TINY_F32 } from './tolerance.ts'
+import { defineOp, type Ports, type Tolerance } from './contract.ts'
+import { EPS_F32, expError, storedIn, sumDepth, TINY_F32 } from './tolerance.ts'
 
 export function checkRows(op: string, inputs: Ports<TensorType>, rowPorts: readonly string[]): void {
   const { shape } = inputs.logits!
@@ -133,7 +133,7 @@ export const cross_entropy = defineOp<Record<string, never>>({
  * Gradient of cross_entropy for its logits; lse as the forward pass gave it. A target that is not below V, whatever
  * its value, matches no column: where the vocabulary is split, the target is in another part.
  */
-export const cross_entropy_backward = defineOp<Record<string, never>>({
+export const cross_entropy_backward = defineOp<{ output?: 'f16' | 'bf16' | undefined }>({
   name: 'cross_entropy_backward',
   summary: 'dlogits[t,c] = dloss[t] * weights[t] * (exp(logits[t,c] - lse[t]) - (c == targets[t]))',
   inputs: {
@@ -143,11 +143,11 @@ export const cross_entropy_backward = defineOp<Record<string, never>>({
     targets: { doc: '[T]', formats: ['u32'] },
     weights: { doc: '[T]', formats: ['f32'] },
   },
-  outputs: { dlogits: { doc: '[T, V]', formats: ['f32'] } },
-  attributes: z.strictObject({}),
-  infer(_attrs, inputs) {
+  outputs: { dlogits: { doc: '[T, V]', formats: ['f32', 'f16', 'bf16'] } },
+  attributes: z.strictObject({ output: z.enum(['f16', 'bf16']).optional() }),
+  infer({ output }, inputs) {
     checkRows('cross_entropy_backward', inputs, ['dloss', 'lse', 'targets', 'weights'])
-    return { dlogits: tensorType('f32', ...inputs.logits!.shape) }
+    return { dlogits: tensorType(output ?? 'f32', ...inputs.logits!.shape) }
   },
   gradient: { none: 'second derivatives are not built' },
   reference({ inputs }, { dloss, logits, lse, targets, weights }) {
@@ -158,20 +158,15 @@ export const cross_entropy_backward = defineOp<Record<string, never>>({
     })
     return { dlogits }
   },
-  tolerance({ inputs }, { dloss, logits, lse, weights }, expected) {
+  tolerance({ inputs, outputs }, { dloss, logits, lse, weights }, { dlogits }) {
     const width = lastDim(inputs.logits!.shape)
-    return {
-      dlogits: (i) => {
-        const t = Math.floor(i / width)
-        const scale = Math.abs(dloss![t]! * weights![t]!)
-        const d = logits![i]! - lse![t]!
-        return (
-          scale * (Math.exp(d) * expError(d) + TINY_F32) +
-          4 * EPS_F32 * Math.abs(expected.dlogits![i]!) +
-          TINY_F32
-        )
-      },
+    const inF32: Tolerance = (i) => {
+      const t = Math.floor(i / width)
+      const scale = Math.abs(dloss![t]! * weights![t]!)
+      const d = logits![i]! - lse![t]!
+      return scale * (Math.exp(d) * expError(d) + TINY_F32) + 4 * EPS_F32 * Math.abs(dlogits![i]!) + TINY_F32
     }
+    return { dlogits: storedIn(outputs.dlogits!.format, inF32, dlogits!) }
   },
   flops: ({ inputs }) => 4 * inputs.logits!.shape[0]! * inputs.logits!.shape[1]!,
   // lse lies a little above the largest logit, as it does after a forward pass.
@@ -251,6 +246,28 @@ export const cross_entropy_backward = defineOp<Record<string, never>>({
         lse: uniform([3], 4e4, 4.1e4),
         targets: integers([3], 0, 65),
         weights: values([3], [1e-4]),
+      },
+    },
+    {
+      name: 'to_bf16',
+      attrs: { output: 'bf16' },
+      inputs: {
+        dloss: normal([3]),
+        logits: normal([3, 260], 2),
+        lse: uniform([3], 7, 8),
+        targets: integers([3], 0, 260),
+        weights: uniform([3], 0, 1),
+      },
+    },
+    {
+      name: 'to_f16_odd',
+      attrs: { output: 'f16' },
+      inputs: {
+        dloss: normal([3]),
+        logits: normal([3, 37], 2),
+        lse: uniform([3], 5, 7),
+        targets: integers([3], 0, 37),
+        weights: uniform([3], 0, 1),
       },
     },
   ],

@@ -1,15 +1,20 @@
-import { z } from 'zod'
 import { elementCount, lastDim, tensorType } from '../tensor/type.ts'
 import { normal, values } from './cases.ts'
-import { defineOp } from './contract.ts'
+import { defineOp, type Tolerance } from './contract.ts'
 import { normBackwardOps } from './norm_backward.ts'
-import { checkNormShapes, normalizeRows } from './normalize.ts'
-import { EPS_F32, TINY_F32 } from './tolerance.ts'
+import {
+  checkNormShapes,
+  type NormAttributes,
+  normAttributes,
+  normalizeRows,
+  normOutput,
+} from './normalize.ts'
+import { EPS_F32, storedIn, TINY_F32 } from './tolerance.ts'
 
 const SOURCE = 'Ba, Kiros and Hinton, Layer Normalization, 2016'
 
 /** y[t,c] = (x[t,c] - mean_c(x[t,:])) / sqrt(var_c(x[t,:]) + eps) * weight[c] + bias[c] */
-export const layer_norm = defineOp<{ eps: number }>({
+export const layer_norm = defineOp<NormAttributes>({
   name: 'layer_norm',
   summary: 'y[t,c] = (x[t,c] - mean_c(x[t,:])) / sqrt(var_c(x[t,:]) + eps) * weight[c] + bias[c]',
   source: SOURCE,
@@ -18,20 +23,20 @@ export const layer_norm = defineOp<{ eps: number }>({
     weight: { doc: '[C]', formats: ['f32', 'f16', 'bf16'] },
     bias: { doc: '[C]', formats: ['f32', 'f16', 'bf16'] },
   },
-  outputs: { y: { doc: '[..., C]', formats: ['f32'] } },
-  attributes: z.strictObject({ eps: z.number().nonnegative() }),
-  infer(_attrs, inputs) {
+  outputs: { y: normOutput },
+  attributes: normAttributes,
+  infer({ output }, inputs) {
     checkNormShapes('layer_norm', inputs)
-    return { y: tensorType('f32', ...inputs.x!.shape) }
+    return { y: tensorType(output ?? 'f32', ...inputs.x!.shape) }
   },
   gradient: {
     x: {
-      input: ({ g, attrs, inputs, dOutputs }) =>
-        g.op('layer_norm_backward_input', attrs, { dy: dOutputs.y, x: inputs.x, weight: inputs.weight }).dx!,
+      input: ({ g, attrs: { eps }, inputs: { x, weight }, dOutputs }) =>
+        g.op('layer_norm_backward_input', { eps }, { dy: dOutputs.y, x, weight }).dx!,
     },
     weight: {
-      weight: ({ g, attrs, inputs, dOutputs }, accumulator) =>
-        g.op('layer_norm_backward_weight', attrs, { accumulator, dy: dOutputs.y, x: inputs.x }).dweight!,
+      weight: ({ g, attrs: { eps }, inputs: { x }, dOutputs }, accumulator) =>
+        g.op('layer_norm_backward_weight', { eps }, { accumulator, dy: dOutputs.y, x }).dweight!,
     },
     bias: {
       weight: ({ g, dOutputs }, accumulator) =>
@@ -43,17 +48,14 @@ export const layer_norm = defineOp<{ eps: number }>({
     const { hat } = normalizeRows(x!, width, attrs.eps, true)
     return { y: hat.map((h, i) => h * weight![i % width]! + bias![i % width]!) }
   },
-  tolerance({ attrs, inputs }, { x, weight, bias }) {
+  tolerance({ attrs, inputs, outputs }, { x, weight, bias }, { y }) {
     const width = lastDim(inputs.x!.shape)
     const { hat, hatError } = normalizeRows(x!, width, attrs.eps, true)
-    return {
-      y(i) {
-        const w = Math.abs(weight![i % width]!)
-        return (
-          w * hatError[i]! + (2 * Math.abs(hat[i]!) * w + Math.abs(bias![i % width]!)) * EPS_F32 + TINY_F32
-        )
-      },
+    const inF32: Tolerance = (i) => {
+      const w = Math.abs(weight![i % width]!)
+      return w * hatError[i]! + (2 * Math.abs(hat[i]!) * w + Math.abs(bias![i % width]!)) * EPS_F32 + TINY_F32
     }
+    return { y: storedIn(outputs.y!.format, inF32, y!) }
   },
   flops: ({ inputs }) => 8 * elementCount(inputs.x!.shape),
   cases: [
@@ -105,6 +107,16 @@ export const layer_norm = defineOp<{ eps: number }>({
       name: 'constant_rows',
       attrs: { eps: 1e-5 },
       inputs: { x: values([2, 32], [3]), weight: normal([32]), bias: normal([32]) },
+    },
+    {
+      name: 'to_bf16',
+      attrs: { eps: 1e-5, output: 'bf16' },
+      inputs: { x: normal([3, 260], 1, 'f32', 3), weight: normal([260], 0.1, 'f32', 1), bias: normal([260]) },
+    },
+    {
+      name: 'to_f16_odd_rows',
+      attrs: { eps: 1e-5, output: 'f16' },
+      inputs: { x: normal([3, 37]), weight: normal([37], 0.1, 'f16', 1), bias: normal([37], 1, 'f16') },
     },
   ],
 })

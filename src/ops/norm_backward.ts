@@ -8,6 +8,7 @@ import { EPS_F32, sumDepth, TINY_F32 } from './tolerance.ts'
 type Eps = { eps: number }
 const attributes = z.strictObject({ eps: z.number().nonnegative() })
 const rows = { doc: '[..., C]', formats: ['f32'] } as const
+const anyRows = { doc: '[..., C]', formats: ['f32', 'f16', 'bf16'] } as const
 const second = 'second derivatives are not used in training'
 
 /**
@@ -25,7 +26,7 @@ export function normBackwardOps(
     name: `${name}_backward_input`,
     summary: `dx = inverse_deviation * (g - ${centered ? 'mean(g) - ' : ''}h * mean(g * h)), g = dy * weight, h = normalised x`,
     source,
-    inputs: { dy: rows, x: rows, weight: { doc: '[C]', formats: ['f32', 'f16', 'bf16'] } },
+    inputs: { dy: anyRows, x: rows, weight: { doc: '[C]', formats: ['f32', 'f16', 'bf16'] } },
     outputs: { dx: rows },
     attributes,
     infer(_attrs, inputs) {
@@ -112,13 +113,27 @@ export function normBackwardOps(
         attrs: { eps: 1e-5 },
         inputs: { dy: normal([2, 32]), x: values([2, 32], [0]), weight: normal([32]) },
       },
+      {
+        name: 'bf16',
+        attrs: { eps: 1e-5 },
+        inputs: {
+          dy: normal([3, 260], 1, 'bf16'),
+          x: normal([3, 260]),
+          weight: normal([260], 0.1, 'f32', 1),
+        },
+      },
+      {
+        name: 'f16_odd_rows',
+        attrs: { eps: 1e-5 },
+        inputs: { dy: normal([3, 37], 1, 'f16'), x: normal([3, 37]), weight: normal([37], 0.1, 'f16', 1) },
+      },
     ],
   })
   const weight = defineOp<Eps>({
     name: `${name}_backward_weight`,
     summary: 'dweight[c] = accumulator[c] + sum_t dy[t,c] * h[t,c], h = normalised x',
     source,
-    inputs: { accumulator: { doc: '[C]', formats: ['f32'] }, dy: rows, x: rows },
+    inputs: { accumulator: { doc: '[C]', formats: ['f32'] }, dy: anyRows, x: rows },
     outputs: { dweight: { doc: '[C]', formats: ['f32'] } },
     attributes,
     infer(_attrs, inputs) {
@@ -177,5 +192,15 @@ const weightCases: Case<Eps>[] = [
     name: 'large_magnitude',
     attrs: { eps: 1e-5 },
     inputs: { accumulator: normal([32], 1e4), dy: normal([5, 32], 1e3), x: normal([5, 32], 1e4) },
+  },
+  {
+    name: 'bf16',
+    attrs: { eps: 1e-5 },
+    inputs: { accumulator: normal([132]), dy: normal([35, 132], 1, 'bf16'), x: normal([35, 132]) },
+  },
+  {
+    name: 'f16_odd_rows',
+    attrs: { eps: 1e-5 },
+    inputs: { accumulator: normal([37]), dy: normal([5, 37], 1, 'f16'), x: normal([5, 37]) },
   },
 ]

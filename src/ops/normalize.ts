@@ -1,7 +1,21 @@
+import { z } from 'zod'
 import { check } from '../errors.ts'
 import { lastDim, sameShape, type TensorType } from '../tensor/type.ts'
-import type { Ports } from './contract.ts'
+import type { Port, Ports } from './contract.ts'
 import { EPS_F32, sumDepth } from './tolerance.ts'
+
+export type NormAttributes = {
+  eps: number
+  /** Format of y where it is not f32. */
+  output?: 'f16' | 'bf16' | undefined
+}
+
+export const normAttributes = z.strictObject({
+  eps: z.number().nonnegative(),
+  output: z.enum(['f16', 'bf16']).optional(),
+})
+
+export const normOutput: Port = { doc: '[..., C]', formats: ['f32', 'f16', 'bf16'] }
 
 /** Rows brought to unit deviation in float64, and what doing so in f32 may cost. */
 export interface NormalizedRows {

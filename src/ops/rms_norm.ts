@@ -1,15 +1,20 @@
-import { z } from 'zod'
 import { lastDim, rowCount, tensorType } from '../tensor/type.ts'
 import { normal, values } from './cases.ts'
-import { defineOp } from './contract.ts'
+import { defineOp, type Tolerance } from './contract.ts'
 import { normBackwardOps } from './norm_backward.ts'
-import { checkNormShapes, normalizeRows } from './normalize.ts'
-import { EPS_F32, TINY_F32 } from './tolerance.ts'
+import {
+  checkNormShapes,
+  type NormAttributes,
+  normAttributes,
+  normalizeRows,
+  normOutput,
+} from './normalize.ts'
+import { EPS_F32, storedIn, TINY_F32 } from './tolerance.ts'
 
 const SOURCE = 'Zhang and Sennrich, Root Mean Square Layer Normalization, 2019'
 
 /** y[t,c] = x[t,c] * weight[c] / sqrt(mean_c(x[t,:]^2) + eps) */
-export const rms_norm = defineOp<{ eps: number }>({
+export const rms_norm = defineOp<NormAttributes>({
   name: 'rms_norm',
   summary: 'y[t,c] = x[t,c] * weight[c] / sqrt(mean_c(x[t,:]^2) + eps)',
   source: SOURCE,
@@ -17,20 +22,20 @@ export const rms_norm = defineOp<{ eps: number }>({
     x: { doc: '[..., C]', formats: ['f32'] },
     weight: { doc: '[C]', formats: ['f32', 'f16', 'bf16'] },
   },
-  outputs: { y: { doc: '[..., C]', formats: ['f32'] } },
-  attributes: z.strictObject({ eps: z.number().nonnegative() }),
-  infer(_attrs, inputs) {
+  outputs: { y: normOutput },
+  attributes: normAttributes,
+  infer({ output }, inputs) {
     checkNormShapes('rms_norm', inputs)
-    return { y: tensorType('f32', ...inputs.x!.shape) }
+    return { y: tensorType(output ?? 'f32', ...inputs.x!.shape) }
   },
   gradient: {
     x: {
-      input: ({ g, attrs, inputs, dOutputs }) =>
-        g.op('rms_norm_backward_input', attrs, { dy: dOutputs.y, x: inputs.x, weight: inputs.weight }).dx!,
+      input: ({ g, attrs: { eps }, inputs: { x, weight }, dOutputs }) =>
+        g.op('rms_norm_backward_input', { eps }, { dy: dOutputs.y, x, weight }).dx!,
     },
     weight: {
-      weight: ({ g, attrs, inputs, dOutputs }, accumulator) =>
-        g.op('rms_norm_backward_weight', attrs, { accumulator, dy: dOutputs.y, x: inputs.x }).dweight!,
+      weight: ({ g, attrs: { eps }, inputs: { x }, dOutputs }, accumulator) =>
+        g.op('rms_norm_backward_weight', { eps }, { accumulator, dy: dOutputs.y, x }).dweight!,
     },
   },
   reference({ attrs, inputs }, { x, weight }) {
@@ -38,12 +43,12 @@ export const rms_norm = defineOp<{ eps: number }>({
     const { hat } = normalizeRows(x!, width, attrs.eps, false)
     return { y: hat.map((h, i) => h * weight![i % width]!) }
   },
-  tolerance({ attrs, inputs }, { x, weight }, expected) {
+  tolerance({ attrs, inputs, outputs }, { x, weight }, { y }) {
     const width = lastDim(inputs.x!.shape)
     const { hatError } = normalizeRows(x!, width, attrs.eps, false)
-    return {
-      y: (i) => hatError[i]! * Math.abs(weight![i % width]!) + Math.abs(expected.y![i]!) * EPS_F32 + TINY_F32,
-    }
+    const inF32: Tolerance = (i) =>
+      hatError[i]! * Math.abs(weight![i % width]!) + Math.abs(y![i]!) * EPS_F32 + TINY_F32
+    return { y: storedIn(outputs.y!.format, inF32, y!) }
   },
   flops: ({ inputs }) => 4 * rowCount(inputs.x!.shape) * lastDim(inputs.x!.shape),
   cases: [
@@ -75,6 +80,16 @@ export const rms_norm = defineOp<{ eps: number }>({
       inputs: { x: normal([2, 128], 1e4), weight: normal([128], 100) },
     },
     { name: 'zeros', attrs: { eps: 1e-5 }, inputs: { x: values([2, 32], [0]), weight: normal([32]) } },
+    {
+      name: 'to_bf16',
+      attrs: { eps: 1e-5, output: 'bf16' },
+      inputs: { x: normal([3, 260]), weight: normal([260], 0.1, 'f32', 1) },
+    },
+    {
+      name: 'to_f16_odd_rows',
+      attrs: { eps: 1e-5, output: 'f16' },
+      inputs: { x: normal([3, 37]), weight: normal([37], 0.1, 'f16', 1) },
+    },
   ],
 })
 

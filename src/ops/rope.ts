@@ -1,11 +1,14 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
-import { tensorType } from '../tensor/type.ts'
+import type { FormatName } from '../tensor/format.ts'
+import { byteSize, elementCount } from '../tensor/type.ts'
 import { checkShape } from './attention_math.ts'
 import { integers, normal, values } from './cases.ts'
 import { generateConstant } from './constants.ts'
 import { type Case, defineOp } from './contract.ts'
-import { EPS_F32, TINY_F32 } from './tolerance.ts'
+import { EPS_F32, storedIn, TINY_F32 } from './tolerance.ts'
+
+const formats = ['f32', 'f16', 'bf16'] as const
 
 export interface RopeAttributes {
   readonly head_dim: number
@@ -25,7 +28,7 @@ function one(
   name: string,
   { rows, slots, table }: RopeShape,
   over: Partial<RopeAttributes>,
-  random = false,
+  { random = false, format = 'f32' }: { random?: boolean; format?: FormatName } = {},
 ): Case<RopeAttributes> {
   const attrs: RopeAttributes = { head_dim: 8, rotated_heads: 1, layout: 'half', inverse: false, ...over }
   const [positions, rotary_dim] = table as [number, number]
@@ -36,7 +39,7 @@ function one(
     name,
     attrs,
     inputs: {
-      x: normal([rows, slots * attrs.head_dim]),
+      x: normal([rows, slots * attrs.head_dim], 1, format),
       positions: integers([rows], 0, positions),
       table: made ? values(table, [...made.values]) : normal(table),
     },
@@ -50,11 +53,11 @@ export const rope = defineOp<RopeAttributes>({
     'each pair (a, b) of a rotated head becomes (a cos - b sin, b cos + a sin) by the table row of its position',
   source: 'Su et al., RoFormer, 2021; layout half is that of GPT-NeoX, interleaved that of the paper',
   inputs: {
-    x: { doc: '[T, S D]: S heads', formats: ['f32'] },
+    x: { doc: '[T, S D]: S heads', formats },
     positions: { doc: '[T]: rows of the table, below P', formats: ['u32'] },
     table: { doc: '[P, R], R even and at most D: R/2 cosines, then R/2 sines', formats: ['f32'] },
   },
-  outputs: { y: { doc: '[T, S D]', formats: ['f32'] } },
+  outputs: { y: { doc: '[T, S D], in the format of x', formats } },
   inPlace: { y: 'x' },
   attributes: z.strictObject({
     head_dim: z.int().min(2).max(256),
@@ -78,7 +81,7 @@ export const rope = defineOp<RopeAttributes>({
       () =>
         `rope: table must be [P, R] with R even and at most head_dim = ${head_dim}, got [${table!.shape}]`,
     )
-    return { y: tensorType('f32', rows, width) }
+    return { y: x! }
   },
   gradient: {
     x: {
@@ -106,7 +109,8 @@ export const rope = defineOp<RopeAttributes>({
     return { y }
   },
   // Two products and a sum: (2 + 2) roundings of |a cos| + |b sin| as in any dot product of two terms.
-  tolerance({ attrs, inputs }, { x, positions, table }) {
+  // Heads that are not rotated stay as they are.
+  tolerance({ attrs, inputs }, { x, positions, table }, { y }) {
     const [rows, width] = inputs.x!.shape as [number, number]
     const half = inputs.table!.shape[1]! / 2
     const budget = new Float64Array(x!.length)
@@ -120,14 +124,18 @@ export const rope = defineOp<RopeAttributes>({
           budget[a] = 4 * EPS_F32 * (xa * cos + xb * sin) + 4 * TINY_F32
           budget[b] = 4 * EPS_F32 * (xb * cos + xa * sin) + 4 * TINY_F32
         }
-    return { y: (i) => budget[i]! }
+    const stored = storedIn(inputs.x!.format, (i) => budget[i]!, y!)
+    return { y: (i) => (budget[i] === 0 ? 0 : stored(i)) }
   },
   flops: ({ attrs, inputs }) => 3 * inputs.x!.shape[0]! * attrs.rotated_heads * inputs.table!.shape[1]!,
   work({ attrs, inputs }) {
     const [rows] = inputs.x!.shape as [number, number]
     const [positions, width] = inputs.table!.shape as [number, number]
     return {
-      bytes: { x: 4 * rows * attrs.rotated_heads * width, table: 4 * width * Math.min(rows, positions) },
+      bytes: {
+        x: (byteSize(inputs.x!) / elementCount(inputs.x!.shape)) * rows * attrs.rotated_heads * width,
+        table: 4 * width * Math.min(rows, positions),
+      },
     }
   },
   cases: [
@@ -142,9 +150,29 @@ export const rope = defineOp<RopeAttributes>({
     ),
     one('inverse', { rows: 4, slots: 2, table: [5, 8] }, { rotated_heads: 2, inverse: true }),
     // A table that is no rotation: cosine and sine may not be mixed up or assumed to be of length 1.
-    one('any_table', { rows: 4, slots: 2, table: [5, 8] }, { rotated_heads: 2, layout: 'interleaved' }, true),
+    one(
+      'any_table',
+      { rows: 4, slots: 2, table: [5, 8] },
+      { rotated_heads: 2, layout: 'interleaved' },
+      {
+        random: true,
+      },
+    ),
     one('qkv', { rows: 37, slots: 6, table: [64, 32] }, { head_dim: 32, rotated_heads: 4 }),
     one('wide', { rows: 3, slots: 5, table: [40, 64] }, { head_dim: 128, rotated_heads: 5 }),
+    one(
+      'bf16_half',
+      { rows: 5, slots: 3, table: [16, 32] },
+      { head_dim: 32, rotated_heads: 2 },
+      { format: 'bf16' },
+    ),
+    one(
+      'f16_interleaved',
+      { rows: 5, slots: 3, table: [16, 16] },
+      { head_dim: 16, rotated_heads: 2, layout: 'interleaved', inverse: true },
+      { format: 'f16' },
+    ),
+    one('bf16_partial', { rows: 5, slots: 3, table: [11, 6] }, { head_dim: 10 }, { format: 'bf16' }),
   ],
 })
 

@@ -1,6 +1,6 @@
 import { byteSize, elementCount, lastDim } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
-import { launchThreads, packOf } from './flat.ts'
+import { formatNumber, launchThreads, packOf } from './flat.ts'
 import type { KernelRule } from './rule.ts'
 
 /** A kernel over flat ranges of 4-byte words, four a thread. */
@@ -14,18 +14,21 @@ const flat = (
   launches: [launchThreads(module, kernel, Math.ceil(count / 4), bindings, { ...constants, count })],
 })
 
-const unary: KernelRule = ({ op, inputs }) =>
-  flat('activation', op, elementCount(inputs.x!.shape), [
-    { port: 'x', access: 'read' },
-    { port: 'y', access: 'write' },
-  ])
+const activation =
+  (bindings: LaunchPlan['bindings']): KernelRule =>
+  ({ op, inputs: { x } }) =>
+    flat('activation', op, elementCount(x!.shape), bindings, { format: formatNumber(x!) })
 
-const unaryBackward: KernelRule = ({ op, inputs }) =>
-  flat('activation', op, elementCount(inputs.x!.shape), [
-    { port: 'dy', access: 'read' },
-    { port: 'x', access: 'read' },
-    { port: 'dx', access: 'write' },
-  ])
+const unary = activation([
+  { port: 'x', access: 'read' },
+  { port: 'y', access: 'write' },
+])
+
+const unaryBackward = activation([
+  { port: 'dy', access: 'read' },
+  { port: 'x', access: 'read' },
+  { port: 'dx', access: 'write' },
+])
 
 const binary: KernelRule = ({ op, inputs }) =>
   flat('elementwise', op, elementCount(inputs.a!.shape), [
@@ -43,6 +46,7 @@ const gated =
     return {
       launches: [
         launchThreads('activation', `${op}_${pack}`, count, bindings, {
+          format: formatNumber(inputs.x!),
           width: lastDim(shape) / pack,
           count,
         }),

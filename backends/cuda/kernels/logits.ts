@@ -1,7 +1,7 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import type { Access } from '../../../src/program/program.ts'
 import { lastDim, rowCount } from '../../../src/tensor/type.ts'
-import { launchThreads } from './flat.ts'
+import { formatNumber, launchThreads } from './flat.ts'
 import { rowTeams } from './row.ts'
 import { type KernelRule, launch } from './rule.ts'
 
@@ -33,12 +33,13 @@ export const cross_entropy_join: KernelRule = ({ op, inputs }) => {
 /** Packs of a row that a block makes. */
 const TILE = 1024
 
-export const cross_entropy_backward: KernelRule = ({ op, inputs }) => {
+export const cross_entropy_backward: KernelRule = ({ op, inputs, outputs }) => {
   const [rows, width] = inputs.logits!.shape as [number, number]
   const tiles = Math.ceil(width / (width % 4 === 0 ? 4 : 1) / TILE)
   const bindings = [
     ...bind(['dloss', 'logits', 'lse', 'targets', 'weights'], 'read'),
     ...bind(['dlogits'], 'write'),
   ]
-  return { launches: [launch('logits', op, rows * tiles, bindings, { width, tiles })] }
+  const constants = { output_format: formatNumber(outputs.dlogits!), width, tiles }
+  return { launches: [launch('logits', op, rows * tiles, bindings, constants)] }
 }

@@ -1,14 +1,10 @@
 import { lastDim, rowCount, type TensorType, tensorType } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
+import { formatNumber } from './flat.ts'
 import { rowTeams } from './row.ts'
 import { type KernelRule, launch } from './rule.ts'
 
 type Norm = 'rms_norm' | 'layer_norm'
-
-/** Numbers of the formats of a weight or bias, as in kernels-cuda/lib/norm.h. */
-const vectorFormats: Readonly<Record<string, number>> = { f32: 0, f16: 1, bf16: 2 }
-
-const vectorFormat = ({ format }: TensorType): number => vectorFormats[format]!
 
 /** A kernel over the rows of x. */
 function perRow(
@@ -23,7 +19,7 @@ function perRow(
   return launch(module, kernel, blocks, bindings, { ...constants, eps, ...more })
 }
 
-export const rms_norm: KernelRule = ({ attrs, inputs }) => ({
+export const rms_norm: KernelRule = ({ attrs, inputs, outputs }) => ({
   launches: [
     perRow(
       'norm',
@@ -35,12 +31,12 @@ export const rms_norm: KernelRule = ({ attrs, inputs }) => ({
         { port: 'weight', access: 'read' },
         { port: 'y', access: 'write' },
       ],
-      { weight_format: vectorFormat(inputs.weight!) },
+      { weight_format: formatNumber(inputs.weight!), output_format: formatNumber(outputs.y!) },
     ),
   ],
 })
 
-export const layer_norm: KernelRule = ({ attrs, inputs }) => ({
+export const layer_norm: KernelRule = ({ attrs, inputs, outputs }) => ({
   launches: [
     perRow(
       'norm',
@@ -53,7 +49,11 @@ export const layer_norm: KernelRule = ({ attrs, inputs }) => ({
         { port: 'bias', access: 'read' },
         { port: 'y', access: 'write' },
       ],
-      { weight_format: vectorFormat(inputs.weight!), bias_format: vectorFormat(inputs.bias!) },
+      {
+        weight_format: formatNumber(inputs.weight!),
+        bias_format: formatNumber(inputs.bias!),
+        output_format: formatNumber(outputs.y!),
+      },
     ),
   ],
 })
@@ -73,7 +73,7 @@ const backwardInput =
           { port: 'weight', access: 'read' },
           { port: 'dx', access: 'write' },
         ],
-        { weight_format: vectorFormat(inputs.weight!) },
+        { weight_format: formatNumber(inputs.weight!), dy_format: formatNumber(inputs.dy!) },
       ),
     ],
   })
@@ -100,6 +100,7 @@ function columnSums(
   return {
     launches: [
       launch('columns', kernel, tiles * chunks, [...terms, { port: 'partial', access: 'write' }], {
+        dy_format: formatNumber(dy),
         rows,
         width,
         chunk,

@@ -1,5 +1,5 @@
 import type { RopeAttributes } from '../../../src/ops/rope.ts'
-import { launchThreads } from './flat.ts'
+import { formatNumber, launchThreads } from './flat.ts'
 import type { KernelRule } from './rule.ts'
 
 export const rope: KernelRule = ({ attrs, inputs }) => {
@@ -18,7 +18,16 @@ export const rope: KernelRule = ({ attrs, inputs }) => {
           { port: 'positions', access: 'read' },
           { port: 'table', access: 'read' },
         ],
-        { rows, width, head_dim, rotated: rotated_heads, half, direction: inverse ? -1 : 1, ...steps },
+        {
+          format: formatNumber(inputs.x!),
+          rows,
+          width,
+          head_dim,
+          rotated: rotated_heads,
+          half,
+          direction: inverse ? -1 : 1,
+          ...steps,
+        },
       ),
     ],
   }

@@ -1,4 +1,5 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
+import { opContract } from '../../../src/ops/index.ts'
 import { type TensorType, tensorType } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
 import { cast } from './movement.ts'
@@ -33,15 +34,17 @@ export function throughF32(rule: KernelRule, ports: readonly string[]): KernelRu
       ports.filter((port) => types[port] && types[port].format !== 'f32')
     const [before, after] = [in16(inputs), in16(outputs)]
     if (before.length + after.length === 0) return rule(call, traits)
+    // What is written over an input is in the input's scratch, and goes back to where the input is.
+    const home = (port: string): string => opContract(call.op).inPlace?.[port] ?? port
     const scratch: Record<string, TensorType> = {}
     const names: Record<string, string> = {}
-    for (const port of [...before, ...after]) {
+    for (const port of [...before, ...after.map(home)]) {
       scratch[scratchName(port)] = inF32((inputs[port] ?? outputs[port])!)
       names[port] = scratchName(port)
     }
     const replaced = (types: OpCall['inputs']): OpCall['inputs'] =>
       Object.fromEntries(
-        Object.entries(types).map(([port, type]) => [port, scratch[names[port] ?? ''] ?? type]),
+        Object.entries(types).map(([port, type]) => [port, scratch[names[home(port)] ?? ''] ?? type]),
       )
     const steps: Step[] = [
       ...before.map((port) => ({
@@ -53,7 +56,7 @@ export function throughF32(rule: KernelRule, ports: readonly string[]): KernelRu
       ...after.map((port) => ({
         rule: cast,
         call: castCall(inF32(outputs[port]!), outputs[port]!),
-        names: { x: scratchName(port), y: port },
+        names: { x: scratchName(home(port)), y: home(port) },
       })),
     ]
     const launches: LaunchPlan[] = []
