@@ -6,42 +6,44 @@
 // TFLOP/s; memory once 168 MB, 35 us at 4.8 TB/s. Arithmetic limits; see lib/attention_tile.h.
 #include "lib/attention_tile.h"
 
-template <uint32_t CHUNKS>
-DEVICE void attention(const Dense& call, float* y, float* lse, float scale, float softcap) {
+template <class Storage, uint32_t CHUNKS>
+DEVICE void attention(const Dense<Storage>& call, void* y, float* lse, float scale, float softcap,
+                      uint32_t out_bits) {
   SHARED(stage, Stage);
   SHARED(weights, RowStage);
   const BlockRows rows(call.sequence, call.heads, true);  // the last queries see the most keys, if only those before
   const KeyRange keys(call, rows);
   const uint32_t kv_head = rows.head / call.sharing();
-  const HeadRows q = call.query(rows.head), k = call.key(kv_head), v = call.value(kv_head);
+  const HeadRows<Storage> q = call.query(rows.head), k = call.key(kv_head), v = call.value(kv_head);
 
-  uint32_t own[4];
   float top[4], total[4];
   Sums<CHUNKS> sum = {};
 #pragma unroll
   for (uint32_t i = 0; i < 4; i++) {
-    own[i] = call.document(rows.clamp(rows.first + tile_row() + i));
     top[i] = MASKED;
     total[i] = 0.0f;
   }
   for (uint32_t key = keys.begin; key < keys.end; key += TILE_ROWS) {
     Scores p;
     tile_dots(p, stage, q, rows.first, rows.last + 1, k, key, keys.end, call.dim);
-    uint32_t other[4];
+    // Bit 4 i + j: whether row i sees column j. One register, where documents would take eight.
+    uint32_t seen = 0;
 #pragma unroll
     for (uint32_t j = 0; j < 4; j++) {
       const uint32_t u = key + tile_column() + j;
-      other[j] = call.document(u < keys.end ? u : keys.end - 1);
+      const uint32_t other = call.document(u < keys.end ? u : keys.end - 1);
+#pragma unroll
+      for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t t = rows.clamp(rows.first + tile_row() + i);
+        seen |= (u < keys.end && call.visible(t, u, call.document(t), other) ? 1u : 0u) << (4 * i + j);
+      }
     }
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {
-      const uint32_t t = rows.first + tile_row() + i;
       float largest = MASKED;
 #pragma unroll
       for (uint32_t j = 0; j < 4; j++) {
-        const uint32_t u = key + tile_column() + j;
-        const bool seen = u < keys.end && call.visible(t, u, own[i], other[j]);
-        p[i][j] = seen ? softcap_value(scale * p[i][j], softcap) : MASKED;
+        p[i][j] = seen >> (4 * i + j) & 1 ? softcap_value(scale * p[i][j], softcap) : MASKED;
         largest = fmaxf(largest, p[i][j]);
       }
       const float new_top = fmaxf(top[i], row_max16(largest)), keep = expf(top[i] - new_top);
@@ -73,17 +75,48 @@ DEVICE void attention(const Dense& call, float* y, float* lse, float scale, floa
     if (tile_column() == 0 && t <= rows.last)
       lse[static_cast<uint64_t>(t) * call.heads + rows.head] = total[i] > 0.0f ? top[i] + logf(total[i]) : MASKED;
   }
-  store_rows(y, call.heads * call.dim, rows.head * call.dim, sum, rows.first, rows.last + 1, call.dim);
+  store_rows<Storage>(y, out_bits, call.heads * call.dim, rows.head * call.dim, sum, rows.first, rows.last + 1,
+                      call.dim);
 }
 
-KERNEL(attention_128, 256, const float* qkv, OPTIONAL const uint32_t* documents, float* y, float* lse, uint32_t heads,
+KERNEL(attention_128_f32, 256, const void* qkv, OPTIONAL const uint32_t* documents, void* y, float* lse, uint32_t heads,
        uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
-       float softcap) {
-  attention<2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap);
+       float softcap, uint32_t out_bits) {
+  attention<F32, 2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap,
+                    out_bits);
 }
 
-KERNEL(attention_256, 256, const float* qkv, OPTIONAL const uint32_t* documents, float* y, float* lse, uint32_t heads,
+KERNEL(attention_256_f32, 256, const void* qkv, OPTIONAL const uint32_t* documents, void* y, float* lse, uint32_t heads,
        uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
-       float softcap) {
-  attention<4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap);
+       float softcap, uint32_t out_bits) {
+  attention<F32, 4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap,
+                    out_bits);
+}
+
+KERNEL(attention_128_f16, 256, const void* qkv, OPTIONAL const uint32_t* documents, void* y, float* lse, uint32_t heads,
+       uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+       float softcap, uint32_t out_bits) {
+  attention<F16, 2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap,
+                    out_bits);
+}
+
+KERNEL(attention_256_f16, 256, const void* qkv, OPTIONAL const uint32_t* documents, void* y, float* lse, uint32_t heads,
+       uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+       float softcap, uint32_t out_bits) {
+  attention<F16, 4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap,
+                    out_bits);
+}
+
+KERNEL(attention_128_bf16, 256, const void* qkv, OPTIONAL const uint32_t* documents, void* y, float* lse, uint32_t heads,
+       uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+       float softcap, uint32_t out_bits) {
+  attention<BF16, 2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap,
+                    out_bits);
+}
+
+KERNEL(attention_256_bf16, 256, const void* qkv, OPTIONAL const uint32_t* documents, void* y, float* lse, uint32_t heads,
+       uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+       float softcap, uint32_t out_bits) {
+  attention<BF16, 4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap,
+                    out_bits);
 }

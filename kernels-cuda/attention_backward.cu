@@ -13,16 +13,16 @@ DEVICE float score_gradient(float s, float p, float dp, float scale, float softc
   return p * dp * softcap_slope(s, softcap) * scale;
 }
 
-template <uint32_t CHUNKS>
-DEVICE void backward_query(const Dense& call, const float* dy, const float* y, const float* lse, float* dqkv,
-                           float* delta, float scale, float softcap) {
+template <class Storage, uint32_t CHUNKS>
+DEVICE void backward_query(const Dense<Storage>& call, const void* dy, const void* y, const float* lse, void* dqkv,
+                           float* delta, float scale, float softcap, uint32_t out_bits) {
   SHARED(stage, Stage);
   SHARED(weights, RowStage);
   const BlockRows rows(call.sequence, call.heads, true);  // the last queries see the most keys, if only those before
   const KeyRange keys(call, rows);
   const uint32_t kv_head = rows.head / call.sharing(), row_end = rows.last + 1;
-  const HeadRows q = call.query(rows.head), k = call.key(kv_head), v = call.value(kv_head);
-  const HeadRows g = {dy, call.heads * call.dim, rows.head * call.dim}, o = {y, g.width, g.first};
+  const HeadRows<Storage> q = call.query(rows.head), k = call.key(kv_head), v = call.value(kv_head);
+  const HeadRows<Storage> g = {dy, call.heads * call.dim, rows.head * call.dim}, o = {y, g.width, g.first};
 
   uint32_t own[4];
   float log_sum[4], shift[4];
@@ -60,24 +60,24 @@ DEVICE void backward_query(const Dense& call, const float* dy, const float* y, c
     put_weights(weights, ds);
     add_weighted(sum, weights, stage, k, key, keys.end, call.dim);
   }
-  store_rows(dqkv, call.width(), q.first, sum, rows.first, row_end, call.dim);
+  store_rows<Storage>(dqkv, out_bits, call.width(), q.first, sum, rows.first, row_end, call.dim);
 }
 
-template <uint32_t CHUNKS>
-DEVICE void backward_key(const Dense& call, const float* dy, const float* lse, const float* delta, float* dqkv,
-                         float scale, float softcap) {
+template <class Storage, uint32_t CHUNKS>
+DEVICE void backward_key(const Dense<Storage>& call, const void* dy, const float* lse, const float* delta, void* dqkv,
+                         float scale, float softcap, uint32_t out_bits) {
   SHARED(stage, Stage);
   SHARED(weights, RowStage);
   const BlockRows rows(call.sequence, call.kv_heads, false);
   const uint32_t row_end = rows.last + 1;
-  const HeadRows k = call.key(rows.head), v = call.value(rows.head);
+  const HeadRows<Storage> k = call.key(rows.head), v = call.value(rows.head);
 
   Sums<CHUNKS> dk = {}, dv = {};
   const uint32_t query_first = call.causal ? rows.first : rows.start;
   const uint32_t query_end =
     call.window > 0 && call.window < rows.end - rows.last ? rows.last + call.window : rows.end;
   for (uint32_t head = rows.head * call.sharing(); head < (rows.head + 1) * call.sharing(); head++) {
-    const HeadRows q = call.query(head), g = {dy, call.heads * call.dim, head * call.dim};
+    const HeadRows<Storage> q = call.query(head), g = {dy, call.heads * call.dim, head * call.dim};
     for (uint32_t query = query_first; query < query_end; query += TILE_ROWS) {
       // Bit 4 i + j: whether row i is seen by column j. One register, where documents would take eight.
       uint32_t seen = 0;
@@ -114,34 +114,90 @@ DEVICE void backward_key(const Dense& call, const float* dy, const float* lse, c
       add_weighted(dk, weights, stage, q, query, query_end, call.dim);
     }
   }
-  store_rows(dqkv, call.width(), k.first, dk, rows.first, row_end, call.dim);
-  store_rows(dqkv, call.width(), v.first, dv, rows.first, row_end, call.dim);
+  store_rows<Storage>(dqkv, out_bits, call.width(), k.first, dk, rows.first, row_end, call.dim);
+  store_rows<Storage>(dqkv, out_bits, call.width(), v.first, dv, rows.first, row_end, call.dim);
 }
 
-KERNEL(attention_backward_query_128, 256, const float* dy, const float* qkv, const float* y, const float* lse,
-       OPTIONAL const uint32_t* documents, float* dqkv, float* delta, uint32_t heads, uint32_t kv_heads, uint32_t dim,
-       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap) {
-  backward_query<2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, y, lse, dqkv, delta, scale,
-                    softcap);
+KERNEL(attention_backward_query_128_f32, 256, const void* dy, const void* qkv, const void* y, const float* lse,
+       OPTIONAL const uint32_t* documents, void* dqkv, float* delta, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_query<F32, 2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, y, lse, dqkv, delta,
+                         scale, softcap, out_bits);
 }
 
-KERNEL(attention_backward_query_256, 256, const float* dy, const float* qkv, const float* y, const float* lse,
-       OPTIONAL const uint32_t* documents, float* dqkv, float* delta, uint32_t heads, uint32_t kv_heads, uint32_t dim,
-       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap) {
-  backward_query<4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, y, lse, dqkv, delta, scale,
-                    softcap);
+KERNEL(attention_backward_key_128_f32, 256, const void* dy, const void* qkv, const float* lse, const float* delta,
+       OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_key<F32, 2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, lse, delta, dqkv, scale,
+                       softcap, out_bits);
 }
 
-KERNEL(attention_backward_key_128, 256, const float* dy, const float* qkv, const float* lse, const float* delta,
-       OPTIONAL const uint32_t* documents, float* dqkv, uint32_t heads, uint32_t kv_heads, uint32_t dim,
-       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap) {
-  backward_key<2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, lse, delta, dqkv, scale,
-                  softcap);
+KERNEL(attention_backward_query_256_f32, 256, const void* dy, const void* qkv, const void* y, const float* lse,
+       OPTIONAL const uint32_t* documents, void* dqkv, float* delta, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_query<F32, 4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, y, lse, dqkv, delta,
+                         scale, softcap, out_bits);
 }
 
-KERNEL(attention_backward_key_256, 256, const float* dy, const float* qkv, const float* lse, const float* delta,
-       OPTIONAL const uint32_t* documents, float* dqkv, uint32_t heads, uint32_t kv_heads, uint32_t dim,
-       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap) {
-  backward_key<4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, lse, delta, dqkv, scale,
-                  softcap);
+KERNEL(attention_backward_key_256_f32, 256, const void* dy, const void* qkv, const float* lse, const float* delta,
+       OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_key<F32, 4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, lse, delta, dqkv, scale,
+                       softcap, out_bits);
+}
+
+KERNEL(attention_backward_query_128_f16, 256, const void* dy, const void* qkv, const void* y, const float* lse,
+       OPTIONAL const uint32_t* documents, void* dqkv, float* delta, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_query<F16, 2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, y, lse, dqkv, delta,
+                         scale, softcap, out_bits);
+}
+
+KERNEL(attention_backward_key_128_f16, 256, const void* dy, const void* qkv, const float* lse, const float* delta,
+       OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_key<F16, 2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, lse, delta, dqkv, scale,
+                       softcap, out_bits);
+}
+
+KERNEL(attention_backward_query_256_f16, 256, const void* dy, const void* qkv, const void* y, const float* lse,
+       OPTIONAL const uint32_t* documents, void* dqkv, float* delta, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_query<F16, 4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, y, lse, dqkv, delta,
+                         scale, softcap, out_bits);
+}
+
+KERNEL(attention_backward_key_256_f16, 256, const void* dy, const void* qkv, const float* lse, const float* delta,
+       OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_key<F16, 4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, lse, delta, dqkv, scale,
+                       softcap, out_bits);
+}
+
+KERNEL(attention_backward_query_128_bf16, 256, const void* dy, const void* qkv, const void* y, const float* lse,
+       OPTIONAL const uint32_t* documents, void* dqkv, float* delta, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_query<BF16, 2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, y, lse, dqkv, delta,
+                         scale, softcap, out_bits);
+}
+
+KERNEL(attention_backward_key_128_bf16, 256, const void* dy, const void* qkv, const float* lse, const float* delta,
+       OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_key<BF16, 2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, lse, delta, dqkv, scale,
+                       softcap, out_bits);
+}
+
+KERNEL(attention_backward_query_256_bf16, 256, const void* dy, const void* qkv, const void* y, const float* lse,
+       OPTIONAL const uint32_t* documents, void* dqkv, float* delta, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_query<BF16, 4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, y, lse, dqkv, delta,
+                         scale, softcap, out_bits);
+}
+
+KERNEL(attention_backward_key_256_bf16, 256, const void* dy, const void* qkv, const float* lse, const float* delta,
+       OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads, uint32_t dim,
+       uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap, uint32_t out_bits) {
+  backward_key<BF16, 4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, dy, lse, delta, dqkv, scale,
+                       softcap, out_bits);
 }

@@ -7,8 +7,8 @@
 // 16 multiply-adds a lane, a warp reads 288 different bytes of shared memory: 12 of 16 cycles with four warps at it.
 // So arithmetic limits, 67 TFLOP/s, with little to spare.
 #pragma once
-#include "kernel.h"
 #include "softcap.h"
+#include "storage.h"
 
 constexpr uint32_t ATTENTION_THREADS = 256, TILE_ROWS = 64, STAGE_DIMS = 32, CHUNK_DIMS = 64;
 
@@ -22,27 +22,28 @@ using ColumnStage = float[STAGE_DIMS][TILE_ROWS + 4];
 using RowStage = float[TILE_ROWS][CHUNK_DIMS + 4];
 
 // Columns [first, first + dim) of the rows of a matrix.
+template <class Storage>
 struct HeadRows {
-  const float* data;
+  const void* data;
   uint32_t width, first;
-  DEVICE const float* row(uint32_t r) const { return data + static_cast<uint64_t>(r) * width + first; }
   DEVICE float4 load4(uint32_t r, uint32_t row_end, uint32_t d, uint32_t dim) const {
     if (r >= row_end || d >= dim) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    return *reinterpret_cast<const float4*>(row(r) + d);
+    return Storage::load4(data, 0, static_cast<uint64_t>(r) * width + first + d);
   }
 };
 
 // The packed projection of a call and its masks.
+template <class Storage>
 struct Dense {
-  const float* qkv;
+  const void* qkv;
   const uint32_t* documents;  // null: every row is of the same
   uint32_t heads, kv_heads, dim, sequence, causal, window;
 
   DEVICE uint32_t width() const { return (heads + 2 * kv_heads) * dim; }
   DEVICE uint32_t sharing() const { return heads / kv_heads; }  // query heads per key head
-  DEVICE HeadRows query(uint32_t head) const { return {qkv, width(), head * dim}; }
-  DEVICE HeadRows key(uint32_t kv_head) const { return {qkv, width(), (heads + kv_head) * dim}; }
-  DEVICE HeadRows value(uint32_t kv_head) const { return {qkv, width(), (heads + kv_heads + kv_head) * dim}; }
+  DEVICE HeadRows<Storage> query(uint32_t head) const { return {qkv, width(), head * dim}; }
+  DEVICE HeadRows<Storage> key(uint32_t kv_head) const { return {qkv, width(), (heads + kv_head) * dim}; }
+  DEVICE HeadRows<Storage> value(uint32_t kv_head) const { return {qkv, width(), (heads + kv_heads + kv_head) * dim}; }
 
   DEVICE uint32_t document(uint32_t row) const { return documents != nullptr ? documents[row] : 0; }
   DEVICE bool visible(uint32_t query, uint32_t key, uint32_t query_document, uint32_t key_document) const {
@@ -77,7 +78,8 @@ DEVICE uint32_t tile_row() { return threadIdx.x / 16 * 4; }
 DEVICE uint32_t tile_column() { return threadIdx.x % 16 * 4; }
 
 // A warp takes 32 bytes each of 16 rows: whole sectors of memory, and stores into 32 different banks.
-DEVICE void stage_columns(ColumnStage& stage, const HeadRows& source, uint32_t first, uint32_t row_end,
+template <class Storage>
+DEVICE void stage_columns(ColumnStage& stage, const HeadRows<Storage>& source, uint32_t first, uint32_t row_end,
                           uint32_t d_first, uint32_t dim) {
 #pragma unroll
   for (uint32_t step = 0; step < TILE_ROWS * STAGE_DIMS / 4 / ATTENTION_THREADS; step++) {
@@ -91,7 +93,8 @@ DEVICE void stage_columns(ColumnStage& stage, const HeadRows& source, uint32_t f
   }
 }
 
-DEVICE void stage_rows(RowStage& stage, const HeadRows& source, uint32_t first, uint32_t row_end,
+template <class Storage>
+DEVICE void stage_rows(RowStage& stage, const HeadRows<Storage>& source, uint32_t first, uint32_t row_end,
                        uint32_t d_first, uint32_t dim) {
 #pragma unroll
   for (uint32_t step = 0; step < TILE_ROWS * CHUNK_DIMS / 4 / ATTENTION_THREADS; step++) {
@@ -112,8 +115,9 @@ DEVICE void outer_product(Scores& sum, const float* left, const float* right) {
 }
 
 // dots[i][j] = row (a_first + row i) of a times row (b_first + column j) of b; rows from their ends on are zeros.
-DEVICE void tile_dots(Scores& dots, Stage& stage, const HeadRows& a, uint32_t a_first, uint32_t a_end,
-                      const HeadRows& b, uint32_t b_first, uint32_t b_end, uint32_t dim) {
+template <class Storage>
+DEVICE void tile_dots(Scores& dots, Stage& stage, const HeadRows<Storage>& a, uint32_t a_first, uint32_t a_end,
+                      const HeadRows<Storage>& b, uint32_t b_first, uint32_t b_end, uint32_t dim) {
 #pragma unroll
   for (uint32_t i = 0; i < 4; i++)
 #pragma unroll
@@ -137,8 +141,8 @@ DEVICE void put_weights(RowStage& weights, const Scores& w) {
 }
 
 // sum[c][i][j] += over the columns u of the weights: weights[u][row i] times dim (64 c + column j) of source row u.
-template <uint32_t CHUNKS>
-DEVICE void add_weighted(Sums<CHUNKS>& sum, const RowStage& weights, Stage& stage, const HeadRows& source,
+template <class Storage, uint32_t CHUNKS>
+DEVICE void add_weighted(Sums<CHUNKS>& sum, const RowStage& weights, Stage& stage, const HeadRows<Storage>& source,
                          uint32_t first, uint32_t row_end, uint32_t dim) {
 #pragma unroll
   for (uint32_t c = 0; c < CHUNKS; c++) {
@@ -151,20 +155,24 @@ DEVICE void add_weighted(Sums<CHUNKS>& sum, const RowStage& weights, Stage& stag
   }
 }
 
-// Stores sum[.][i][.] as rows first + row i of `out`.
-template <uint32_t CHUNKS>
-DEVICE void store_rows(float* out, uint32_t width, uint32_t out_column, const Sums<CHUNKS>& sum, uint32_t first,
-                       uint32_t row_end, uint32_t dim) {
+// Stores sum[.][i][.] as rows first + row i of `out`, whose numbers have `out_bits`: 32, or 16 of `Storage`.
+template <class Storage, uint32_t CHUNKS>
+DEVICE void store_rows(void* out, uint32_t out_bits, uint32_t width, uint32_t out_column, const Sums<CHUNKS>& sum,
+                       uint32_t first, uint32_t row_end, uint32_t dim) {
 #pragma unroll
   for (uint32_t i = 0; i < 4; i++) {
     const uint32_t r = first + tile_row() + i;
     if (r >= row_end) continue;
-    float* at = out + static_cast<uint64_t>(r) * width + out_column;
+    const uint64_t at = static_cast<uint64_t>(r) * width + out_column;
 #pragma unroll
     for (uint32_t c = 0; c < CHUNKS; c++) {
       const uint32_t d = c * CHUNK_DIMS + tile_column();
-      if (d < dim)
-        *reinterpret_cast<float4*>(at + d) = make_float4(sum[c][i][0], sum[c][i][1], sum[c][i][2], sum[c][i][3]);
+      if (d >= dim) continue;
+      const float4 v = make_float4(sum[c][i][0], sum[c][i][1], sum[c][i][2], sum[c][i][3]);
+      if (out_bits == 32)
+        F32::store4(out, at + d, v);
+      else
+        Storage::store4(out, at + d, v);
     }
   }
 }
@@ -189,7 +197,8 @@ struct BlockRows {
 // Keys that the queries of a block may see, from begin to end.
 struct KeyRange {
   uint32_t begin, end;
-  DEVICE KeyRange(const Dense& call, const BlockRows& rows)
+  template <class Storage>
+  DEVICE KeyRange(const Dense<Storage>& call, const BlockRows& rows)
       : begin(call.window > 0 && rows.first - rows.start >= call.window ? rows.first + 1 - call.window : rows.start),
         end(call.causal ? rows.last + 1 : rows.end) {}
 };

@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { check } from '../errors.ts'
+import type { FormatName } from '../tensor/format.ts'
 import { tensorType } from '../tensor/type.ts'
 import {
   checkDense,
@@ -11,7 +13,8 @@ import {
   packedWidth,
 } from './attention_math.ts'
 import { normal, values } from './cases.ts'
-import { type Case, defineOp } from './contract.ts'
+import { type Case, defineOp, type OpCall, type Ports } from './contract.ts'
+import { storedIn } from './tolerance.ts'
 
 const base: DenseAttributes = {
   heads: 1,
@@ -31,6 +34,7 @@ function one(
   over: Partial<DenseAttributes>,
   documents?: number[],
   scale = 1,
+  format: FormatName = 'f32',
 ): Case<DenseAttributes> {
   const attrs = { ...base, scale: (over.head_dim ?? base.head_dim) ** -0.5, ...over }
   const rows = batch * attrs.sequence
@@ -38,7 +42,7 @@ function one(
     name,
     attrs,
     inputs: {
-      qkv: normal([rows, packedWidth(attrs)], scale),
+      qkv: normal([rows, packedWidth(attrs)], scale, format),
       ...(documents && { documents: values([rows], documents, 'u32') }),
     },
   }
@@ -67,6 +71,53 @@ export const denseCases: readonly Case<DenseAttributes>[] = [
   one('d256', 1, { heads: 1, sequence: 11, head_dim: 256 }),
 ]
 
+const in16 = (
+  name: string,
+  format: 'f16' | 'bf16',
+  batch: number,
+  over: Partial<DenseAttributes>,
+  documents?: number[],
+  scale = 1,
+): Case<DenseAttributes> => one(`${format}_${name}`, batch, over, documents, scale, format)
+
+/**
+ * qkv in 16 bits. Tiles of 128 rows or keys, as tensor cores have them, want head sizes of 64 and 128; others go where
+ * f32 goes.
+ */
+const cases16: readonly Case<DenseAttributes>[] = [
+  in16('d64', 'bf16', 1, { sequence: 133, head_dim: 64, output: 'bf16' }),
+  in16('d64_large_magnitude', 'bf16', 1, { sequence: 133, head_dim: 64, output: 'bf16' }, undefined, 6),
+  in16('d64_blocks', 'f16', 2, { sequence: 35, head_dim: 64, window: 9 }),
+  in16('d64_grouped', 'f16', 1, { heads: 6, kv_heads: 1, sequence: 5, head_dim: 64, output: 'f16' }),
+  in16('d128_documents', 'f16', 1, { sequence: 67, head_dim: 128, causal: false, output: 'f16' }, [
+    ...Array(40).fill(4),
+    ...Array(20).fill(1),
+    ...Array(7).fill(PADDING),
+  ]),
+  in16('d128_softcap', 'bf16', 1, { heads: 2, sequence: 19, head_dim: 128, softcap: 2 }),
+  in16('d20', 'bf16', 1, { heads: 3, sequence: 13, head_dim: 20, window: 5, output: 'bf16' }),
+  in16('d40', 'f16', 1, { heads: 2, sequence: 7, head_dim: 40, softcap: 30 }),
+  in16('d256', 'bf16', 1, { sequence: 11, head_dim: 256 }),
+  in16('d256', 'f16', 1, { sequence: 11, head_dim: 256, output: 'f16' }),
+]
+
+/** Outputs and their error budgets, as computed in f32. */
+function results(call: OpCall<DenseAttributes>, given: Ports<Float64Array>) {
+  const { heads, head_dim } = call.attrs
+  const [y, yError, lse, lseError] = [head_dim, head_dim, 1, 1].map((width) =>
+    floats(call.inputs.qkv!.shape[0]! * heads * width),
+  ) as [Float64Array, Float64Array, Float64Array, Float64Array]
+  for (const row of denseRows(call, given)) {
+    const item = row.t * heads + row.h
+    y.set(row.y, item * head_dim)
+    yError.set(row.yError, item * head_dim)
+    lse[item] = row.lse
+    // -3e38 is stored as the nearest f32.
+    lseError[item] = row.lseError + (row.lse < -1e38 ? 2e31 : 0)
+  }
+  return { y, yError, lse, lseError }
+}
+
 /** Grouped-query attention inside blocks of `sequence` rows; for training. */
 export const attention = defineOp<DenseAttributes>({
   name: 'attention',
@@ -77,7 +128,7 @@ export const attention = defineOp<DenseAttributes>({
   inputs: {
     qkv: {
       doc: '[T, (H + 2 KV) D]: query heads, key heads, value heads; T is a multiple of sequence',
-      formats: ['f32'],
+      formats: ['f32', 'f16', 'bf16'],
     },
     documents: {
       doc: '[T]: rows attend rows of the same number; 0xffffffff is padding',
@@ -86,7 +137,10 @@ export const attention = defineOp<DenseAttributes>({
     },
   },
   outputs: {
-    y: { doc: '[T, H D]; zeros where a row may attend nothing', formats: ['f32'] },
+    y: {
+      doc: '[T, H D], f32 or the format of qkv; zeros where a row may attend nothing',
+      formats: ['f32', 'f16', 'bf16'],
+    },
     lse: {
       doc: '[T, H]: log-sum-exp of the scores, -3e38 where a row may attend nothing; no gradient',
       formats: ['f32'],
@@ -96,42 +150,39 @@ export const attention = defineOp<DenseAttributes>({
   infer(attrs, inputs) {
     const rows = checkDense('attention', attrs, inputs)
     return {
-      y: tensorType('f32', rows, attrs.heads * attrs.head_dim),
+      y: tensorType(attrs.output ?? 'f32', rows, attrs.heads * attrs.head_dim),
       lse: tensorType('f32', rows, attrs.heads),
     }
   },
   gradient: {
     qkv: {
-      input: ({ g, attrs, inputs, outputs, dOutputs }) =>
-        g.op('attention_backward', attrs, {
+      input: ({ g, attrs, inputs, outputs, dOutputs }) => {
+        const { format } = inputs.qkv!.type
+        check(
+          format === 'f32',
+          'unsupported',
+          () => `attention: qkv in ${format} has no gradient; differentiate the graph with qkv in f32`,
+        )
+        return g.op('attention_backward', attrs, {
           dy: dOutputs.y,
           qkv: inputs.qkv,
           y: outputs.y,
           lse: outputs.lse,
           documents: inputs.documents,
-        }).dqkv!,
+        }).dqkv!
+      },
     },
   },
-  reference({ attrs, inputs }, given) {
-    const rows = inputs.qkv!.shape[0]!
-    const y = floats(rows * attrs.heads * attrs.head_dim)
-    const lse = floats(rows * attrs.heads)
-    for (const row of denseRows(attrs, rows, given)) {
-      y.set(row.y, (row.t * attrs.heads + row.h) * attrs.head_dim)
-      lse[row.t * attrs.heads + row.h] = row.lse
-    }
+  reference(call, given) {
+    const { y, lse } = results(call, given)
     return { y, lse }
   },
-  tolerance({ attrs, inputs }, given) {
-    const rows = inputs.qkv!.shape[0]!
-    const y = floats(rows * attrs.heads * attrs.head_dim)
-    const lse = floats(rows * attrs.heads)
-    for (const row of denseRows(attrs, rows, given)) {
-      y.set(row.yError, (row.t * attrs.heads + row.h) * attrs.head_dim)
-      // -3e38 is stored as the nearest f32.
-      lse[row.t * attrs.heads + row.h] = row.lseError + (row.lse < -1e38 ? 2e31 : 0)
+  tolerance(call, given, { y }) {
+    const { yError, lseError } = results(call, given)
+    return {
+      y: storedIn(call.attrs.output ?? 'f32', (i) => yError[i]!, y!),
+      lse: (i) => lseError[i]!,
     }
-    return { y: (i) => y[i]!, lse: (i) => lse[i]! }
   },
   flops: ({ attrs, inputs }) => 4 * attrs.head_dim * attrs.heads * densePairs(attrs, inputs.qkv!.shape[0]!),
   cases: [
@@ -143,5 +194,6 @@ export const attention = defineOp<DenseAttributes>({
       ...Array(7).fill(PADDING),
     ]),
     one('d20', 1, { heads: 3, sequence: 13, head_dim: 20, window: 5, softcap: 30 }),
+    ...cases16,
   ],
 })

@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
+import type { FormatName } from '../tensor/format.ts'
 import type { OpCall, Ports } from './contract.ts'
-import { EPS_F32, TINY_F32 } from './tolerance.ts'
+import { EPS_F32, roundingError, TINY_F32 } from './tolerance.ts'
 
 /** What dense and paged attention have in common: attributes, one row's softmax and its error budget. */
 
@@ -114,12 +115,18 @@ export interface SoftmaxRow {
   readonly lseError: number
 }
 
-/** softmax(scores of q with keys) times values, in float64, with the budget of an f32 online softmax. */
+/**
+ * softmax(scores of q with keys) times values, in float64, with the budget of an f32 online softmax.
+ *
+ * @param format of q, keys and values: those of 16 bits may have their weights rounded to it before the values are
+ *   summed, since tensor cores multiply one format
+ */
 export function softmaxRow(
   a: ScoreAttributes,
   q: Vec,
   keys: readonly Vec[],
   vals: readonly Vec[],
+  format: FormatName = 'f32',
 ): SoftmaxRow {
   const dim = a.head_dim
   const y = new Float64Array(dim)
@@ -137,9 +144,12 @@ export function softmaxRow(
   const sumError = (2 * keys.length + 12) * EPS_F32
   for (let d = 0; d < dim; d++) {
     for (let j = 0; j < keys.length; j++) {
-      const part = (weights[j]! / total) * vals[j]!.data[vals[j]!.at + d]!
+      const value = vals[j]!.data[vals[j]!.at + d]!
+      const part = (weights[j]! / total) * value
       y[d]! += part
       yError[d]! += Math.abs(part) * (errors[j]! + meanError + sumError)
+      // Relative to the largest weight so far, which is 1 and one of the total's terms.
+      yError[d]! += (roundingError(format, weights[j]!) / total) * Math.abs(value)
     }
     // Weights below the smallest normal number may be flushed.
     yError[d]! += TINY_F32 * keys.length * (1 + Math.max(...vals.map((v) => Math.abs(v.data[v.at + d]!))))
@@ -175,9 +185,16 @@ export function packedViews(a: HeadAttributes, qkv: Float64Array) {
 export interface DenseAttributes extends ScoreAttributes {
   readonly sequence: number
   readonly causal: boolean
+  /** Format of the result where it is not f32: that of qkv, so that activations between two products stay in 16 bits. */
+  readonly output?: 'f16' | 'bf16' | undefined
 }
 
-export const denseSchema = { ...scoreSchema, sequence: z.int().min(1), causal: z.boolean().default(true) }
+export const denseSchema = {
+  ...scoreSchema,
+  sequence: z.int().min(1),
+  causal: z.boolean().default(true),
+  output: z.enum(['f16', 'bf16']).optional(),
+}
 
 /** Rows that query row `t` attends, ascending. */
 export function visibleRows(a: DenseAttributes, documents: Float64Array | undefined, t: number): number[] {
@@ -212,11 +229,21 @@ export function checkDense(op: string, a: DenseAttributes, inputs: OpCall['input
     () => `${op}: qkv must have a multiple of sequence = ${a.sequence} rows, got ${rows}`,
   )
   if (inputs.documents) checkShape(op, 'documents', inputs.documents.shape, [rows])
+  const { format } = inputs.qkv!
+  check(
+    !a.output || a.output === format,
+    'unsupported',
+    () => `${op}: the result can be f32 or the format of qkv, ${format}, not ${a.output}`,
+  )
   return rows
 }
 
 /** Softmax rows of all queries of a dense call. */
-export function* denseRows(a: DenseAttributes, rows: number, inputs: Ports<Float64Array>) {
+export function* denseRows(
+  { attrs: a, inputs: { qkv } }: OpCall<DenseAttributes>,
+  inputs: Ports<Float64Array>,
+) {
+  const rows = qkv!.shape[0]!
   const { query, key, value } = packedViews(a, inputs.qkv!)
   for (let t = 0; t < rows; t++) {
     const visible = visibleRows(a, inputs.documents, t)
@@ -229,6 +256,7 @@ export function* denseRows(a: DenseAttributes, rows: number, inputs: Ports<Float
           query(t, h),
           visible.map((u) => key(u, h)),
           visible.map((u) => value(u, h)),
+          qkv!.format,
         ),
       }
   }

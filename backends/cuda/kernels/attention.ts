@@ -1,14 +1,13 @@
 import type { DenseAttributes } from '../../../src/ops/attention_math.ts'
 import type { OpCall } from '../../../src/ops/contract.ts'
-import { tensorType } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
 import { type KernelRule, launch } from './rule.ts'
 
 /** Rows of a tile in kernels-cuda/lib/attention_tile.h. */
 const TILE_ROWS = 64
 
-/** A launch with a block per tile of each of `heads` heads. */
-function dense(
+/** A launch of portable kernels, with a block per tile of each of `heads` heads. */
+export function dense(
   { attrs, inputs }: OpCall,
   module: string,
   kernel: string,
@@ -19,7 +18,7 @@ function dense(
   const batch = inputs.qkv!.shape[0]! / a.sequence
   return launch(
     module,
-    `${kernel}_${a.head_dim <= 128 ? 128 : 256}`,
+    `${kernel}_${a.head_dim <= 128 ? 128 : 256}_${inputs.qkv!.format}`,
     Math.ceil(a.sequence / TILE_ROWS) * heads * batch,
     inputs.documents ? [...bindings, { port: 'documents', access: 'read' }] : bindings,
     {
@@ -31,6 +30,7 @@ function dense(
       window: a.window,
       scale: a.scale,
       softcap: a.softcap,
+      out_bits: a.output ? 16 : 32,
     },
   )
 }
@@ -41,28 +41,6 @@ export const attention: KernelRule = (call) => ({
       { port: 'qkv', access: 'read' },
       { port: 'y', access: 'write' },
       { port: 'lse', access: 'write' },
-    ]),
-  ],
-})
-
-/** The first launch leaves dq and delta, the second one dk and dv. */
-export const attention_backward: KernelRule = (call) => ({
-  scratch: { delta: tensorType('f32', call.inputs.qkv!.shape[0]!, call.attrs.heads) },
-  launches: [
-    dense(call, 'attention_backward', 'attention_backward_query', call.attrs.heads, [
-      { port: 'dy', access: 'read' },
-      { port: 'qkv', access: 'read' },
-      { port: 'y', access: 'read' },
-      { port: 'lse', access: 'read' },
-      { port: 'dqkv', access: 'write' },
-      { port: 'delta', access: 'write' },
-    ]),
-    dense(call, 'attention_backward', 'attention_backward_key', call.attrs.kv_heads, [
-      { port: 'dy', access: 'read' },
-      { port: 'qkv', access: 'read' },
-      { port: 'lse', access: 'read' },
-      { port: 'delta', access: 'read' },
-      { port: 'dqkv', access: 'write' },
     ]),
   ],
 })

@@ -1,5 +1,6 @@
 import type { OpName } from '../../../src/ops/index.ts'
-import { attention, attention_backward } from './attention.ts'
+import { attention } from './attention.ts'
+import { attention_backward } from './attention_backward.ts'
 import { attention_paged } from './attention_paged.ts'
 import {
   accumulate,
