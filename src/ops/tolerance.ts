@@ -11,18 +11,20 @@ const unitRoundoff: Partial<Record<FormatName, number>> = { f16: 2 ** -11, bf16:
 /** Half the spacing of a format's subnormals; those of bf16 may be flushed as those of f32. */
 const halfSubnormal: Partial<Record<FormatName, number>> = { f16: 2 ** -25, bf16: TINY_F32 }
 
+/** Largest error of rounding `x` to a format of 16 bits; 0 for others, whose roundings count with the arithmetic. */
+export const roundingError = (format: FormatName, x: number): number =>
+  (unitRoundoff[format] ?? 0) * Math.abs(x) + (halfSubnormal[format] ?? 0)
+
 /**
  * Tolerance of a result that is computed in f32, with the tolerance given, and stored in `format`: with 16 bits it is
  * rounded once more, and so is the number it is compared with.
  */
-export function storedIn(format: FormatName, inF32: Tolerance, expected: Float64Array): Tolerance {
-  const last = unitRoundoff[format]
-  if (!last) return inF32
-  return (i) => {
+export const storedIn =
+  (format: FormatName, inF32: Tolerance, expected: Float64Array): Tolerance =>
+  (i) => {
     const before = inF32(i)
-    return before + 2 * (last * (Math.abs(expected[i]!) + before) + halfSubnormal[format]!)
+    return before + 2 * roundingError(format, Math.abs(expected[i]!) + before)
   }
-}
 
 /** Every element must be the same number (integers, copies, comparisons). */
 export const exact: Tolerance = () => 0
