@@ -22,8 +22,8 @@ import type { CudaTarget } from './target.ts'
  *              u32 kernels   { str entry, u32 module, u32 threads, u32 shared: bytes of dynamic shared memory,
  *                              u32 parameters { u32 kind: 0 pointer, 1 scalar, 2 tensor map; u32 bytes: 8, 4 or 128;
  *                                               u64 value;
- *                                               of a tensor map: u32 format: 1 f16, 2 bf16; u32 rows, width,
- *                                               boxRows, boxWidth, in elements } }
+ *                                               of a tensor map: u32 format: 0 f32, 1 f16, 2 bf16, 3 e4m3;
+ *                                               u32 rows, width, boxRows, boxWidth, in elements } }
  *              u32 segments  { str name,
  *                              u32 steps { u32 kind, str name, u32 after { u32 step },
  *                                          kind 0, a launch: u32 kernel, u32 grid x, y, z,

@@ -3,17 +3,13 @@
 // Phases have parities 0, 1, 0...: mbarrier_wait(barrier, p) waits for the end of the phase with parity p, and returns
 // at once where the phase under way has the other: so the first wait for parity 1 never waits.
 #pragma once
-#include "kernel.h"
+#include "async_proxy.h"
 
 struct alignas(8) Mbarrier {
   uint64_t state;
 };
 
 #ifdef __CUDACC__
-DEVICE uint32_t shared_address(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
 // By one thread; then mbarrier_fence_init by it and a barrier of the block before others use it.
 DEVICE void mbarrier_init(Mbarrier& barrier, uint32_t count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&barrier)), "r"(count) : "memory");
@@ -45,9 +41,6 @@ DEVICE void mbarrier_wait(Mbarrier& barrier, uint32_t parity) {
     : "memory");
 }
 #else
-inline uint32_t shared_address(const void* pointer, simt::Site site = simt::Site::current()) {
-  return simt::runtime->shared_address(simt::this_thread(), pointer, site);
-}
 inline void mbarrier_init(Mbarrier& barrier, uint32_t count, simt::Site site = simt::Site::current()) {
   simt::runtime->mbarrier_init(simt::this_thread(), &barrier, count, site);
 }

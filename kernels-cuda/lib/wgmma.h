@@ -1,6 +1,7 @@
-// Products of tiles in shared memory by a warpgroup, asynchronously (PTX ISA, wgmma.mma_async; sm_90a only).
+// Products of tiles by a warpgroup, asynchronously (PTX ISA, wgmma.mma_async; sm_90a only).
 #pragma once
-#include "mbarrier.h"
+#include "async_proxy.h"
+#include "wgmma_instruction.h"
 
 enum class WgmmaSwizzle : uint32_t { none = 0, bytes_128 = 1, bytes_64 = 2, bytes_32 = 3 };
 
@@ -14,14 +15,32 @@ constexpr __host__ __device__ uint64_t wgmma_descriptor(uint32_t address, uint32
          static_cast<uint64_t>((stride_bytes & 0x3ffffu) >> 4) << 32 | static_cast<uint64_t>(swizzle) << 62;
 }
 
-// A tile whose rows are 64 neighbours along k in 16 bits, as lib/tma.h leaves it: eight rows are a pattern of 1,024
-// bytes. The leading offset has no meaning there. From k on: a multiple of 16.
+// The layouts used are the canonical ones with the swizzle of 128 bytes (PTX ISA, "Strides"), as lib/tma.h leaves
+// them: boxes of rows of 128 bytes, of which eight are a pattern of 1,024.
+//
+// K-major: a row of the box is 128 bytes along k of one m (or n). The stride is from eight of m to the next; the
+// leading offset has no meaning, by convention it is 16.
+constexpr __host__ __device__ uint64_t wgmma_k_major(uint32_t address, uint32_t k_bytes) {
+  return wgmma_descriptor(address + k_bytes, 16, 1024, WgmmaSwizzle::bytes_128);
+}
+// MN-major, of 16 bits: a row of the box is 64 neighbours along m (or n) of one k. The stride is from eight of k to
+// the next; the leading offset is from 64 of m to the next, the bytes of a box.
+constexpr __host__ __device__ uint64_t wgmma_mn_major(uint32_t address, uint32_t box_bytes, uint32_t k) {
+  return wgmma_descriptor(address + 128 * k, box_bytes, 1024, WgmmaSwizzle::bytes_128);
+}
+
+// A tile whose rows lie along k, from k on: a multiple of 16 elements of 16 bits, or 32 of 8.
+template <uint32_t ELEMENT_BYTES = 2>
 DEVICE uint64_t wgmma_rows(const void* tile, uint32_t k) {
-  return wgmma_descriptor(shared_address(tile) + 2 * k, 16, 1024, WgmmaSwizzle::bytes_128);
+  return wgmma_k_major(shared_address(tile), ELEMENT_BYTES * k);
+}
+// A tile of boxes of `depth` rows, one for each 64 columns, that lie along m or n; from k on, a multiple of 16.
+DEVICE uint64_t wgmma_columns(const void* tile, uint32_t depth, uint32_t k) {
+  return wgmma_mn_major(shared_address(tile), 128 * depth, k);
 }
 
 #ifdef __CUDACC__
-// Before the first product of a group, after registers were read or written.
+// Before the first product of a group, after its sums or its registers of A were read or written.
 DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 // Products since the last commit are a group.
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
@@ -30,34 +49,6 @@ template <uint32_t PENDING>
 DEVICE void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
-
-#define WGMMA_NAMES_0 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
-#define WGMMA_NAMES_1 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define WGMMA_NAMES_2 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
-#define WGMMA_NAMES_3 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define WGMMA_NAMES_4 "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79"
-#define WGMMA_NAMES_5 "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define WGMMA_NAMES_6 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
-#define WGMMA_NAMES_7 "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
-#define WGMMA_8(i)                                                                                                   \
-  "+f"(sum[i]), "+f"(sum[i + 1]), "+f"(sum[i + 2]), "+f"(sum[i + 3]), "+f"(sum[i + 4]), "+f"(sum[i + 5]),            \
-    "+f"(sum[i + 6]), "+f"(sum[i + 7])
-#define WGMMA_32(i) WGMMA_8(i), WGMMA_8(i + 8), WGMMA_8(i + 16), WGMMA_8(i + 24)
-
-#define WGMMA_128(format)                                                                                   \
-  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %66, 0;\n"                                             \
-               "wgmma.mma_async.sync.aligned.m64n128k16.f32." format "." format " {" WGMMA_NAMES_0          \
-               ", " WGMMA_NAMES_1 ", " WGMMA_NAMES_2 ", " WGMMA_NAMES_3 "}, %64, %65, add, 1, 1, 0, 0;\n}"  \
-               : WGMMA_32(0), WGMMA_32(32)                                                                  \
-               : "l"(a), "l"(b), "r"(static_cast<uint32_t>(add)))
-#define WGMMA_256(format)                                                                                   \
-  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %130, 0;\n"                                            \
-               "wgmma.mma_async.sync.aligned.m64n256k16.f32." format "." format " {" WGMMA_NAMES_0          \
-               ", " WGMMA_NAMES_1 ", " WGMMA_NAMES_2 ", " WGMMA_NAMES_3 ", " WGMMA_NAMES_4                  \
-               ", " WGMMA_NAMES_5 ", " WGMMA_NAMES_6 ", " WGMMA_NAMES_7                                     \
-               "}, %128, %129, add, 1, 1, 0, 0;\n}"                                                         \
-               : WGMMA_32(0), WGMMA_32(32), WGMMA_32(64), WGMMA_32(96)                                      \
-               : "l"(a), "l"(b), "r"(static_cast<uint32_t>(add)))
 #else
 inline void wgmma_fence() { simt::runtime->wgmma_fence(simt::this_thread()); }
 inline void wgmma_commit() { simt::runtime->wgmma_commit(simt::this_thread()); }
@@ -67,25 +58,35 @@ void wgmma_wait(simt::Site site = simt::Site::current()) {
 }
 #endif
 
-// sum[m,n] (+)= sum over 16 k of a(m,k) b(n,k), 64 m and 2 SUMS n, of numbers of `Format`. `a` and `b` describe tiles
-// of rows along k. With w the thread's warp in its warpgroup, g = lane / 4 and t = lane % 4, its sums 4 j to 4 j + 3
-// are rows 16 w + g (0 and 1) and 16 w + g + 8 (2 and 3) of columns 8 j + 2 t and 8 j + 2 t + 1. Without `add` the
-// sums begin. They may be touched again after a wgmma_wait that the group is not pending at.
-enum class WgmmaFormat : uint32_t { f16, bf16 };
-
+// sum[m,n] (+)= sum over k of a(m,k) b(n,k), 64 m and 2 SUMS n, over 16 k of f16 or bf16, 32 of e4m3. With w the
+// thread's warp in its warpgroup, g = lane / 4 and t = lane % 4, its sums 4 j to 4 j + 3 are rows 16 w + g (0 and 1)
+// and 16 w + g + 8 (2 and 3) of columns 8 j + 2 t and 8 j + 2 t + 1. Without `add` the sums begin. They may be touched
+// again after a wgmma_wait that the group is not pending at.
+//
+// Sums of e4m3 products are kept to fewer bits than f32 has (about 14 of mantissa, by measurements others published):
+// a kernel adds them to sums of its own every 128 of k.
+template <WgmmaFormat FORMAT, WgmmaMajor A_MAJOR = WgmmaMajor::k, WgmmaMajor B_MAJOR = WgmmaMajor::k, uint32_t SUMS>
+DEVICE void wgmma(float (&sum)[SUMS], uint64_t a, uint64_t b, bool add WGMMA_SITE) {
+  static_assert(FORMAT != WgmmaFormat::e4m3 || (A_MAJOR == WgmmaMajor::k && B_MAJOR == WgmmaMajor::k));
 #ifdef __CUDACC__
-template <WgmmaFormat FORMAT, uint32_t SUMS>
-DEVICE void wgmma(float (&sum)[SUMS], uint64_t a, uint64_t b, bool add) {
-  static_assert(SUMS == 64 || SUMS == 128);
-  if constexpr (SUMS == 64 && FORMAT == WgmmaFormat::bf16) WGMMA_128("bf16");
-  if constexpr (SUMS == 64 && FORMAT == WgmmaFormat::f16) WGMMA_128("f16");
-  if constexpr (SUMS == 128 && FORMAT == WgmmaFormat::bf16) WGMMA_256("bf16");
-  if constexpr (SUMS == 128 && FORMAT == WgmmaFormat::f16) WGMMA_256("f16");
-}
+  if constexpr (FORMAT == WgmmaFormat::e4m3) {
+    WGMMA_OF_SUMS(WGMMA_SHARED_8)
+  } else {
+    WGMMA_OF_SUMS(WGMMA_SHARED_16)
+  }
 #else
-template <WgmmaFormat FORMAT, uint32_t SUMS>
-void wgmma(float (&sum)[SUMS], uint64_t a, uint64_t b, bool add, simt::Site site = simt::Site::current()) {
-  static_assert(SUMS == 64 || SUMS == 128);
-  simt::runtime->wgmma(simt::this_thread(), sum, SUMS, a, b, FORMAT == WgmmaFormat::bf16, add, site);
-}
+  simt::runtime->wgmma(simt::this_thread(), sum, SUMS, {a, nullptr, b, FORMAT, A_MAJOR, B_MAJOR, add}, site);
 #endif
+}
+
+// The same with A in registers: a[0] and a[1] are elements k = 2 t and 2 t + 1 (low half first) of rows 16 w + g and
+// 16 w + g + 8, a[2] and a[3] those 8 further along k. They keep their values until the wgmma_wait.
+template <WgmmaFormat FORMAT, WgmmaMajor B_MAJOR = WgmmaMajor::k, uint32_t SUMS>
+DEVICE void wgmma(float (&sum)[SUMS], const uint32_t (&a)[4], uint64_t b, bool add WGMMA_SITE) {
+  static_assert(FORMAT != WgmmaFormat::e4m3);
+#ifdef __CUDACC__
+  WGMMA_OF_SUMS(WGMMA_REGISTERS)
+#else
+  simt::runtime->wgmma(simt::this_thread(), sum, SUMS, {0, a, b, FORMAT, WgmmaMajor::k, B_MAJOR, add}, site);
+#endif
+}

@@ -98,7 +98,12 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
       'invalid_format',
       /bytes is 8, not 8, 4 of a scalar or 128/,
     ],
-    ['a tensor map of f32', tensorMap({ format: 0 }), 'invalid_format', /format is 0, not 1 \(f16\) or 2/],
+    [
+      'a tensor map of another format',
+      tensorMap({ format: 4 }),
+      'invalid_format',
+      /format is 4, not 0 \(f32\)/,
+    ],
     ['a matrix with short rows', tensorMap({ width: 12 }), 'invalid_program', /matrix is 1 x 12/],
     ['a box of 257 rows', tensorMap({ boxRows: 257 }), 'invalid_program', /box is 257 x 64/],
     ['a box of short rows', tensorMap({ boxWidth: 32 }), 'invalid_program', /box is 1 x 32/],

@@ -9,7 +9,7 @@
 namespace simt {
 
 // Changes with every change of this file: a library built against another one is refused.
-constexpr uint32_t ABI_VERSION = 4;
+constexpr uint32_t ABI_VERSION = 5;
 
 // Where a thread waits. The line of the source names a barrier: a compiler may copy the call, so no address can.
 using Site = std::source_location;
@@ -65,6 +65,20 @@ struct alignas(128) TensorMap {
 };
 static_assert(sizeof(TensorMap) == 128);
 
+enum class WgmmaFormat : uint32_t { f16, bf16, e4m3 };
+// Which of an operand's indices its neighbours in shared memory differ in: k, or m (of A) and n (of B).
+enum class WgmmaMajor : uint32_t { k, mn };
+
+// What a thread issues of a wgmma besides its sums. A is in registers where they are given.
+struct Wgmma {
+  uint64_t a;
+  const uint32_t* registers;
+  uint64_t b;
+  WgmmaFormat format;
+  WgmmaMajor a_major, b_major;
+  bool add;
+};
+
 struct Runtime {
   uint32_t abi_version;
   uint32_t (*barrier)(Thread&, Collective, bool predicate, Site);
@@ -79,6 +93,7 @@ struct Runtime {
   // What runs beside the threads (async.h). Barriers are known by their address.
   void* (*dynamic_shared)(Thread&, size_t bytes, Site);
   uint32_t (*shared_address)(Thread&, const void*, Site);
+  void (*fence_proxy_async)(Thread&);
   void (*mbarrier_init)(Thread&, const void* barrier, uint32_t count, Site);
   void (*mbarrier_fence_init)(Thread&);
   // At the barrier in the same place of block `rank` of the cluster; adds to the bytes that its phase takes.
@@ -91,7 +106,7 @@ struct Runtime {
   uint32_t (*cluster_rank)(Thread&);
   void (*cluster_sync)(Thread&, Site);
   void (*wgmma_fence)(Thread&);
-  void (*wgmma)(Thread&, float* sums, uint32_t count, uint64_t a, uint64_t b, bool bf16, bool add, Site);
+  void (*wgmma)(Thread&, float* sums, uint32_t count, const Wgmma&, Site);
   void (*wgmma_commit)(Thread&);
   void (*wgmma_wait)(Thread&, uint32_t pending, Site);
 };

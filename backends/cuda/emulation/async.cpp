@@ -18,7 +18,8 @@ void Async::begin(unsigned char* memory, uint32_t bytes, uint32_t threads, const
   random_ = Random(seed);
   barriers_.clear();
   copies_.clear();
-  rows_.assign((bytes + ROW - 1) / ROW, Row::other);
+  rows_.assign((bytes + ROW - 1) / ROW, Row::nothing);
+  published_.assign(memory, memory + bytes);
   threads_.assign(bytes > 0 ? threads : 0, {});
   products_.assign(bytes > 0 ? threads / WARPGROUP : 0, {});
 }
@@ -96,6 +97,29 @@ std::string Async::test(const void* at, uint32_t parity, bool& over) {
   return "";
 }
 
+void Async::publish() {
+  for (uint32_t i = 0; i < rows_.size(); i++) {
+    const uint32_t at = i * ROW, count = std::min(ROW, bytes_ - at);
+    if (rows_[i] == Row::coming || std::memcmp(&published_[at], memory_ + at, count) == 0) continue;
+    std::memcpy(&published_[at], memory_ + at, count);
+    rows_[i] = Row::bytes;
+  }
+}
+
+std::string Async::check_row(uint32_t at) const {
+  if (rows_[at / ROW] == Row::coming) return "is still being copied: no thread has waited for its mbarrier";
+  if (std::memcmp(&published_[at], memory_ + at, ROW) != 0) return "holds stores without a fence_proxy_async since";
+  return rows_[at / ROW] == Row::nothing ? "was not written" : "";
+}
+
+std::string Async::read(uint32_t address, void* to, uint32_t bytes) const {
+  if (address < FIRST_ADDRESS || address - FIRST_ADDRESS + bytes > bytes_) return "leaves the dynamic shared memory";
+  const uint32_t at = address - FIRST_ADDRESS;
+  if (const Problem problem = check_row(at / ROW * ROW); !problem.empty()) return problem;
+  std::memcpy(to, &published_[at], bytes);
+  return "";
+}
+
 std::string Async::load(void* to, const TensorMap& map, int32_t column, int32_t row, const void* at) {
   const bool plain = map.magic == TensorMap::BYTES;
   if (!plain && map.magic != TensorMap::MAGIC) return "the tensor map was not made by cuTensorMapEncodeTiled";
@@ -120,14 +144,12 @@ std::string Async::load(void* to, const TensorMap& map, int32_t column, int32_t 
       begin, begin + WARPGROUP, [](const ThreadState& a, const ThreadState& b) { return a.taken < b.taken; });
     for (uint32_t i = slowest->taken; i < products_[group].size(); i++) {
       const Multiplication& product = products_[group][i];
-      const auto overlaps = [&](uint64_t descriptor, uint32_t rows) {
-        for (uint32_t r = 0; r < rows; r++) {
-          const uint32_t at_row = operand_row(descriptor, r);
-          if (at_row >= copy.to && at_row < copy.to + copy.bytes()) return true;
-        }
-        return false;
+      const auto overlaps = [&](const Operand& operand) {
+        const std::vector<uint32_t> rows = rows_of(operand);
+        return std::any_of(rows.begin(), rows.end(),
+                           [&](uint32_t at) { return at >= copy.to && at < copy.to + copy.bytes(); });
       };
-      if (overlaps(product.a, 64) || overlaps(product.b, 2 * product.count))
+      if (overlaps(product.b()) || (!product.operands.registers && overlaps(product.a())))
         return "the copy overwrites an operand of a wgmma that thread " + text(slowest - threads_.begin()) +
                " has not waited for";
     }
@@ -156,7 +178,8 @@ void Async::land(size_t index) {
       else
         std::memset(to, 0, map.element_bytes);
     }
-  std::fill(rows_.begin() + copy.to / ROW, rows_.begin() + copy.end_row(), Row::copied);
+  std::memcpy(&published_[copy.to], memory_ + copy.to, copy.bytes());
+  std::fill(rows_.begin() + copy.to / ROW, rows_.begin() + copy.end_row(), Row::bytes);
   Barrier* barrier = find(copy.barrier);
   barrier->bytes -= copy.bytes();
   advance(*barrier);

@@ -1,7 +1,9 @@
 // What runs beside the threads of a block: the barriers that count bytes, the copies that they wait for, and products
 // of warpgroups. Everything comes as late as the programming model lets it: a copy when some thread waits for its
 // barrier, in the order of the launch; sums when a warpgroup waits for them. Until then there is poison, and using
-// what is under way ends the launch.
+// what is under way ends the launch. What threads store to shared memory is there for copies and products from a fence
+// on: as it was then, so that a later store without a fence shows as a difference. One fence serves all threads here,
+// on the device only the thread that calls it.
 #pragma once
 #include <array>
 #include <string>
@@ -33,10 +35,14 @@ class Async {
   void fence_init();
   Problem arrive(const void* barrier, uint32_t bytes);
   Problem test(const void* barrier, uint32_t parity, bool& over);
+  // What copies and products find in a part of a row of 128 bytes, or why they can't read it.
+  Problem read(uint32_t address, void* to, uint32_t bytes) const;
+  // Makes what threads have stored visible to copies and products.
+  void publish();
   Problem load(void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier);
 
   void fence(uint32_t thread) { threads_[thread].fenced = true; }
-  Problem multiply(uint32_t thread, float* registers, uint32_t count, uint64_t a, uint64_t b, bool bf16, bool add);
+  Problem multiply(uint32_t thread, float* sums, uint32_t count, const Wgmma& operands);
   void commit(uint32_t thread) { threads_[thread].groups.push_back(threads_[thread].issued); }
   // The products of a thread that are done when at most `pending` of its groups are not.
   uint32_t target(uint32_t thread, uint32_t pending) const;
@@ -62,36 +68,54 @@ class Async {
     uint32_t bytes() const { return map.box_rows * map.box_width * map.element_bytes; }
     uint32_t end_row() const { return (to + bytes() + ROW - 1) / ROW; }
   };
-  // Operands of a product and which sums it adds to, by thread of the warpgroup.
+  // A matrix in shared memory that a product reads: `rows` of m or n.
+  struct Operand {
+    uint64_t descriptor;
+    WgmmaMajor major;
+    uint32_t rows, element_bytes, depth;
+  };
+  // A product of a warpgroup; of A in registers also what each thread gave.
   struct Multiplication {
-    uint64_t a, b;
-    uint32_t count;
-    bool bf16, add;
-    uint32_t arrived;
+    Wgmma operands;
+    uint32_t count, arrived;
+    bool done;
+    std::vector<std::array<uint32_t, 4>> fragments;
+    Operand a() const;
+    Operand b() const;
   };
   struct Sums {
     float* registers;
     uint32_t count, last;  // the last product that adds to them
     std::array<float, MOST_SUMS> value;
   };
+  struct Fragment {
+    const uint32_t* registers;
+    std::array<uint32_t, 4> value;
+    uint32_t product;
+  };
   struct ThreadState {
     uint32_t issued, taken;
     bool fenced;
-    std::vector<uint32_t> groups;      // products issued at each commit
-    std::vector<float*> registers;     // of each product's sums
+    std::vector<uint32_t> groups;   // products issued at each commit
+    std::vector<float*> registers;  // of each product's sums
     std::vector<Sums> sums;
+    std::vector<Fragment> fragments;
   };
-  // What a row of 128 bytes of the memory holds.
-  enum class Row : uint8_t { other, coming, copied };
+  // What copies and products see in a row of 128 bytes of the memory: `bytes` are in published_.
+  enum class Row : uint8_t { nothing, coming, bytes };
 
   Barrier* find(const void* barrier);
   static void advance(Barrier& barrier);
   void land(size_t copy);
-  Problem check_operand(uint64_t descriptor, uint32_t rows) const;
-  void execute(uint32_t warpgroup, const Multiplication& product);
-  void decode(uint64_t descriptor, uint32_t rows, bool bf16, float* to) const;
-  // The offset in the memory of a row of an operand.
-  static uint32_t operand_row(uint64_t descriptor, uint32_t row);
+  // Why copies and products can't read a row.
+  Problem check_row(uint32_t row) const;
+  Problem check_operand(const Operand& operand) const;
+  Problem check_operands(const Multiplication& product) const;
+  Problem execute(uint32_t warpgroup, uint32_t number);
+  void decode(const Operand& operand, WgmmaFormat format, float* to) const;
+  static void decode(const Multiplication& product, float* to);
+  // Offsets in the memory of the rows that an operand lies in.
+  static std::vector<uint32_t> rows_of(const Operand& operand);
 
   unsigned char* memory_ = nullptr;
   uint32_t bytes_ = 0;
@@ -100,6 +124,7 @@ class Async {
   std::vector<Barrier> barriers_;
   std::vector<Copy> copies_;
   std::vector<Row> rows_;
+  std::vector<unsigned char> published_;
   std::vector<ThreadState> threads_;
   // Products of each warpgroup from its first one on.
   std::vector<std::vector<Multiplication>> products_;

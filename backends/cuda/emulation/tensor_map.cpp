@@ -14,6 +14,20 @@ CUresult wrong(const std::string& what) {
   return driver::refuse(CUDA_ERROR_INVALID_VALUE, "cuTensorMapEncodeTiled: " + what);
 }
 
+uint32_t bytes_of(CUtensorMapDataType type) {
+  switch (type) {
+    case CU_TENSOR_MAP_DATA_TYPE_UINT8:
+      return 1;
+    case CU_TENSOR_MAP_DATA_TYPE_FLOAT16:
+    case CU_TENSOR_MAP_DATA_TYPE_BFLOAT16:
+      return 2;
+    case CU_TENSOR_MAP_DATA_TYPE_FLOAT32:
+      return 4;
+    default:
+      return 0;
+  }
+}
+
 }  // namespace
 
 CUresult emulated::cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType type, cuuint32_t rank, void* address,
@@ -28,9 +42,8 @@ CUresult emulated::cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType 
   if (rank != 2 || interleave != CU_TENSOR_MAP_INTERLEAVE_NONE || swizzle != CU_TENSOR_MAP_SWIZZLE_128B ||
       promotion < 0 || promotion > CU_TENSOR_MAP_L2_PROMOTION_L2_256B || fill != CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)
     return wrong("the emulation knows matrices with the swizzle of 128 bytes and zeros outside");
-  if (type != CU_TENSOR_MAP_DATA_TYPE_FLOAT16 && type != CU_TENSOR_MAP_DATA_TYPE_BFLOAT16)
-    return wrong("the emulation knows f16 and bf16");
-  constexpr uint32_t element = 2;
+  const uint32_t element = bytes_of(type);
+  if (element == 0) return wrong("the emulation knows bytes, f16, bf16 and f32");
   if (reinterpret_cast<uintptr_t>(address) % 16 != 0) return wrong("the address is no multiple of 16");
   for (int d = 0; d < 2; d++) {
     if (dims[d] < 1 || dims[d] > MOST_ROWS) return wrong("a dimension is " + number(dims[d]) + ", not 1 to 2^32");

@@ -222,6 +222,7 @@ const Runtime emulated_runtime{
     checked(thread, async_of(thread).address(pointer, address), site);
     return address;
   },
+  [](Thread& thread) { async_of(thread).publish(); },
   [](Thread& thread, const void* barrier, uint32_t count, Site site) {
     checked(thread, async_of(thread).init(barrier, count), site);
   },
@@ -241,8 +242,8 @@ const Runtime emulated_runtime{
   [](Thread& thread) { return fiber_of(thread).block->cluster_rank(); },
   [](Thread& thread, Site site) { fiber_of(thread).block->cluster_sync(fiber_of(thread), site); },
   [](Thread& thread) { async_of(thread).fence(fiber_of(thread).id); },
-  [](Thread& thread, float* sums, uint32_t count, uint64_t a, uint64_t b, bool bf16, bool add, Site site) {
-    checked(thread, async_of(thread).multiply(fiber_of(thread).id, sums, count, a, b, bf16, add), site);
+  [](Thread& thread, float* sums, uint32_t count, const Wgmma& operands, Site site) {
+    checked(thread, async_of(thread).multiply(fiber_of(thread).id, sums, count, operands), site);
   },
   [](Thread& thread) { async_of(thread).commit(fiber_of(thread).id); },
   [](Thread& thread, uint32_t pending, Site site) {

@@ -4,7 +4,7 @@ import type { KernelChoice, LaunchPlan } from '../../backend.ts'
 import { launch } from './rule.ts'
 
 /** Numbers of kernels-cuda/lib/epilogue.h; those of formats are tensor maps' too. */
-export const formatNumbers: Readonly<Record<string, number>> = { f32: 0, f16: 1, bf16: 2 }
+export const formatNumbers: Readonly<Record<string, number>> = { f32: 0, f16: 1, bf16: 2, e4m3: 3 }
 const activations: Readonly<Record<string, number>> = { none: 0, gelu_tanh: 1, silu: 2 }
 
 /** What the launch that writes y adds to the sum. */

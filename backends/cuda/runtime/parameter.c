@@ -4,7 +4,16 @@
 #include "program.h"
 
 // What the driver asks of a box and of how far rows are apart; rows of a box are whole swizzle spans.
-enum { MAX_BOX = 256, BOX_ROW_BYTES = 128, STRIDE_UNIT = 16, F16 = 1, BF16 = 2 };
+enum { MAX_BOX = 256, BOX_ROW_BYTES = 128, STRIDE_UNIT = 16 };
+
+// Storage formats of tensor maps by their number in a program: f32, f16, bf16, and e4m3, which the driver has as bytes.
+static const struct {
+  int type;
+  uint32_t bytes;
+} FORMATS[] = {{CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4},
+               {CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2},
+               {CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2},
+               {CU_TENSOR_MAP_DATA_TYPE_UINT8, 1}};
 
 static void read_map(em_reader *in, em_parameter *map) {
   const uint32_t format = em_read_u32(in, "format");
@@ -12,11 +21,15 @@ static void read_map(em_reader *in, em_parameter *map) {
   map->width = em_read_u32(in, "width");
   map->box_rows = em_read_u32(in, "boxRows");
   map->box_width = em_read_u32(in, "boxWidth");
-  em_require(in, format == F16 || format == BF16, "invalid_format", "format is %u, not 1 (f16) or 2 (bf16)", format);
-  map->type = format == F16 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT16 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
-  em_require(in, map->rows >= 1 && map->width >= 1 && map->width % (STRIDE_UNIT / 2) == 0, "invalid_program",
-             "the matrix is %u x %u; its rows must be multiples of %d bytes", map->rows, map->width, STRIDE_UNIT);
-  em_require(in, map->box_rows >= 1 && map->box_rows <= MAX_BOX && map->box_width == BOX_ROW_BYTES / 2,
+  const bool known = format < sizeof FORMATS / sizeof *FORMATS;
+  em_require(in, known, "invalid_format", "format is %u, not 0 (f32), 1 (f16), 2 (bf16) or 3 (e4m3)", format);
+  map->type = known ? FORMATS[format].type : 0;
+  map->element_bytes = known ? FORMATS[format].bytes : 1;
+  em_require(in, map->rows >= 1 && map->width >= 1 && map->width % (STRIDE_UNIT / map->element_bytes) == 0,
+             "invalid_program", "the matrix is %u x %u; its rows must be multiples of %d bytes", map->rows, map->width,
+             STRIDE_UNIT);
+  em_require(in,
+             map->box_rows >= 1 && map->box_rows <= MAX_BOX && map->box_width == BOX_ROW_BYTES / map->element_bytes,
              "invalid_program", "the box is %u x %u, not up to %d rows of %d bytes", map->box_rows, map->box_width,
              MAX_BOX, BOX_ROW_BYTES);
 }
@@ -41,7 +54,7 @@ void em_maps_check(em_reader *in, const em_kernel *kernel, const em_step *step) 
     if (parameter->kind == EM_SCALAR) continue;
     const em_pointer *bound = pointer++;
     if (parameter->kind == EM_TENSOR_MAP)
-      em_require(in, bound->bound && parameter->rows <= bound->range.bytes / 2 / parameter->width, "invalid_program",
+      em_require(in, bound->bound && parameter->rows <= bound->range.bytes / parameter->element_bytes / parameter->width, "invalid_program",
                  "the matrix of parameter %u, %u x %u, is not in the %llu bytes bound to it", i, parameter->rows,
                  parameter->width, (unsigned long long)(bound->bound ? bound->range.bytes : 0));
   }
@@ -49,7 +62,7 @@ void em_maps_check(em_reader *in, const em_kernel *kernel, const em_step *step) 
 
 static bool make_map(em_program *program, const em_parameter *parameter, CUdeviceptr address, CUtensorMap *map,
                      em_error *error) {
-  const cuuint64_t sizes[] = {parameter->width, parameter->rows}, stride = sizes[0] * 2;
+  const cuuint64_t sizes[] = {parameter->width, parameter->rows}, stride = sizes[0] * parameter->element_bytes;
   const cuuint32_t box[] = {parameter->box_width, parameter->box_rows}, every[] = {1, 1};
   return EM_CALL(program->device, error, cuTensorMapEncodeTiled, map, parameter->type, 2, (void *)(uintptr_t)address,
                  sizes, &stride, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,

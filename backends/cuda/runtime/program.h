@@ -24,9 +24,9 @@ typedef enum em_parameter_kind { EM_POINTER = 0, EM_SCALAR = 1, EM_TENSOR_MAP = 
 typedef struct em_parameter {
   em_parameter_kind kind;
   uint64_t value;  // of a scalar
-  // of a tensor map: a matrix without gaps and the box that is copied at a time, in elements of 16 bits
+  // of a tensor map: a matrix without gaps and the box that is copied at a time, in elements
   int type;
-  uint32_t rows, width, box_rows, box_width;
+  uint32_t element_bytes, rows, width, box_rows, box_width;
 } em_parameter;
 
 typedef struct em_kernel {

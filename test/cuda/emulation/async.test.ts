@@ -1,7 +1,6 @@
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { bf16FromNumber } from '../../../src/tensor/format.ts'
-import { floats, here, hex, kernels, missing, ORDERS, printMissing, run, words } from './emulated.ts'
+import { here, hex, kernels, missing, ORDERS, printMissing, run, words } from './emulated.ts'
 
 printMissing()
 
@@ -18,22 +17,6 @@ describe.skipIf(missing)('what is asynchronous on the emulated device', () => {
     expect(errors).toEqual([])
     return reads
   }
-
-  it('matrix descriptors have the fields of the PTX ISA', async () => {
-    const [address, leading, stride] = [0x12340, 0x210, 0x3ff0]
-    const [read] = await outputs('forward', [
-      'alloc y 40',
-      `launch - descriptors 1 1 y u32:${address} u32:${leading} u32:${stride}`,
-      'read y 40',
-    ])
-    // PTX ISA, "Matrix-descriptor format": 0-13 start, 16-29 leading dimension and 32-45 stride byte offset, each by
-    // (x & 0x3FFFF) >> 4; 49-51 base offset; 62-63 swizzle: 0 none, 1 128 bytes, 2 64 bytes, 3 32 bytes.
-    const field = (x: number): bigint => BigInt(x & 0x3ffff) >> 4n
-    const all = field(address) | (field(leading) << 16n) | (field(stride) << 32n)
-    const got = range(5).map((i) => read!.readBigUInt64LE(8 * i))
-    const ones = 0x3fffn | (0x3fffn << 16n) | (0x3fffn << 32n)
-    expect(got).toEqual([...[0n, 1n, 2n, 3n].map((swizzle) => all | (swizzle << 62n)), ones | (1n << 62n)])
-  })
 
   const inEveryOrder = it.each(ORDERS)
 
@@ -94,28 +77,6 @@ describe.skipIf(missing)('what is asynchronous on the emulated device', () => {
     ])
     expect([...words(read!)]).toEqual([1, 2, 3, 4, 5, 6])
   })
-
-  for (const columns of [128, 256])
-    inEveryOrder(`sums of m64n${columns}k16 lie where the PTX ISA says: %s`, async (order) => {
-      // Small whole numbers: every product and sum is exact.
-      const a = Float64Array.from({ length: 64 * 64 }, (_, i) => ((i * 29) % 13) - 6)
-      const b = Float64Array.from({ length: columns * 64 }, (_, i) => ((i * 31) % 11) - 5)
-      const bits = (x: Float64Array): string => hex(Uint16Array.from(x, bf16FromNumber))
-      const bytes = 64 * columns * 4
-      const [read] = await outputs(order, [
-        ...['alloc a 8192', `write a ${bits(a)}`, `alloc b ${columns * 128}`, `write b ${bits(b)}`],
-        `alloc y ${bytes}`,
-        ...['map ma a 64 64 128 64 64', `map mb b ${columns} 64 128 ${columns} 64`],
-        `shared product_${columns} 40968`,
-        `launch - product_${columns} 1 128 ma mb y`,
-        `read y ${bytes}`,
-      ])
-      const want = range(64 * columns).map((i) => {
-        const [m, n] = [Math.floor(i / columns), i % columns]
-        return 2 * range(64).reduce((sum, k) => sum + a[m * 64 + k]! * b[n * 64 + k]!, 0)
-      })
-      expect([...floats(read!)]).toEqual(want)
-    })
 
   it('registers move between warpgroups', async () => {
     const [read] = await outputs('forward', ['alloc y 1024', 'launch - registers 1 256 y', 'read y 1024'])

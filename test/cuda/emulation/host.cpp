@@ -50,10 +50,12 @@ static std::vector<CUtensorMap> arguments_of(std::istream& words) {
   return values;
 }
 
+// One handle for each name: attributes are the handle's.
 static CUfunction kernel(const std::string& name) {
-  CUkernel found = nullptr;
+  static Names<CUkernel> known;
+  CUkernel& found = known[name];
   for (CUlibrary library : libraries)
-    if (cuLibraryGetKernel(&found, library, name.c_str()) == CUDA_SUCCESS) break;
+    if (found || cuLibraryGetKernel(&found, library, name.c_str()) == CUDA_SUCCESS) break;
   return reinterpret_cast<CUfunction>(found);
 }
 
@@ -137,12 +139,17 @@ static CUresult run(std::istream& words) {
     return cuKernelSetAttribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(bytes),
                                 reinterpret_cast<CUkernel>(kernel(name)), 0);
   }
-  if (verb == "map") {  // map <name> <device or device+offset> <rows> <width> <stride> <box rows> <box width>: bf16
+  if (verb == "map") {  
+    // map <name> <device or device+offset> <rows> <width> <stride> <box rows> <box width> [f32, e4m3; else bf16]
     cuuint64_t sizes[2], stride;
     cuuint32_t box[2], every[] = {1, 1};
-    words >> name >> other >> sizes[1] >> sizes[0] >> stride >> box[1] >> box[0];
+    std::string format;
+    words >> name >> other >> sizes[1] >> sizes[0] >> stride >> box[1] >> box[0] >> format;
     std::istringstream place(other);
-    return cuTensorMapEncodeTiled(&maps[name], CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2,
+    const auto type = format == "f32"    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
+                      : format == "e4m3" ? CU_TENSOR_MAP_DATA_TYPE_UINT8
+                                         : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+    return cuTensorMapEncodeTiled(&maps[name], type, 2,
                                   reinterpret_cast<void*>(arguments_of(place)[0].opaque[0]), sizes, &stride, box, every,
                                   CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);

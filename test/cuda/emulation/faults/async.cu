@@ -21,11 +21,15 @@ enum class Fault {
   operand_off_the_pattern,
   operand_without_swizzle,
   operand_by_stores,
+  store_over_an_operand,
+  other_major,
+  k_major_as_other,
   other_operands,
   no_wgmma_fence,
   sums_read_early,
   sums_written_early,
   sums_not_waited_for,
+  fragment_written_early,
   store_past_the_end,
 };
 
@@ -64,6 +68,7 @@ DEVICE void copy_steps(Stages& stages, const TensorMap& map) {
 template <Fault FAULT>
 DEVICE void multiply_steps(Stages& stages, float* y) {
   float sum[64] = {}, early = 0;
+  uint32_t fragment[4] = {};
   const bool first_lane = threadIdx.x % 32 == 0;
   for (uint32_t i = 0; i < STEPS; i++) {
     const uint32_t stage = i % STAGES, parity = i / STAGES % 2;
@@ -77,8 +82,17 @@ DEVICE void multiply_steps(Stages& stages, float* y) {
       if (FAULT == Fault::operand_without_swizzle)
         a = wgmma_descriptor(shared_address(stages.x[stage]) + 2 * k, 16, 1024, WgmmaSwizzle::none);
       if (FAULT == Fault::other_operands && threadIdx.x == 130) a = wgmma_rows(stages.x[stage][64], k);
-      wgmma<WgmmaFormat::bf16>(sum, a, rows, true);
+      if (FAULT == Fault::k_major_as_other)
+        wgmma<WgmmaFormat::bf16, WgmmaMajor::mn>(sum, a, rows, true);
+      else if (FAULT == Fault::other_major)
+        wgmma<WgmmaFormat::bf16>(sum, wgmma_columns(stages.x[stage], DEPTH, k), rows, true);
+      else if (FAULT == Fault::fragment_written_early)
+        wgmma<WgmmaFormat::bf16>(sum, fragment, rows, true);
+      else
+        wgmma<WgmmaFormat::bf16>(sum, a, rows, true);
     }
+    if (FAULT == Fault::fragment_written_early) fragment[1] = i + 1;
+    if (FAULT == Fault::store_over_an_operand && threadIdx.x == 128) stages.x[stage][3][0] ^= 1;
     if (FAULT == Fault::sums_read_early) early += sum[0];
     wgmma_commit();
     if (FAULT == Fault::sums_written_early) sum[1] = 0;
@@ -132,9 +146,13 @@ FAULTY(copy_left_under_way)
 FAULTY(operand_off_the_pattern)
 FAULTY(operand_without_swizzle)
 FAULTY(operand_by_stores)
+FAULTY(store_over_an_operand)
+FAULTY(other_major)
+FAULTY(k_major_as_other)
 FAULTY(other_operands)
 FAULTY(no_wgmma_fence)
 FAULTY(sums_read_early)
 FAULTY(sums_written_early)
 FAULTY(sums_not_waited_for)
+FAULTY(fragment_written_early)
 FAULTY(store_past_the_end)

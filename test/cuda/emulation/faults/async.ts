@@ -12,10 +12,7 @@ export const asyncFaults: Fault[] = [
             /thread \d+: row 0 of an operand is still being copied: no thread has waited .* \(async\.cu:\d+\)/,
           ),
         ],
-        [
-          'wrong_parity_of_full',
-          fails(/row 0 of an operand (is still being copied|was not written by a copy)/),
-        ],
+        ['wrong_parity_of_full', fails(/row 0 of an operand (is still being copied|was not written)/)],
         ['wrong_parity_of_empty', fails(/deadlock: .*thread 0 at a change of memory \(async\.cu:\d+\)/)],
         ['no_wait_for_empty', fails(/more threads arrive than the 1 the mbarrier counts/)],
         [
@@ -38,11 +35,18 @@ export const asyncFaults: Fault[] = [
           fails(/an operand starts at address \d+, not in the first row of a pattern/),
         ],
         ['operand_without_swizzle', fails(/knows operands with the swizzle of 128 bytes/)],
-        ['operand_by_stores', fails(/row 0 of an operand was not written by a copy/)],
+        ['operand_by_stores', fails(/row 0 of an operand holds stores without a fence_proxy_async since/)],
+        ['store_over_an_operand', fails(/row 3 of an operand holds stores .* has not been waited for/)],
+        ['other_major', fails(/a K-major operand has the leading offset 8192 of an MN-major one/)],
+        ['k_major_as_other', fails(/an MN-major operand's 64 columns are 16 bytes apart/)],
         ['other_operands', fails(/thread 130: the threads of a warpgroup issue different wgmma/)],
         ['no_wgmma_fence', fails(/wgmma without a wgmma_fence since its registers were free/)],
         ['sums_read_early', byNan],
         ['sums_written_early', fails(/the sums of a wgmma were written before it was waited for/)],
+        [
+          'fragment_written_early',
+          fails(/the registers of A were written before their wgmma was waited for/),
+        ],
         ['sums_not_waited_for', fails(/thread 128 ended without waiting for its wgmma/)],
         [
           'store_past_the_end',
