@@ -33,6 +33,12 @@ interface CaseRecord {
   readonly flops: number
 }
 
+interface ProgramRecord extends CaseRecord {
+  readonly segments: readonly { readonly name: string; readonly ms: number }[]
+  readonly arenaBytes: number
+  readonly deviceBytes: number
+}
+
 const info = JSON.parse(read(folder, 'info.json')) as {
   readonly version: number
   readonly devices: readonly { readonly name: string; readonly kernels: string }[]
@@ -76,11 +82,19 @@ console.log(
   `${Object.keys(verified).length} kernels recorded for ${arch}; npx vitest run test/plan/cuda_table.test.ts -u writes the table`,
 )
 
-const speed = (lines('speed.jsonl') as CaseRecord[]).map(({ case: id, ms, bytes, flops }) => ({
+const rates = ({ case: id, ms, bytes, flops }: CaseRecord) => ({
   case: id,
   ms,
   gigabytesPerSecond: Number((bytes / ms / 1e6).toPrecision(4)),
   teraflops: Number((flops / ms / 1e9).toPrecision(4)),
+})
+const speed = (lines('speed.jsonl') as CaseRecord[]).map(rates)
+// The driver's part of the memory is what lies beyond the arenas: kernels, graphs, staging, and pages not used whole.
+const programs = (lines('programs.jsonl') as ProgramRecord[]).map((one) => ({
+  ...rates(one),
+  segments: one.segments,
+  arenaBytes: one.arenaBytes,
+  driverBytes: one.deviceBytes - one.arenaBytes,
 }))
 const times = new Map(speed.map((one) => [one.case, one.ms]))
 const entries = measuredEntries(
@@ -104,7 +118,20 @@ if (entries.length > 0) {
   console.log(`${entries.length} entries measured for ${name}.json`)
 }
 
-const peers = existsSync(join(folder, 'peers.json')) ? JSON.parse(read(folder, 'peers.json')) : undefined
+const optional = (name: string): unknown =>
+  existsSync(join(folder, name)) ? JSON.parse(read(folder, name)) : undefined
+const [peers, peerModels] = [optional('peers.json'), optional('peer_models.json')]
 const slug = device.toLowerCase().replace(/[^a-z0-9]+/g, '-')
-const figures = { bench: 'gpu', device, driver, date, commit, command: 'npm run gpu', speed, peers }
+const figures = {
+  bench: 'gpu',
+  device,
+  driver,
+  date,
+  commit,
+  command: 'npm run gpu',
+  speed,
+  peers,
+  programs,
+  peerModels,
+}
 writeFileSync(join(root, 'bench', 'results', `gpu-${slug}.json`), `${JSON.stringify(figures, null, 2)}\n`)

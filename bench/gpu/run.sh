@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What a GPU is asked, in parts of at most four minutes, each with a record of its own in $OUT (default dist/gpu/out):
+# What a GPU is asked, in parts of at most four minutes where nothing else is said, each with a record of its own in $OUT
+# (default dist/gpu/out):
 #
 #   npm run gpu                    every part, in order; prepares dist/gpu first where that is missing
 #   npm run gpu -- prepare         writes dist/gpu: what the parts need, no Node among it
@@ -10,6 +11,8 @@
 #               training steps too
 #   speed       kernels at the sizes of 1B and 8B models, every variant of each: time, GB/s, TFLOP/s
 #   peers       the same sizes in PyTorch (cuBLAS, its attention), alternating with ours in one run
+#   programs    whole decode and training steps: time of every segment, device memory beside what was planned
+#   peer_models the same in PyTorch (compiled, CUDA graphs) and JAX (jit), alternating; up to nine minutes
 #   sanitizers  compute-sanitizer over the stored vectors
 #   webgpu      the WGSL kernels through Vulkan on the same GPU (needs Node and the driver's Vulkan)
 #
@@ -31,7 +34,9 @@ part() { # name, then the command; its output goes to a log and, shortened, to t
   local name=$1 start=$SECONDS
   shift
   echo "== $name"
-  timeout 240 "$@" >"$out/$name.log" 2>&1
+  local limit=240
+  [ "$name" = peer_models ] && limit=540
+  timeout "$limit" "$@" >"$out/$name.log" 2>&1
   local code=$?
   tail -12 "$out/$name.log"
   [ $code -eq 0 ] || { echo "$name: exit code $code, see $out/$name.log"; status=1; }
@@ -79,6 +84,10 @@ speed() { "$run" verify dist/gpu/speed "${driver[@]}" && "$run" verify dist/gpu/
 
 peers() { python3 bench/gpu/peers.py --run "$run" --cases dist/gpu/speed --out "$out/peers.json" "${driver[@]}"; }
 
+programs() { "$run" verify dist/gpu/programs "${driver[@]}" && "$run" verify dist/gpu/programs --json "${driver[@]}" >"$out/programs.jsonl"; }
+
+peer_models() { python3 bench/gpu/peer_models.py --run "$run" --cases dist/gpu/programs --out "$out/peer_models.json" "${driver[@]}"; }
+
 sanitizers() {
   command -v compute-sanitizer >/dev/null || { echo "skipped: compute-sanitizer is not installed"; return 0; }
   local tool bad=0
@@ -105,7 +114,7 @@ record() { bundle record && node dist/bench/record.js "$1"; }
 if [ "${1:-}" = predict ]; then bundle predict && node dist/bench/predict.js; exit; fi
 if [ "${1:-}" = record ]; then record "${2:-$out}"; exit; fi
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(verify models speed peers sanitizers webgpu)
+[ ${#parts[@]} -gt 0 ] || parts=(verify models speed peers programs peer_models sanitizers webgpu)
 if [ "${parts[0]}" = prepare ]; then
   bundle prepare && node dist/bench/prepare.js "${@:2}"
   exit
@@ -116,7 +125,7 @@ mkdir -p "$out"
 for name in "${parts[@]}"; do
   declare -F "$name" >/dev/null || { echo "no part is named '$name'; see the head of $0"; exit 2; }
 done
-export -f verify models training speed peers sanitizers webgpu
+export -f verify models training speed peers programs peer_models sanitizers webgpu
 export out run
 # Arrays can't be exported: the parts run in this shell, in a subshell with a time limit around the programs.
 for name in "${parts[@]}"; do part "$name" bash -c "driver=(${driver[*]@Q}); $name"; done
