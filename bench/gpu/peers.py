@@ -22,6 +22,7 @@ def main() -> int:
     options.add_argument("--out", help="write the record to this file")
     options.add_argument("--driver", help="driver library for the executable")
     options.add_argument("--only", default="", help="cases that start with this")
+    options.add_argument("--times", help="record of the part speed: of several variants its fastest is compared")
     options.add_argument("--device", default="cuda", help="of the peer; cpu to try this script")
     given = options.parse_args()
     try:
@@ -35,8 +36,8 @@ def main() -> int:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     records = []
-    for case in list_cases(given.cases, given.only):
-        peers = make_peers(torch, case, given.device)
+    for case in list_cases(given.cases, given.only, given.times):
+        peers = make_peers(torch, case.split("@")[0], given.device)
         if not peers:
             print(f"{case}: PyTorch has no counterpart of its own")
             continue
@@ -56,12 +57,25 @@ def main() -> int:
     return 0
 
 
-def list_cases(folder, only):
+def list_cases(folder, only, times):
+    """Every case once: of those with several variants (`case@variant`) the fastest that was recorded, else the first
+    that is of the exact architecture."""
     import pathlib
 
     root = pathlib.Path(folder) / "cases"
-    ids = sorted(f"{path.parent.name}/{path.stem}" for path in root.glob("*/*.case"))
-    return [case for case in ids if case.startswith(only)]
+    ids = sorted(f"{path.parent.name}/{path.name.removesuffix('.case')}" for path in root.glob("*/*.case"))
+    known = {}
+    if times and pathlib.Path(times).exists():
+        lines = pathlib.Path(times).read_text(encoding="utf8").splitlines()
+        known = {r["case"]: r["ms"] for r in map(json.loads, lines) if "ms" in r}
+    best = {}
+    for case in (c for c in ids if c.startswith(only)):
+        # Recorded ones first, by time; the portable kernel last.
+        rank = (case not in known, known.get(case, 0), case.endswith("@portable"))
+        name = case.split("@")[0]
+        if name not in best or rank < best[name][0]:
+            best[name] = (rank, case)
+    return [case for _, case in best.values()]
 
 
 def time_ours(given, case):
@@ -107,10 +121,13 @@ def make_peers(torch, case, device):
         x, w, dy = (rows, depth), (columns, depth), (rows, columns)
         peers = {}
         kinds = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-        wanted = name.rsplit("_", 1)[-1]
+        both, wanted = "_both_" in name, name.split("_", 1)[-1].removeprefix("both_")
+        if wanted == "e4m3_128":
+            return scaled_products(torch, x, w, device)
         for label, dtype in kinds.items():
-            # Weights in 16 bits are compared with 16-bit products too; quantized ones with both.
-            if label not in ("f32", wanted) and wanted in kinds:
+            # Weights in 16 bits are compared with 16-bit products too, quantized ones with both; both operands in 16 bits
+            # with nothing else.
+            if wanted in kinds and label != wanted and (both or label != "f32"):
                 continue
             if op == "matmul":
                 a, b = random(*x, dtype=dtype), random(*w, dtype=dtype)
@@ -122,17 +139,8 @@ def make_peers(torch, case, device):
                 a, b, c = random(*dy, dtype=dtype), random(*x, dtype=dtype), random(*w, dtype=dtype)
                 peers[f"cuBLAS {label}"] = lambda a=a, b=b, c=c: c.addmm_(a.t(), b)
         return peers
-    if op == "attention":
-        length = sizes[0]
-        peers = {}
-        for label, dtype in {"f32": torch.float32, "bf16": torch.bfloat16}.items():
-            q = random(1, 32, length, 128, dtype=dtype)
-            # Shared heads written out: what PyTorch's fused kernels take without further options.
-            k, v = (random(1, 32, length, 128, dtype=dtype) for _ in range(2))
-            attend = getattr(functional, "scaled_dot_product_attention", None)
-            if attend:
-                peers[f"attention {label}"] = lambda q=q, k=k, v=v: attend(q, k, v, is_causal=True)
-        return peers
+    if op in ("attention", "attention_backward") and hasattr(functional, "scaled_dot_product_attention"):
+        return attentions(torch, name, op == "attention_backward", random)
     if op == "copy":
         a = random(2**27)
         b = torch.empty_like(a)
@@ -153,6 +161,49 @@ def make_peers(torch, case, device):
         a = random(2**27)
         return {"norm": lambda: torch.linalg.vector_norm(a)}
     return {}
+
+
+def scaled_products(torch, x, w, device):
+    """PyTorch's fp8 product with one scale for each row and column, sums kept in f32 as ours are, or faster and less."""
+    kind = torch.float8_e4m3fn
+    a = torch.randn(*x, device=device).to(kind)
+    b = torch.randn(*w, device=device).to(kind).t()
+    rows, columns = torch.ones(x[0], 1, device=device), torch.ones(1, w[0], device=device)
+
+    def product(fast):
+        return lambda: torch._scaled_mm(
+            a, b, scale_a=rows, scale_b=columns, out_dtype=torch.bfloat16, use_fast_accum=fast
+        )
+
+    return {"scaled_mm": product(False), "scaled_mm, fast sums": product(True)}
+
+
+def attentions(torch, name, backward, random):
+    """Causal attention of 32 heads by every kernel that PyTorch has; heads that share keys have them written out."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    length = int(re.match(r"\d+", name)[0])
+    dim = int(re.search(r"_d(\d+)", name)[1]) if "_d" in name else 128
+    dtype = torch.bfloat16 if "bf16" in name else torch.float32
+    # Fused kernels take 16 bits; in f32 PyTorch's is the memory-efficient one.
+    kernels = {"flash": SDPBackend.FLASH_ATTENTION, "cuDNN": SDPBackend.CUDNN_ATTENTION}
+    if dtype == torch.float32:
+        kernels = {"efficient": SDPBackend.EFFICIENT_ATTENTION}
+    q, k, v = (random(1, 32, length, dim, dtype=dtype).requires_grad_(backward) for _ in range(3))
+    peers = {}
+    for label, kernel in kernels.items():
+
+        def forward(kernel=kernel):
+            with sdpa_kernel(kernel):
+                return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+        if not backward:
+            peers[label] = forward
+            continue
+        y = forward()
+        dy = torch.randn_like(y)
+        peers[label] = lambda y=y, dy=dy: torch.autograd.grad(y, (q, k, v), dy, retain_graph=True)
+    return peers
 
 
 if __name__ == "__main__":

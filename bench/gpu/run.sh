@@ -82,7 +82,7 @@ P
 
 speed() { "$run" verify dist/gpu/speed "${driver[@]}" && "$run" verify dist/gpu/speed --json "${driver[@]}" >"$out/speed.jsonl"; }
 
-peers() { python3 bench/gpu/peers.py --run "$run" --cases dist/gpu/speed --out "$out/peers.json" "${driver[@]}"; }
+peers() { python3 bench/gpu/peers.py --run "$run" --cases dist/gpu/speed --times "$out/speed.jsonl" --out "$out/peers.json" "${driver[@]}"; }
 
 programs() { "$run" verify dist/gpu/programs "${driver[@]}" && "$run" verify dist/gpu/programs --json "${driver[@]}" >"$out/programs.jsonl"; }
 

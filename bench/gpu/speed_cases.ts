@@ -43,6 +43,24 @@ const QKV = (HEADS.heads + 2 * HEADS.kv_heads) * HEADS.head_dim
 const SCALE = 1 / Math.sqrt(HEADS.head_dim)
 const dense = { ...HEADS, sequence: 4096, scale: SCALE, causal: true, window: 0, softcap: 0 }
 
+/** Causal attention of `length` tokens in bf16, 32 heads of `dim` over 8 of keys, and its gradient. */
+function attentionIn16(length: number, dim: number): SpeedCase[] {
+  const heads = { heads: 32, kv_heads: 8, head_dim: dim }
+  const attrs = { ...heads, sequence: length, scale: 1 / Math.sqrt(dim), causal: true, window: 0, softcap: 0 }
+  const name = `${length}_causal_d${dim}_bf16`
+  const qkv = tensorType('bf16', length, (32 + 2 * 8) * dim)
+  const y = tensorType('bf16', length, 32 * dim)
+  return [
+    { name, op: 'attention', attrs: { ...attrs, output: 'bf16' }, inputs: { qkv } },
+    {
+      name,
+      op: 'attention_backward',
+      attrs: { ...attrs, output: 'bf16' },
+      inputs: { dy: y, qkv, y, lse: tensorType('f32', length, 32) },
+    },
+  ]
+}
+
 /** Tiles of one tensor of 128M elements. */
 const wholeRange = { tensors: [[0, 2 ** 27]] }
 
@@ -106,6 +124,7 @@ export const speedCases: readonly SpeedCase[] = [
       lse: tensorType('f32', 4096, HEADS.heads),
     },
   },
+  ...[4096, 8192, 16384].flatMap((length) => [...attentionIn16(length, 64), ...attentionIn16(length, 128)]),
   decode(1, 4096, 'f16'),
   decode(1, 32768, 'f16'),
   decode(32, 4096, 'f16'),
