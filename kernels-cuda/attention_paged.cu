@@ -7,14 +7,15 @@
 // vector's eight elements a lane. Where rows are few, splits of whole pages occupy the GPU; attention_paged_merge joins
 // them.
 //
-// Per token and key head: 8 dim bytes in f32, 4 dim in f16; 4 dim flops per query head: with four heads 2 or 4 a byte.
-// Memory bandwidth is the limit: a batch of 64 sequences of 4,096 tokens, 8 key heads, dim 128 in f16 reads 1.1 GB a
-// layer, 224 us at 4.8 TB/s. That is 20 bytes a cycle for each of 132 multiprocessors, 25 KB under way at 700 ns;
-// three blocks on one have 96 KB in their rings. A warp takes about 440 instructions for its step, 4 KB in f16: 110
-// cycles of the four schedulers, where memory takes 205.
+// Per token and key head: 8 dim bytes in f32, 4 dim in f16, 2 dim in e4m3; 4 dim flops per query head: with four heads
+// 2 to 8 a byte. Memory bandwidth is the limit: a batch of 64 sequences of 4,096 tokens, 8 key heads, dim 128 in f16
+// reads 1.1 GB a layer, 224 us at 4.8 TB/s. That is 20 bytes a cycle for each of 132 multiprocessors, 25 KB under way
+// at 700 ns; three blocks on one have 96 KB in their rings. A warp takes about 440 instructions for its step, 4 KB in
+// f16: 110 cycles of the four schedulers, where memory takes 205; in e4m3 102, where instructions limit as much.
 #include "lib/bulk.h"
 #include "lib/paged.h"
 #include "lib/reduce.h"
+#include "lib/small_float.h"
 #include "lib/strided.h"
 
 constexpr uint32_t THREADS = 128, WARPS = THREADS / 32;
@@ -142,9 +143,9 @@ struct Share {
   }
 };
 
-template <typename Format, uint32_t BYTES, uint32_t LANES>
+template <typename Format, uint32_t LANES>
 DEVICE void decode(const DecodeCall& call) {
-  using Shared = DecodeShared<BYTES>;
+  using Shared = DecodeShared<Format::BYTES>;
   constexpr uint32_t STAGES = Shared::STAGES, STEP = TOKENS * 32 / LANES, GROUPS = THREADS / LANES;
   DYNAMIC_SHARED(shared, Shared);
   const PagedCache& cache = call.cache;
@@ -162,8 +163,8 @@ DEVICE void decode(const DecodeCall& call) {
     if (threadIdx.x % 32 != 0 || token >= share.end) return;
     typename Shared::Stage& stage = shared.ring[warp][i % STAGES];
     Mbarrier& full = shared.full[warp][i % STAGES];
-    const uint64_t at = cache.at(share.sequence, share.kv_head, token) * BYTES;
-    const uint32_t bytes = STEP * dim * BYTES;
+    const uint64_t at = cache.at(share.sequence, share.kv_head, token) * Format::BYTES;
+    const uint32_t bytes = STEP * dim * Format::BYTES;
     mbarrier_arrive_expect(full, 2 * bytes);
     bulk_load(stage.k, static_cast<const unsigned char*>(cache.k_pool) + at, bytes, full);
     bulk_load(stage.v, static_cast<const unsigned char*>(cache.v_pool) + at, bytes, full);
@@ -258,26 +259,26 @@ DEVICE void decode(const DecodeCall& call) {
   }
 }
 
-template <typename Format, uint32_t BYTES>
+template <typename Format>
 DEVICE void decode(const DecodeCall& call) {
   if (call.cache.dim <= 64)
-    decode<Format, BYTES, 8>(call);
+    decode<Format, 8>(call);
   else if (call.cache.dim <= 128)
-    decode<Format, BYTES, 16>(call);
+    decode<Format, 16>(call);
   else
-    decode<Format, BYTES, 32>(call);
+    decode<Format, 32>(call);
 }
 
-static_assert(sizeof(DecodeShared<4>) == 33408 && sizeof(DecodeShared<2>) == 33408);
+static_assert(sizeof(DecodeShared<4>) == 33408 && sizeof(DecodeShared<2>) == 33408 && sizeof(DecodeShared<1>) == 33408);
 
 KERNEL_SHARED(attention_paged_decode_f32, 128, 33408, const void* qkv, const void* k_pool, const void* v_pool,
               const uint32_t* page_table, const uint32_t* sequence, const uint32_t* position, OPTIONAL void* y,
               OPTIONAL float* sums, OPTIONAL float* statistics, uint32_t qkv_format, uint32_t output_format,
               uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t pages, uint32_t window, uint32_t splits,
               float scale, float cap) {
-  decode<F32, 4>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, sums,
-                  reinterpret_cast<float2*>(statistics), qkv_format, output_format, heads, window, splits,
-                  {scale, cap}});
+  decode<F32>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, sums,
+               reinterpret_cast<float2*>(statistics), qkv_format, output_format, heads, window, splits,
+               {scale, cap}});
 }
 
 KERNEL_SHARED(attention_paged_decode_f16, 128, 33408, const void* qkv, const void* k_pool, const void* v_pool,
@@ -285,9 +286,19 @@ KERNEL_SHARED(attention_paged_decode_f16, 128, 33408, const void* qkv, const voi
               OPTIONAL float* sums, OPTIONAL float* statistics, uint32_t qkv_format, uint32_t output_format,
               uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t pages, uint32_t window, uint32_t splits,
               float scale, float cap) {
-  decode<F16, 2>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, sums,
-                  reinterpret_cast<float2*>(statistics), qkv_format, output_format, heads, window, splits,
-                  {scale, cap}});
+  decode<F16>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, sums,
+               reinterpret_cast<float2*>(statistics), qkv_format, output_format, heads, window, splits,
+               {scale, cap}});
+}
+
+KERNEL_SHARED(attention_paged_decode_e4m3, 128, 33408, const void* qkv, const void* k_pool, const void* v_pool,
+              const uint32_t* page_table, const uint32_t* sequence, const uint32_t* position, OPTIONAL void* y,
+              OPTIONAL float* sums, OPTIONAL float* statistics, uint32_t qkv_format, uint32_t output_format,
+              uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t pages, uint32_t window, uint32_t splits,
+              float scale, float cap) {
+  decode<E4M3>({qkv, {k_pool, v_pool, page_table, pages, kv_heads, dim}, sequence, position, y, sums,
+                reinterpret_cast<float2*>(statistics), qkv_format, output_format, heads, window, splits,
+                {scale, cap}});
 }
 
 // y of `items` pairs of row and head from their splits, one warp each. A split without tokens has weight 0.

@@ -1,10 +1,11 @@
 // kv_write: copies the keys and values of a packed projection to their slots of the paged cache, rounding to the
 // cache's format; four elements of a key and the same of its value a thread.
 //
-// Bytes: 4 (f32) or 2 per element read, 4 (f32) or 2 (f16) written; no arithmetic: memory bandwidth is the limit. Page
+// Bytes: 4 (f32) or 2 per element read, 4 (f32), 2 (f16) or 1 (e4m3) written; no arithmetic: memory bandwidth is the limit. Page
 // table, sequence and position come from cache.
 #include "lib/pack.h"
 #include "lib/paged.h"
+#include "lib/small_float.h"
 
 // `head_packs` packs of four make a head; `pages` are the entries of a row of the page table.
 template <typename W>
@@ -36,5 +37,12 @@ KERNEL(kv_write_f16, 256, const void* qkv, uint16_t* k_pool, uint16_t* v_pool, c
        const uint32_t* sequence, const uint32_t* position, uint32_t qkv_format, uint32_t rows, uint32_t heads,
        uint32_t kv_heads, uint32_t head_packs, uint32_t pages) {
   kv_write<F16>(qkv, qkv_format, k_pool, v_pool, page_table, sequence, position, rows, heads, kv_heads, head_packs,
+                pages);
+}
+
+KERNEL(kv_write_e4m3, 256, const void* qkv, uint8_t* k_pool, uint8_t* v_pool, const uint32_t* page_table,
+       const uint32_t* sequence, const uint32_t* position, uint32_t qkv_format, uint32_t rows, uint32_t heads,
+       uint32_t kv_heads, uint32_t head_packs, uint32_t pages) {
+  kv_write<E4M3>(qkv, qkv_format, k_pool, v_pool, page_table, sequence, position, rows, heads, kv_heads, head_packs,
                 pages);
 }

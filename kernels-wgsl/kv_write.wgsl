@@ -1,7 +1,7 @@
 // kv_write: copies the keys and values of a packed projection to their slots of the paged cache, rounding to the
 // cache's format. One word of the key pool and the same of the value pool per invocation.
 //
-// Bytes: 8 per element of k and v together read, 8 (f32) or 4 (f16) written; no arithmetic: memory limits.
+// Bytes: 8 per element of k and v together read, 8 (f32), 4 (f16) or 2 (e4m3) written; no arithmetic: memory limits.
 const HEADS: u32 = 1u;
 const KV_HEADS: u32 = 1u;
 const HEAD_DIM: u32 = 8u;

@@ -1,5 +1,5 @@
 import { check } from '../errors.ts'
-import { PAGE_TOKENS } from '../kv_cache/layout.ts'
+import { type KvFormat, PAGE_TOKENS } from '../kv_cache/layout.ts'
 import {
   ModelBuilder,
   type ModelFamily,
@@ -25,7 +25,7 @@ export interface InferenceSpec {
   readonly prefill: readonly number[]
   /** Storage of weight matrices; vectors stay f32. */
   readonly weights: FormatName
-  readonly kv: 'f32' | 'f16'
+  readonly kv: KvFormat
   /** Declare the logits as an output of every segment (tests, `diff`). */
   readonly logits?: boolean
 }

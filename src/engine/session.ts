@@ -1,7 +1,7 @@
 import type { Arena } from '../../backends/backend.ts'
 import { check, ExactmapError } from '../errors.ts'
-import { encodeSafetensors, memorySource, openSafetensors } from '../formats/safetensors.ts'
-import { PAGE_TOKENS } from '../kv_cache/layout.ts'
+import { type Dtype, encodeSafetensors, memorySource, openSafetensors } from '../formats/safetensors.ts'
+import { type KvFormat, kvFormats, PAGE_TOKENS } from '../kv_cache/layout.ts'
 import type { TensorPlan } from '../program/program.ts'
 import { type FormatName, formatOf } from '../tensor/format.ts'
 import { elementCount } from '../tensor/type.ts'
@@ -109,7 +109,7 @@ export function restoreSession(kv: Arena | undefined, session: Session, pages: U
   }
 }
 
-const dtypes = { f32: 'F32', f16: 'F16' } as const
+const dtypes: Readonly<Record<KvFormat, Dtype>> = { f32: 'F32', f16: 'F16', e4m3: 'F8_E4M3' }
 
 /** A session as a safetensors file: `tokens`, and one tensor per pool. Equal sessions give equal bytes. */
 export function encodeSession({ tokens, pools }: Session): Uint8Array {
@@ -119,7 +119,7 @@ export function encodeSession({ tokens, pools }: Session): Uint8Array {
       { name: 'tokens', dtype: 'U32', shape: [ids.length], bytes: new Uint8Array(ids.buffer) },
       ...Object.entries(pools).map(([name, { format, shape, bytes }]) => ({
         name,
-        dtype: dtypes[format as keyof typeof dtypes],
+        dtype: dtypes[format as KvFormat],
         shape,
         bytes,
       })),
@@ -152,8 +152,12 @@ export async function decodeSession(bytes: Uint8Array, file: string): Promise<Se
   const pools: Record<string, SessionPool> = {}
   for (const [name, { dtype, shape }] of source.tensors) {
     if (name === 'tokens') continue
-    const kvFormat = Object.entries(dtypes).find(([, d]) => d === dtype)?.[0] as FormatName | undefined
-    check(kvFormat, 'invalid_format', `${file}: pool ${name} is stored as ${dtype}, expected F32 or F16`)
+    const kvFormat = kvFormats.find((format) => dtypes[format] === dtype)
+    check(
+      kvFormat,
+      'invalid_format',
+      `${file}: pool ${name} is stored as ${dtype}, expected one of ${Object.values(dtypes).join(', ')}`,
+    )
     pools[name] = { format: kvFormat, shape, bytes: await source.read(name) }
   }
   return { tokens, pools }

@@ -37,6 +37,7 @@ export const DTYPE_BYTES = {
   BF16: 2,
   U8: 1,
   I8: 1,
+  F8_E4M3: 1,
   BOOL: 1,
 } as const
 

@@ -1,11 +1,11 @@
-import { PAGE_TOKENS } from '../ops/kv_write.ts'
-import { type FormatName, formatOf } from '../tensor/format.ts'
+import { PAGE_TOKENS, poolFormats } from '../ops/kv_write.ts'
+import { formatOf } from '../tensor/format.ts'
 import { byteSize, type TensorType, tensorType } from '../tensor/type.ts'
 
 export { PAGE_TOKENS }
 
 /** Element formats a cache may be stored in. */
-export const kvFormats = ['f32', 'f16'] as const satisfies readonly FormatName[]
+export const kvFormats = poolFormats
 export type KvFormat = (typeof kvFormats)[number]
 
 /**

@@ -201,7 +201,30 @@ export const attention_paged = defineOp<PagedAttributes>({
     one('d256', { heads: 1, head_dim: 256 }, 1, upTo(0, 0, 9), 'f16'),
     one('d20', { heads: 2, head_dim: 20 }, 1, upTo(0, 0, 12)),
     one('large_magnitude', { heads: 2 }, 1, [[0, 40]], 'f32', 10),
+    one(
+      'e4m3_decode',
+      { heads: 8, kv_heads: 2, head_dim: 32 },
+      2,
+      [
+        [0, 127],
+        [1, 66],
+      ],
+      'e4m3',
+    ),
+    one('e4m3_small', { head_dim: 4 }, 1, [[0, 6]], 'e4m3'),
+    one('e4m3_d80_decode', { heads: 4, head_dim: 80 }, 1, [[0, 68]], 'e4m3'),
+    one('e4m3_d256_decode', { heads: 2, head_dim: 256, softcap: 20 }, 1, [[0, 37]], 'e4m3'),
+    one('e4m3_prefill', { heads: 2, head_dim: 12 }, 1, upTo(0, 60, 66), 'e4m3'),
     // qkv in 16 bits
+    one(
+      'e4m3_from_bf16',
+      { heads: 4, kv_heads: 2, head_dim: 16, window: 70, output: 'bf16' },
+      1,
+      [[0, 130]],
+      'e4m3',
+      1,
+      'bf16',
+    ),
     one(
       'from_f16_decode',
       { heads: 6, head_dim: 16, output: 'f16' },

@@ -36,13 +36,16 @@ export function checkPaged(op: string, a: HeadAttributes, inputs: Ports<TensorTy
   for (const port of ['sequence', 'position']) checkShape(op, port, inputs[port]!.shape, [rows])
 }
 
+/** Formats of a cache. Keys and values past 448 become 448 in e4m3, which has no scale here. */
+export const poolFormats = ['f32', 'f16', 'e4m3'] as const
+
 export const pagedInputs = {
   qkv: {
     doc: '[T, (H + 2 KV) D]: query heads, key heads, value heads',
     formats: ['f32', 'f16', 'bf16'],
   },
-  k_pool: { doc: '[pages, KV, 64, D]', formats: ['f32', 'f16'] },
-  v_pool: { doc: '[pages, KV, 64, D], the format of k_pool', formats: ['f32', 'f16'] },
+  k_pool: { doc: '[pages, KV, 64, D]', formats: poolFormats },
+  v_pool: { doc: '[pages, KV, 64, D], the format of k_pool', formats: poolFormats },
   page_table: { doc: '[B, P]: page that holds tokens 64 p to 64 p + 63 of a sequence', formats: ['u32'] },
   sequence: { doc: '[T]: row of the page table; 0xffffffff is padding', formats: ['u32'] },
   position: { doc: '[T]: place in the sequence, below 64 P', formats: ['u32'] },
@@ -99,8 +102,8 @@ export const kv_write = defineOp<HeadAttributes>({
   source: 'Kwon et al., PagedAttention, 2023',
   inputs: pagedInputs,
   outputs: {
-    k_pool_out: { doc: '[pages, KV, 64, D]', formats: ['f32', 'f16'] },
-    v_pool_out: { doc: '[pages, KV, 64, D]', formats: ['f32', 'f16'] },
+    k_pool_out: { doc: '[pages, KV, 64, D]', formats: poolFormats },
+    v_pool_out: { doc: '[pages, KV, 64, D]', formats: poolFormats },
   },
   inPlace: { k_pool_out: 'k_pool', v_pool_out: 'v_pool' },
   attributes: z.strictObject(headSchema) as z.ZodType<HeadAttributes>,
@@ -176,6 +179,29 @@ export const kv_write = defineOp<HeadAttributes>({
       'f16_large',
       {},
       { format: 'f16', scale: 1e4, pages: 1, table: [1, 1, 0], sequence: [0, 0, 0], position: [61, 62, 63] },
+    ),
+    one(
+      'e4m3',
+      { heads: 2, kv_heads: 2, head_dim: 12 },
+      { format: 'e4m3', pages: 3, table: [2, 1, 2, 0], sequence: [0, 0, 1], position: [9, 10, 63] },
+    ),
+    one(
+      'e4m3_subnormal',
+      {},
+      { format: 'e4m3', scale: 5e-3, pages: 1, table: [1, 1, 0], sequence: [0, 0], position: [1, 2] },
+    ),
+    one(
+      'e4m3_saturated',
+      { heads: 4 },
+      {
+        format: 'e4m3',
+        qkv: 'bf16',
+        scale: 400,
+        pages: 1,
+        table: [1, 1, 0],
+        sequence: [0, 0],
+        position: [62, 63],
+      },
     ),
     one(
       'from_bf16',

@@ -8,6 +8,7 @@ import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
 import type { InferenceSpec } from '../../src/engine/inference_graph.ts'
 import { type GenerateOptions, loadModel, type Model } from '../../src/engine/load.ts'
 import { ExactmapError } from '../../src/errors.ts'
+import { kvFormats } from '../../src/kv_cache/layout.ts'
 import { trainBpe } from '../../src/train/tokenizer_training.ts'
 import { Driver, loadInference } from './drive.ts'
 import { FABLES, temporaryFolder, tinyConfigs, VOCABULARY, writeModelFolder } from './tiny.ts'
@@ -127,13 +128,15 @@ describe('generation', () => {
 })
 
 describe('replay', () => {
-  it('reads nothing that a step did not write: NaN in dead memory changes no bit', async () => {
+  it.each(
+    kvFormats,
+  )('reads nothing that a step did not write: NaN in dead memory changes no bit, cache in %s', async (kv) => {
     const spec: InferenceSpec = {
       context: 128,
       batch: 1,
       prefill: [64],
       weights: 'f16',
-      kv: 'f16',
+      kv,
       logits: true,
     }
     const clean = await loadInference(device, path, spec)

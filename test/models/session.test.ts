@@ -82,6 +82,17 @@ describe('a saved session', () => {
     expect(await collect(generator.resume(session, { maxTokens: 10, ...options }))).toEqual(all.slice(6))
   })
 
+  it('of a cache in e4m3 goes on, on the backend that wrote it', async () => {
+    const device = devices.webgpu as Device
+    const model = await loadModel(join(folder, 'qwen2'), { device, context: 128, weights: 'f32', kv: 'e4m3' })
+    const all = await collect(model.generator.generate(PROMPT, { maxTokens: FIRST + THEN, temperature: 0 }))
+    const session = await saved(model)
+    expect(Object.values(session.pools).map((pool) => pool.format)).toContain('e4m3')
+    const rest = await collect(model.generator.resume(session, { maxTokens: THEN, temperature: 0 }))
+    expect(rest).toEqual(all.slice(FIRST))
+    await model.destroy()
+  })
+
   it('is the same bytes when it is saved twice', async () => {
     const [a, b] = [await saved(models.webgpu!), await saved(models.webgpu!)]
     expect(encodeSession(a)).toEqual(encodeSession(b))

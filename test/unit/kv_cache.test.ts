@@ -130,10 +130,15 @@ describe('layout', () => {
     ])
   })
 
-  it('counts bytes', () => {
-    const [group] = groupLayers([full, full, full])
+  it.each([
+    ['f32', 4],
+    ['f16', 2],
+    ['e4m3', 1],
+  ] as const)('counts bytes in %s', (format, bytes) => {
+    const layer = { ...full, format }
+    const [group] = groupLayers([layer, layer, layer])
     expect(poolType(group!, 5).shape).toEqual([5, 2, 64, 16])
-    expect(pageBytes(group!)).toBe(2 * 3 * 2 * 64 * 16 * 2)
+    expect(pageBytes(group!)).toBe(2 * 3 * 2 * 64 * 16 * bytes)
     expect(groupBytes(group!, 5)).toBe(5 * pageBytes(group!))
   })
 

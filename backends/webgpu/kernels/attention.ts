@@ -228,6 +228,11 @@ function backwardKept(a: DenseAttributes, call: OpCall, traits: WebGpuTraits): K
   }
 }
 
+const poolModules = (format: string): string[] => [
+  `lib/pool_${format}`,
+  ...(format === 'e4m3' ? ['lib/unpack_e4m3'] : []),
+]
+
 const pagedBindings: LaunchPlan['bindings'] = [
   { port: 'qkv', access: 'read' },
   { port: 'k_pool', access: 'read' },
@@ -257,7 +262,7 @@ function pagedDecode(
     launches: [
       {
         variant: `attention_paged_decode_${format}`,
-        modules: ['attention_paged_decode', 'lib/eight', `lib/pool_${format}`, cap.module],
+        modules: ['attention_paged_decode', 'lib/eight', ...poolModules(format), cap.module],
         constants: {
           HEADS: a.heads,
           KV_HEADS: a.kv_heads,
@@ -306,7 +311,7 @@ export const attention_paged = tunable(parameters, ({ op, attrs, inputs }, trait
           'lib/eight',
           ...by.modules,
           `lib/tile_pool_${by.how}`,
-          `lib/pool_${format}`,
+          ...poolModules(format),
           cap.module,
         ],
         constants: {

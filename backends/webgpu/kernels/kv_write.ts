@@ -1,17 +1,25 @@
+import { formatOf } from '../../../src/tensor/format.ts'
 import { foldGrid, type KernelRule } from './rule.ts'
 
 const WORKGROUP = 64
 
+/** Modules that rounding to a cache's format needs. */
+const rounding: Readonly<Record<string, readonly string[]>> = {
+  f32: [],
+  f16: ['lib/store_f16'],
+  e4m3: ['lib/store_e4m3', 'lib/small_float'],
+}
+
 export const kv_write: KernelRule = ({ attrs, inputs }) => {
   const { heads, kv_heads, head_dim } = attrs
   const format = inputs.k_pool!.format
-  const words = (inputs.qkv!.shape[0]! * kv_heads * head_dim) / (format === 'f16' ? 2 : 1)
+  const words = (inputs.qkv!.shape[0]! * kv_heads * head_dim * formatOf(format).blockBytes) / 4
   const { workgroups, gridX } = foldGrid(Math.ceil(words / WORKGROUP))
   return {
     launches: [
       {
         variant: `kv_write_${format}`,
-        modules: ['kv_write', `lib/kv_word_${format}`, ...(format === 'f16' ? ['lib/store_f16'] : [])],
+        modules: ['kv_write', `lib/kv_word_${format}`, ...rounding[format]!],
         constants: {
           HEADS: heads,
           KV_HEADS: kv_heads,
