@@ -79,6 +79,15 @@ struct Wgmma {
   bool add;
 };
 
+// A product of tcgen05: what lib/tcgen05.h gives it, with formats numbered as there.
+struct Tcgen05Product {
+  uint32_t format;
+  uint32_t sums;
+  uint64_t a, b;
+  uint32_t instruction, scales_a, scales_b;
+  bool add;
+};
+
 struct Runtime {
   uint32_t abi_version;
   uint32_t (*barrier)(Thread&, Collective, bool predicate, Site);
@@ -109,6 +118,17 @@ struct Runtime {
   void (*wgmma)(Thread&, float* sums, uint32_t count, const Wgmma&, Site);
   void (*wgmma_commit)(Thread&);
   void (*wgmma_wait)(Thread&, uint32_t pending, Site);
+
+  // Tensor memory (tensor_memory.h). Those of tmem are called by all lanes of a warp.
+  void (*tmem_alloc)(Thread&, uint32_t* address, uint32_t columns, Site);
+  void (*tmem_relinquish)(Thread&, Site);
+  void (*tmem_free)(Thread&, uint32_t address, uint32_t columns, Site);
+  void (*tmem_load)(Thread&, float* to, uint32_t count, uint32_t from, Site);
+  void (*tmem_wait)(Thread&, Site);
+  void (*tcgen05_fence)(Thread&, bool after);
+  void (*tcgen05_mma)(Thread&, const Tcgen05Product&, Site);
+  void (*tcgen05_copy_words)(Thread&, uint32_t to, uint64_t words, Site);
+  void (*tcgen05_commit)(Thread&, const void* barrier, Site);
 };
 
 struct Kernel {

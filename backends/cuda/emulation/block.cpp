@@ -24,6 +24,7 @@ void Block::begin(Launch& launch, uint64_t position, const std::shared_ptr<Clust
   for (uint32_t i = 0; i * WARP < threads_; i++) warps_[i].exited = warps_[i].groups = 0;
   const uint64_t seed = launch.order.seed ^ (position * launch.kernel.cluster + rank) * 0x9e3779b97f4a7c15u;
   async_.begin(shared_.make_dynamic(kernel_->dynamic_shared), kernel_->dynamic_shared, threads_, launch.order, seed);
+  tensor_memory_.begin(async_, kernel_->dynamic_shared > 0 ? threads_ : 0);
   if (launch.order.pattern == Order::shuffle) {
     random_ = Random(seed);
     std::iota(start_order_.begin(), start_order_.begin() + threads_, uint16_t{0});
@@ -45,7 +46,8 @@ Block::State Block::run() {
       state_ = State::failed;
     }
   if (state_ == State::done)
-    if (const Async::Problem problem = async_.end(); !problem.empty()) {
+    for (const Async::Problem& problem : {tensor_memory_.end(), async_.end()}) {
+      if (problem.empty() || state_ == State::failed) continue;
       launch_->fail(Failure::launch_failed, place() + ": " + problem);
       state_ = State::failed;
     }

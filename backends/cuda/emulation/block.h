@@ -10,6 +10,7 @@
 #include "launch.h"
 #include "order.h"
 #include "shared_memory.h"
+#include "tensor_memory.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -49,6 +50,7 @@ class Block {
   [[noreturn]] void fail(Fiber& self, const std::string& what, const Site& site);
   // What runs beside the threads; a problem there ends the launch.
   Async& async() { return async_; }
+  TensorMemory& tensor_memory() { return tensor_memory_; }
   void check(Fiber& self, const Async::Problem& problem, const Site& site) {
     if (!problem.empty()) fail(self, problem, site);
   }
@@ -100,6 +102,7 @@ class Block {
   StackPool& stacks_;
   SharedMemory shared_;
   Async async_;
+  TensorMemory tensor_memory_;
   std::shared_ptr<Cluster> cluster_;
   uint32_t rank_ = 0;
   Block& peer(Fiber& self, uint32_t rank, const Site& site);

@@ -45,6 +45,7 @@ void Block::tma_load(Fiber& self, void* to, const TensorMap& map, int32_t column
       check(self, async_.same_place(block.async_, to, there), site);
       check(self, async_.same_place(block.async_, barrier, arrives), site);
     }
+    check(self, block.tensor_memory_.overwrite(there, map.box_rows * map.box_width * map.element_bytes), site);
     check(self, block.async_.load(const_cast<void*>(there), map, column, row, arrives), site);
   }
 }

@@ -194,6 +194,17 @@ static Async& async_of(Thread& thread) { return fiber_of(thread).block->async();
 static void checked(Thread& thread, const Async::Problem& problem, const Site& site) {
   fiber_of(thread).block->check(fiber_of(thread), problem, site);
 }
+static TensorMemory& tensor_memory_of(Thread& thread) { return fiber_of(thread).block->tensor_memory(); }
+static void sync_warp(Thread& thread, const Site& site) {
+  fiber_of(thread).block->warp(fiber_of(thread), Collective::syncwarp, 0xffffffffu, 0, 0, site);
+}
+// What a warp does as one: its first lane, between barriers.
+template <class Action>
+static void by_warp(Thread& thread, const Site& site, Action action) {
+  sync_warp(thread, site);
+  if (fiber_of(thread).id % WARP == 0) checked(thread, action(tensor_memory_of(thread)), site);
+  sync_warp(thread, site);
+}
 
 const Runtime emulated_runtime{
   ABI_VERSION,
@@ -233,6 +244,7 @@ const Runtime emulated_runtime{
   [](Thread& thread, const void* barrier, uint32_t parity, Site site) {
     bool over = false;
     checked(thread, async_of(thread).test(barrier, parity, over), site);
+    if (!over) checked(thread, tensor_memory_of(thread).complete(barrier), site);
     return over;
   },
   [](Thread& thread, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier, uint32_t ranks,
@@ -248,6 +260,36 @@ const Runtime emulated_runtime{
   [](Thread& thread) { async_of(thread).commit(fiber_of(thread).id); },
   [](Thread& thread, uint32_t pending, Site site) {
     fiber_of(thread).block->wgmma_wait(fiber_of(thread), pending, site);
+  },
+
+  [](Thread& thread, uint32_t* address, uint32_t columns, Site site) {
+    by_warp(thread, site, [&](TensorMemory& memory) { return memory.allocate(columns, *address); });
+  },
+  [](Thread& thread, Site site) {
+    by_warp(thread, site, [&](TensorMemory& memory) { return memory.relinquish(); });
+  },
+  [](Thread& thread, uint32_t address, uint32_t columns, Site site) {
+    by_warp(thread, site, [&](TensorMemory& memory) { return memory.release(address, columns); });
+  },
+  [](Thread& thread, float* to, uint32_t count, uint32_t from, Site site) {
+    checked(thread, tensor_memory_of(thread).load(fiber_of(thread).id, to, count, from), site);
+  },
+  [](Thread& thread, Site site) {
+    sync_warp(thread, site);
+    tensor_memory_of(thread).wait(fiber_of(thread).id);
+  },
+  [](Thread& thread, bool after) {
+    TensorMemory& memory = tensor_memory_of(thread);
+    after ? memory.fence_after(fiber_of(thread).id) : memory.fence_before(fiber_of(thread).id);
+  },
+  [](Thread& thread, const Tcgen05Product& product, Site site) {
+    checked(thread, tensor_memory_of(thread).multiply(fiber_of(thread).id, product), site);
+  },
+  [](Thread& thread, uint32_t to, uint64_t words, Site site) {
+    checked(thread, tensor_memory_of(thread).copy_words(fiber_of(thread).id, to, words), site);
+  },
+  [](Thread& thread, const void* barrier, Site site) {
+    checked(thread, tensor_memory_of(thread).commit(fiber_of(thread).id, barrier), site);
   },
 };
 

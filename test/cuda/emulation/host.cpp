@@ -139,7 +139,7 @@ static CUresult run(std::istream& words) {
     return cuKernelSetAttribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(bytes),
                                 reinterpret_cast<CUkernel>(kernel(name)), 0);
   }
-  if (verb == "map") {  
+  if (verb == "map") {
     // map <name> <device or device+offset> <rows> <width> <stride> <box rows> <box width> [f32, e4m3; else bf16]
     cuuint64_t sizes[2], stride;
     cuuint32_t box[2], every[] = {1, 1};

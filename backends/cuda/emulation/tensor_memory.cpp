@@ -1,0 +1,122 @@
+// Who has which columns of tensor memory, and what threads load from them.
+#include "tensor_memory.h"
+#include <algorithm>
+
+#pragma GCC visibility push(hidden)
+
+namespace simt {
+
+constexpr uint32_t POISON = 0xffffffffu, WARP_LANES = 32, LEAST_COLUMNS = 32;
+
+static std::string text(uint64_t number) { return std::to_string(number); }
+
+void TensorMemory::begin(Async& async, uint32_t threads) {
+  async_ = &async;
+  allocated_.clear();
+  relinquished_ = false;
+  clock_ = 0;
+  done_.fill(0);
+  told_.fill(0);
+  operations_.clear();
+  threads_.assign(threads, {});
+}
+
+std::string TensorMemory::end() const {
+  for (uint32_t i = 0; i < threads_.size(); i++)
+    if (!threads_[i].loads.empty()) return "thread " + text(i) + " ended without a tmem_wait for its tmem_load";
+  if (!operations_.empty())
+    return "the block ended while " + text(operations_.size()) +
+           " tcgen05 operations were under way: nobody waited for their commit";
+  if (!allocated_.empty())
+    return "the block ended without freeing " + text(allocated_[0].count) + " columns of tensor memory";
+  return "";
+}
+
+std::string TensorMemory::allocate(uint32_t columns, uint32_t& address) {
+  if (columns < LEAST_COLUMNS || columns > COLUMNS || (columns & (columns - 1)) != 0)
+    return "columns of tensor memory are taken in powers of two from 32 to 512, not " + text(columns);
+  if (relinquished_) return "tmem_alloc after tmem_relinquish";
+  Columns wanted{0, columns};
+  const auto taken = [&](const Columns& range) { return range.overlap(wanted); };
+  while (std::any_of(allocated_.begin(), allocated_.end(), taken)) wanted.first += columns;
+  if (wanted.first + columns > COLUMNS)
+    return "tensor memory has no " + text(columns) + " columns left: this would wait for ever";
+  // What an earlier block or kernel left there is poison to this one.
+  if (!cells_) cells_ = std::make_unique<Cells>();
+  for (auto& lane : *cells_) std::fill_n(lane.begin() + wanted.first, columns, POISON);
+  allocated_.push_back(wanted);
+  address = wanted.first;
+  return "";
+}
+
+std::string TensorMemory::relinquish() {
+  relinquished_ = true;
+  return "";
+}
+
+std::string TensorMemory::release(uint32_t address, uint32_t columns) {
+  const auto found = std::find_if(allocated_.begin(), allocated_.end(), [&](const Columns& range) {
+    return range.first == address && range.count == columns;
+  });
+  if (found == allocated_.end())
+    return "tmem_free of " + text(columns) + " columns at " + text(address) + ", which were not taken as such";
+  for (const Operation& operation : operations_)
+    if (operation.kind != Kind::commit && operation.writes.overlap(*found))
+      return "tmem_free of columns that a tcgen05 operation under way writes";
+  allocated_.erase(found);
+  return "";
+}
+
+std::string TensorMemory::check_range(uint32_t address, uint32_t count, Columns& columns) const {
+  columns = {address & 0xffffu, count};
+  for (const Columns& range : allocated_)
+    if (columns.first >= range.first && columns.first + count <= range.first + range.count) return "";
+  return "columns " + text(columns.first) + " to " + text(columns.first + count - 1) +
+         " of tensor memory were not taken";
+}
+
+std::string TensorMemory::check_written(uint32_t thread, const Columns& columns) const {
+  for (const Operation& operation : operations_)
+    if (operation.kind != Kind::commit && operation.writes.overlap(columns))
+      return "tmem_load of columns that a tcgen05 operation under way writes: nobody has waited for its commit";
+  for (uint32_t c = columns.first; c < columns.first + columns.count; c++)
+    if (done_[c] > threads_[thread].after)
+      return "tmem_load without a tcgen05_fence_after behind the wait for the products' commit";
+  return "";
+}
+
+std::string TensorMemory::load(uint32_t thread, float* to, uint32_t count, uint32_t address) {
+  const uint32_t lane = address >> 16, own = thread / WARP_LANES % 4 * WARP_LANES;
+  if (lane != own)
+    return "the warp reaches lanes " + text(own) + " to " + text(own + WARP_LANES - 1) + " only, not from lane " +
+           text(lane) + " on";
+  Columns columns{};
+  std::string wrong = check_range(address, count, columns);
+  if (wrong.empty()) wrong = check_written(thread, columns);
+  if (!wrong.empty()) return wrong;
+  std::fill_n(reinterpret_cast<uint32_t*>(to), count, POISON);
+  threads_[thread].loads.push_back({to, own + thread % WARP_LANES, columns});
+  threads_[thread].loaded.push_back(columns);
+  return "";
+}
+
+void TensorMemory::wait(uint32_t thread) {
+  for (const Load& load : threads_[thread].loads) {
+    const auto& lane = (*cells_)[load.lane];
+    std::copy_n(lane.begin() + load.columns.first, load.columns.count, reinterpret_cast<uint32_t*>(load.to));
+  }
+  threads_[thread].loads.clear();
+}
+
+void TensorMemory::fence_before(uint32_t thread) {
+  clock_++;
+  for (const Columns& columns : threads_[thread].loaded)
+    std::fill_n(told_.begin() + columns.first, columns.count, clock_);
+  threads_[thread].loaded.clear();
+}
+
+void TensorMemory::fence_after(uint32_t thread) { threads_[thread].after = ++clock_; }
+
+}  // namespace simt
+
+#pragma GCC visibility pop

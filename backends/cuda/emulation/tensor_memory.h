@@ -1,0 +1,101 @@
+// The tensor memory of a block, and tcgen05, which works on it beside the threads: products and copies of scales run
+// in the order of the thread that issued them when somebody waits for the mbarrier that a later commit arrives at, and
+// read their operands only then. Until then what they write may not be touched, nor what they read overwritten.
+#pragma once
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+#include "async.h"
+
+#pragma GCC visibility push(hidden)
+
+namespace simt {
+
+class TensorMemory {
+ public:
+  using Problem = Async::Problem;
+  static constexpr uint32_t LANES = 128, COLUMNS = 512;
+
+  void begin(Async& async, uint32_t threads);
+  // What a block leaves taken or under way at its end.
+  Problem end() const;
+
+  // By one thread of the warp for all.
+  Problem allocate(uint32_t columns, uint32_t& address);
+  Problem relinquish();
+  Problem release(uint32_t address, uint32_t columns);
+
+  Problem load(uint32_t thread, float* to, uint32_t count, uint32_t address);
+  // Gives a thread what it has loaded.
+  void wait(uint32_t thread);
+  void fence_before(uint32_t thread);
+  void fence_after(uint32_t thread);
+
+  Problem multiply(uint32_t thread, const Tcgen05Product& product);
+  Problem copy_words(uint32_t thread, uint32_t to, uint64_t words);
+  Problem commit(uint32_t thread, const void* barrier);
+  // Does what the barrier waits for, and arrives at it.
+  Problem complete(const void* barrier);
+  // Whether bytes of the shared memory are still to be read, so that no copy may overwrite them.
+  Problem overwrite(const void* to, uint32_t bytes) const;
+
+ private:
+  struct Columns {
+    uint32_t first, count;
+    bool overlap(const Columns& other) const {
+      return first < other.first + other.count && other.first < first + count;
+    }
+  };
+  // Rows of 16 or 128 bytes in the shared memory, every eight of them `stride` apart.
+  struct Operand {
+    uint32_t address, rows, row_bytes, stride;
+    uint32_t row(uint32_t r) const { return address + r / 8 * stride + r % 8 * row_bytes; }
+    bool overlaps(uint32_t from, uint32_t bytes) const;
+  };
+  enum class Kind { product, copy, commit };
+  struct Operation {
+    Kind kind;
+    uint32_t thread;
+    Tcgen05Product product;   // `sums` is where a copy goes, `a` its source
+    const void* barrier;
+    Columns writes;
+    std::vector<Columns> scales;
+    std::vector<Operand> reads;
+  };
+  struct Load {
+    float* to;
+    uint32_t lane;
+    Columns columns;
+  };
+  struct ThreadState {
+    uint64_t after = 0;           // when it last fenced
+    std::vector<Load> loads;      // not waited for
+    std::vector<Columns> loaded;  // since it last told others by a fence
+  };
+  using Cells = std::array<std::array<uint32_t, COLUMNS>, LANES>;
+
+  Problem check_range(uint32_t address, uint32_t count, Columns& columns) const;
+  Problem check_written(uint32_t thread, const Columns& columns) const;
+  Problem operand(uint64_t descriptor, uint32_t rows, Operand& operand) const;
+  Problem check_readable(const Operand& operand) const;
+  Problem execute(const Operation& operation);
+  Problem execute_product(const Tcgen05Product& product);
+  Problem scale_word(uint32_t scales, uint32_t row, uint32_t& word) const;
+  // to[k][row], with scales
+  Problem decode(const Tcgen05Product& product, bool is_a, uint32_t rows, std::vector<float>& to) const;
+
+  Async* async_ = nullptr;
+  std::unique_ptr<Cells> cells_;
+  std::vector<Columns> allocated_;
+  bool relinquished_ = false;
+  uint64_t clock_ = 0;
+  // When the last operation that uses a column was done, and when a thread that loaded it last told so.
+  std::array<uint64_t, COLUMNS> done_, told_;
+  std::vector<Operation> operations_;
+  std::vector<ThreadState> threads_;
+};
+
+}  // namespace simt
+
+#pragma GCC visibility pop

@@ -1,0 +1,133 @@
+// Products of tiles in shared memory with sums in tensor memory, asynchronously (PTX ISA, tcgen05; sm_103a only). One
+// thread issues products and copies of scales, which run in its order, and commits them to an mbarrier; whoever has
+// waited for it may read the sums, and the stages may be filled again.
+#pragma once
+#include "tmem.h"
+
+enum class Tcgen05Swizzle : uint32_t { none = 0, bytes_128 = 2, bytes_64 = 4, bytes_32 = 6 };
+
+// A shared memory descriptor (PTX ISA, "Shared memory descriptor"): bits 0 to 13 the address, 16 to 29 the leading and
+// 32 to 45 the stride offset, each in units of 16 bytes, 46 to 48 the constant 1, 61 to 63 the swizzle. The base
+// offset, bits 49 to 51, is 0: a pattern begins at a multiple of its size.
+constexpr __host__ __device__ uint64_t tcgen05_descriptor(uint32_t address, uint32_t leading_bytes,
+                                                          uint32_t stride_bytes, Tcgen05Swizzle swizzle) {
+  return static_cast<uint64_t>((address & 0x3ffffu) >> 4) |
+         static_cast<uint64_t>((leading_bytes & 0x3ffffu) >> 4) << 16 |
+         static_cast<uint64_t>((stride_bytes & 0x3ffffu) >> 4) << 32 | uint64_t{1} << 46 |
+         static_cast<uint64_t>(swizzle) << 61;
+}
+
+// What is multiplied, and how deep one product is: always 32 bytes of a row.
+//   f16, bf16   16 numbers
+//   e4m3        32 numbers
+//   mxfp8       32 numbers in e4m3, one scale in e8m0
+//   nvfp4       64 numbers in e2m1, one scale in e4m3 for each 16
+enum class Tcgen05Format : uint32_t { f16, bf16, e4m3, mxfp8, nvfp4 };
+constexpr uint32_t TCGEN05_BYTES = 32;
+
+constexpr __host__ __device__ bool tcgen05_scaled(Tcgen05Format format) {
+  return format == Tcgen05Format::mxfp8 || format == Tcgen05Format::nvfp4;
+}
+
+// An instruction descriptor (PTX ISA, "Instruction descriptor") of tiles of rows along k: bits 4 and 5 the format of
+// the sums (1: f32), or which byte of a word is the scale of b; 7 to 9 and 10 to 12 the formats of a and b (of
+// kind::f16 0: f16, 1: bf16; of f8f6f4 and mxf8f6f4 0: e4m3; of mxf4nvf4 1: e2m1); 17 to 22 columns / 8; 23 the
+// format of scales (0: e4m3, 1: e8m0); 24 to 28 rows / 16; 29 and 30 which byte is the scale of a.
+constexpr __host__ __device__ uint32_t tcgen05_instruction(Tcgen05Format format, uint32_t rows, uint32_t columns,
+                                                           uint32_t scale_byte = 0) {
+  const uint32_t number = format == Tcgen05Format::bf16 || format == Tcgen05Format::nvfp4 ? 1 : 0;
+  const uint32_t fourth = tcgen05_scaled(format) ? scale_byte : 1;
+  const uint32_t scale_format = format == Tcgen05Format::mxfp8 ? 1 : 0;
+  return fourth << 4 | number << 7 | number << 10 | columns / 8 << 17 | scale_format << 23 | rows / 16 << 24 |
+         (tcgen05_scaled(format) ? scale_byte : 0) << 29;
+}
+
+// A tile whose rows are 128 bytes along k, as lib/tma.h leaves it: eight rows are a pattern of 1,024 bytes. From byte
+// `k` of the rows on: a multiple of 32. The leading offset has no meaning there.
+DEVICE uint64_t tcgen05_rows(const void* tile, uint32_t k) {
+  return tcgen05_descriptor(shared_address(tile) + k, 16, 1024, Tcgen05Swizzle::bytes_128);
+}
+
+// 128 rows' words of four scales: the word of row r in words 4 (r % 32) + r / 32 of 512 bytes.
+DEVICE uint64_t tcgen05_words(const void* words) {
+  return tcgen05_descriptor(shared_address(words), 16, 128, Tcgen05Swizzle::none);
+}
+
+#ifdef __CUDACC__
+// Between an mbarrier or another barrier and what the thread then does with tensor memory that other threads, or
+// committed products, used before it; and ahead of the barrier that tells others of this thread's own loads.
+DEVICE void tcgen05_fence_after() { asm volatile("tcgen05.fence::after_thread_sync;" ::: "memory"); }
+DEVICE void tcgen05_fence_before() { asm volatile("tcgen05.fence::before_thread_sync;" ::: "memory"); }
+
+// The barrier gets one arrival when all that this thread has issued is done.
+DEVICE void tcgen05_commit(Mbarrier& barrier) {
+  asm volatile("tcgen05.commit.cta_group::1.mbarrier::arrive::one.shared::cluster.b64 [%0];" ::"r"(
+                 shared_address(&barrier))
+               : "memory");
+}
+
+// Copies what tcgen05_words describes to four columns of tensor memory: the word of row r to lane r % 32 of column
+// `to` + r / 32, and to the same lane of the three other quarters.
+DEVICE void tcgen05_copy_words(uint32_t to, uint64_t words) {
+  asm volatile("tcgen05.cp.cta_group::1.32x128b.warpx4 [%0], %1;" ::"r"(to), "l"(words) : "memory");
+}
+
+#define TCGEN05_MMA(kind)                                                                             \
+  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %4, 0;\n"                                        \
+               "tcgen05.mma.cta_group::1.kind::" kind " [%0], %1, %2, %3, add;\n}" ::"r"(sums),       \
+               "l"(a), "l"(b), "r"(instruction), "r"(static_cast<uint32_t>(add))                      \
+               : "memory")
+#define TCGEN05_MMA_SCALED(kind)                                                                                \
+  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %6, 0;\n"                                                  \
+               "tcgen05.mma.cta_group::1.kind::" kind " [%0], %1, %2, %3, [%4], [%5], add;\n}" ::"r"(sums),     \
+               "l"(a), "l"(b), "r"(instruction), "r"(scales_a), "r"(scales_b), "r"(static_cast<uint32_t>(add))  \
+               : "memory")
+#endif
+
+// sums[m][n] (+)= sum over k of a(m,k) b(n,k): row m in lane m, column n in column n from `sums` on. `a` and `b` describe
+// 128 and as many rows as `instruction` has columns. Without `add` the sums begin.
+#ifdef __CUDACC__
+template <Tcgen05Format FORMAT>
+DEVICE void tcgen05_mma(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, bool add) {
+  static_assert(!tcgen05_scaled(FORMAT));
+  if constexpr (FORMAT == Tcgen05Format::e4m3)
+    TCGEN05_MMA("f8f6f4");
+  else
+    TCGEN05_MMA("f16");
+}
+
+// With every number times the scale of its row and block: of row r in lane r % 32 (of all quarters) of column r / 32 from
+// `scales_a` or `scales_b` on, in the byte that `instruction` names (mxfp8), or the four blocks' in four bytes (nvfp4).
+template <Tcgen05Format FORMAT>
+DEVICE void tcgen05_mma_scaled(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, uint32_t scales_a,
+                               uint32_t scales_b, bool add) {
+  static_assert(tcgen05_scaled(FORMAT));
+  if constexpr (FORMAT == Tcgen05Format::mxfp8)
+    TCGEN05_MMA_SCALED("mxf8f6f4.block_scale.scale_vec::1X");
+  else
+    TCGEN05_MMA_SCALED("mxf4nvf4.block_scale.scale_vec::4X");
+}
+#else
+inline void tcgen05_fence_after() { simt::runtime->tcgen05_fence(simt::this_thread(), true); }
+inline void tcgen05_fence_before() { simt::runtime->tcgen05_fence(simt::this_thread(), false); }
+inline void tcgen05_commit(Mbarrier& barrier, simt::Site site = simt::Site::current()) {
+  simt::runtime->tcgen05_commit(simt::this_thread(), &barrier, site);
+}
+inline void tcgen05_copy_words(uint32_t to, uint64_t words, simt::Site site = simt::Site::current()) {
+  simt::runtime->tcgen05_copy_words(simt::this_thread(), to, words, site);
+}
+template <Tcgen05Format FORMAT>
+void tcgen05_mma(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, bool add,
+                 simt::Site site = simt::Site::current()) {
+  static_assert(!tcgen05_scaled(FORMAT));
+  simt::runtime->tcgen05_mma(
+    simt::this_thread(), {static_cast<uint32_t>(FORMAT), sums, a, b, instruction, 0, 0, add}, site);
+}
+template <Tcgen05Format FORMAT>
+void tcgen05_mma_scaled(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, uint32_t scales_a,
+                        uint32_t scales_b, bool add, simt::Site site = simt::Site::current()) {
+  static_assert(tcgen05_scaled(FORMAT));
+  simt::runtime->tcgen05_mma(
+    simt::this_thread(), {static_cast<uint32_t>(FORMAT), sums, a, b, instruction, scales_a, scales_b, add}, site);
+}
+#endif

@@ -1,0 +1,59 @@
+// Tensor memory (PTX ISA, tcgen05; sm_103a only): 128 lanes of 512 columns of 32 bits on each multiprocessor, where
+// tcgen05 (lib/tcgen05.h) keeps its sums. An address has its lane in the upper half and its column in the lower. A
+// warp reaches the 32 lanes from 32 (warp % 4) on, and all its lanes call what follows together.
+#pragma once
+#include "mbarrier.h"
+
+// The address of a lane's columns, from one that names lane 0.
+constexpr __host__ __device__ uint32_t tmem_lane(uint32_t address, uint32_t lane) { return address + (lane << 16); }
+
+#ifdef __CUDACC__
+// Takes `columns`, a power of two from 32 on, and leaves their address in shared memory. They are the block's until one
+// of its warps frees them.
+DEVICE void tmem_alloc(uint32_t& address, uint32_t columns) {
+  asm volatile("tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%0], %1;" ::"r"(shared_address(&address)),
+               "r"(columns)
+               : "memory");
+}
+
+// The block will take no more: another one's tmem_alloc need not wait for it.
+DEVICE void tmem_relinquish() { asm volatile("tcgen05.relinquish_alloc_permit.cta_group::1.sync.aligned;"); }
+
+DEVICE void tmem_free(uint32_t address, uint32_t columns) {
+  asm volatile("tcgen05.dealloc.cta_group::1.sync.aligned.b32 %0, %1;" ::"r"(address), "r"(columns));
+}
+
+#define TMEM_NAMES_32                                                                                            \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, "  \
+  "%23, %24, %25, %26, %27, %28, %29, %30, %31}"
+#define TMEM_8(access, v, i)                                                                                 \
+  access (v[i]), access (v[i + 1]), access (v[i + 2]), access (v[i + 3]), access (v[i + 4]), access (v[i + 5]),    \
+    access (v[i + 6]), access (v[i + 7])
+#define TMEM_32(access, v) TMEM_8(access, v, 0), TMEM_8(access, v, 8), TMEM_8(access, v, 16), TMEM_8(access, v, 24)
+
+// Starts to bring a thread its lane's 32 columns from `from` on, which names the warp's first lane.
+DEVICE void tmem_load(float (&to)[32], uint32_t from) {
+  asm volatile("tcgen05.ld.sync.aligned.32x32b.x32.b32 " TMEM_NAMES_32 ", [%32];" : TMEM_32("=f", to) : "r"(from));
+}
+
+// Until what this thread's loads bring is there. Takes it by reference, so that no use moves ahead of the wait.
+DEVICE void tmem_wait(float (&loaded)[32]) {
+  asm volatile("tcgen05.wait::ld.sync.aligned;" : TMEM_32("+f", loaded)::"memory");
+}
+#else
+inline void tmem_alloc(uint32_t& address, uint32_t columns, simt::Site site = simt::Site::current()) {
+  simt::runtime->tmem_alloc(simt::this_thread(), &address, columns, site);
+}
+inline void tmem_relinquish(simt::Site site = simt::Site::current()) {
+  simt::runtime->tmem_relinquish(simt::this_thread(), site);
+}
+inline void tmem_free(uint32_t address, uint32_t columns, simt::Site site = simt::Site::current()) {
+  simt::runtime->tmem_free(simt::this_thread(), address, columns, site);
+}
+inline void tmem_load(float (&to)[32], uint32_t from, simt::Site site = simt::Site::current()) {
+  simt::runtime->tmem_load(simt::this_thread(), to, 32, from, site);
+}
+inline void tmem_wait(float (&)[32], simt::Site site = simt::Site::current()) {
+  simt::runtime->tmem_wait(simt::this_thread(), site);
+}
+#endif
