@@ -1,40 +1,78 @@
-// Gradients of matmul on the tensor core tiles of lib/mma_tile.h. The operands are the forward product's with other
-// indices along memory; nothing is transposed in memory, and no sum is split between blocks.
+// Gradients of matmul on the tensor core tiles of lib/mma_tile.h: the forward product with operands that lie otherwise
+// in memory. Gradients of weights are added to what is there.
 //
 // 4,096 rows of 4,096 by 4,096 weights: 137 GFLOP each; lib/mma_tile.h says why 165 (f32) to 247 TFLOP/s, 0.83 to
-// 0.56 ms, are the limit. Memory once: 168 MB (bf16) to 268 MB, 35 to 56 us at 4.8 TB/s.
-#include "lib/mma_tile.h"
+// 0.56 ms, are the limit. Memory once: 101 MB (16 bits) to 268 MB, 21 to 56 us at 4.8 TB/s.
+#include "lib/mma_matmul.h"
 
-// dx[t,k] = sum over n of dy[t,n] w[n,k].
-template <class Format>
-DEVICE void backward_input(const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width, uint32_t depth) {
-  const uint32_t across = (rows + MMA_TILE - 1) / MMA_TILE;
-  const MmaColumns<Format> left = {{w, width, depth}};
-  const MmaRows<PartsF32> right = {{dy, rows, width}};
-  mma_product(left, right, blockIdx.x / across * MMA_TILE, blockIdx.x % across * MMA_TILE, 0, width,
-              [&](uint32_t k, uint32_t t, float sum) { dx[static_cast<uint64_t>(t) * depth + k] = sum; });
+// dx[t,k] = sum over n of dy[t,n] w[n,k]: `rows` of dx, `columns` and the `depth` n.
+template <class DY, class W>
+DEVICE void backward_input(const void* dy, const void* w, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
+                           uint32_t depth, uint32_t splits, uint32_t split_depth) {
+  matmul_mma(MmaColumns<W>{{w, depth, columns}}, MmaRows<DY>{{dy, rows, depth}}, epilogue, depth, splits, split_depth);
 }
 
-KERNEL(matmul_backward_input_f32, 128, const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width,
-       uint32_t depth) {
-  backward_input<PartsF32>(dy, w, dx, rows, width, depth);
+// dw[n,k] += sum over t of dy[t,n] x[t,k]: `rows` n of dw, `columns` k and the `depth` t.
+template <class X>
+DEVICE void backward_weight(const void* dy, const void* x, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
+                            uint32_t depth, uint32_t splits, uint32_t split_depth) {
+  matmul_mma(MmaColumns<X>{{x, depth, columns}}, MmaColumns<X>{{dy, depth, rows}}, epilogue, depth, splits,
+             split_depth);
 }
 
-KERNEL(matmul_backward_input_f16, 128, const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width,
-       uint32_t depth) {
-  backward_input<PartsF16>(dy, w, dx, rows, width, depth);
+KERNEL(matmul_backward_input_f32, 128, const void* dy, const void* w, void* y, uint32_t rows,
+       uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t accumulate, uint32_t splits,
+       uint32_t split_depth) {
+  const Epilogue epilogue = plain_epilogue(y, columns, output_format, accumulate != 0);
+  backward_input<PartsF32, PartsF32>(dy, w, epilogue, rows, columns, depth, splits, split_depth);
 }
 
-KERNEL(matmul_backward_input_bf16, 128, const float* dy, const void* w, float* dx, uint32_t rows, uint32_t width,
-       uint32_t depth) {
-  backward_input<PartsBF16>(dy, w, dx, rows, width, depth);
+KERNEL(matmul_backward_input_f16, 128, const void* dy, const void* w, void* y, uint32_t rows,
+       uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t accumulate, uint32_t splits,
+       uint32_t split_depth) {
+  const Epilogue epilogue = plain_epilogue(y, columns, output_format, accumulate != 0);
+  backward_input<PartsF32, PartsF16>(dy, w, epilogue, rows, columns, depth, splits, split_depth);
 }
 
-// dw[n,k] = accumulator[n,k] + sum over t of dy[t,n] x[t,k], in place.
-KERNEL(matmul_backward_weight, 128, float* accumulator, const float* dy, const float* x, uint32_t rows,
-       uint32_t width, uint32_t depth) {
-  const uint32_t across = (width + MMA_TILE - 1) / MMA_TILE;
-  const MmaColumns<PartsF32> left = {{x, rows, depth}}, right = {{dy, rows, width}};
-  mma_product(left, right, blockIdx.x / across * MMA_TILE, blockIdx.x % across * MMA_TILE, 0, rows,
-              [&](uint32_t k, uint32_t n, float sum) { accumulator[static_cast<uint64_t>(n) * depth + k] += sum; });
+KERNEL(matmul_backward_input_bf16, 128, const void* dy, const void* w, void* y, uint32_t rows,
+       uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t accumulate, uint32_t splits,
+       uint32_t split_depth) {
+  const Epilogue epilogue = plain_epilogue(y, columns, output_format, accumulate != 0);
+  backward_input<PartsF32, PartsBF16>(dy, w, epilogue, rows, columns, depth, splits, split_depth);
+}
+
+// dy in 16 bits too.
+KERNEL(matmul_backward_input_f16_x16, 128, const void* dy, const void* w, void* y, uint32_t rows,
+       uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t accumulate, uint32_t splits,
+       uint32_t split_depth) {
+  const Epilogue epilogue = plain_epilogue(y, columns, output_format, accumulate != 0);
+  backward_input<PartsF16, PartsF16>(dy, w, epilogue, rows, columns, depth, splits, split_depth);
+}
+
+KERNEL(matmul_backward_input_bf16_x16, 128, const void* dy, const void* w, void* y, uint32_t rows,
+       uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t accumulate, uint32_t splits,
+       uint32_t split_depth) {
+  const Epilogue epilogue = plain_epilogue(y, columns, output_format, accumulate != 0);
+  backward_input<PartsBF16, PartsBF16>(dy, w, epilogue, rows, columns, depth, splits, split_depth);
+}
+
+KERNEL(matmul_backward_weight_f32, 128, const void* dy, const void* x, void* y, uint32_t rows,
+       uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t accumulate, uint32_t splits,
+       uint32_t split_depth) {
+  const Epilogue epilogue = plain_epilogue(y, columns, output_format, accumulate != 0);
+  backward_weight<PartsF32>(dy, x, epilogue, rows, columns, depth, splits, split_depth);
+}
+
+KERNEL(matmul_backward_weight_f16, 128, const void* dy, const void* x, void* y, uint32_t rows,
+       uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t accumulate, uint32_t splits,
+       uint32_t split_depth) {
+  const Epilogue epilogue = plain_epilogue(y, columns, output_format, accumulate != 0);
+  backward_weight<PartsF16>(dy, x, epilogue, rows, columns, depth, splits, split_depth);
+}
+
+KERNEL(matmul_backward_weight_bf16, 128, const void* dy, const void* x, void* y, uint32_t rows,
+       uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t accumulate, uint32_t splits,
+       uint32_t split_depth) {
+  const Epilogue epilogue = plain_epilogue(y, columns, output_format, accumulate != 0);
+  backward_weight<PartsBF16>(dy, x, epilogue, rows, columns, depth, splits, split_depth);
 }

@@ -1,46 +1,32 @@
-// matmul for more than a few rows, on tensor cores: y = activation(x w^T + bias) + residual. The reduction is cut
-// into `splits` ranges of `split_depth` where the tiles alone would leave multiprocessors idle: then y is [splits,
-// rows, columns] for matmul_join. Blocks that run together share a tile of the weights, so that L2 serves all but
-// the first read of it.
+// matmul for more than a few rows, on tensor cores: y = activation(x w^T + bias) + residual.
 //
 // 4,096 rows of 4,096 by 4,096 weights: 137 GFLOP; lib/mma_tile.h says why 165 (f32) to 247 TFLOP/s, 0.83 to 0.56 ms,
 // are the limit. 64 rows: the weights, 67 MB (f32) to 9.4 MB (q4_0), 14 to 2 us at 4.8 TB/s, as in matmul_vector.
-#include "lib/epilogue.h"
 #include "lib/mma_blocks.h"
-
-// X is the format of x.
-template <class X = PartsF32, class Weights>
-DEVICE void matmul_mma(const Weights& w, const void* x, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
-                       uint32_t depth, uint32_t splits, uint32_t split_depth) {
-  const uint32_t across = (rows + MMA_TILE - 1) / MMA_TILE;
-  const uint32_t split = blockIdx.x % splits, tile = blockIdx.x / splits;
-  const uint32_t first = split * split_depth, end = depth - first < split_depth ? depth : first + split_depth;
-  const MmaRows<X> right = {{x, rows, depth}};
-  mma_product(w, right, tile / across * MMA_TILE, tile % across * MMA_TILE, first, end,
-              [&](uint32_t column, uint32_t row, float sum) {
-                epilogue.store(static_cast<uint64_t>(split) * rows + row, column, sum);
-              });
-}
+#include "lib/mma_matmul.h"
 
 KERNEL(matmul_mma_f32, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
        void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
        uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_mma(MmaRows<PartsF32>{{w, columns, depth}}, x, epilogue, rows, columns, depth, splits, split_depth);
+  matmul_mma(MmaRows<PartsF32>{{w, columns, depth}}, MmaRows<PartsF32>{{x, rows, depth}}, epilogue, depth, splits,
+             split_depth);
 }
 
 KERNEL(matmul_mma_f16, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
        void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
        uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_mma(MmaRows<PartsF16>{{w, columns, depth}}, x, epilogue, rows, columns, depth, splits, split_depth);
+  matmul_mma(MmaRows<PartsF16>{{w, columns, depth}}, MmaRows<PartsF32>{{x, rows, depth}}, epilogue, depth, splits,
+             split_depth);
 }
 
 KERNEL(matmul_mma_bf16, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
        void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
        uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_mma(MmaRows<PartsBF16>{{w, columns, depth}}, x, epilogue, rows, columns, depth, splits, split_depth);
+  matmul_mma(MmaRows<PartsBF16>{{w, columns, depth}}, MmaRows<PartsF32>{{x, rows, depth}}, epilogue, depth, splits,
+             split_depth);
 }
 
 // x in 16 bits too.
@@ -48,27 +34,30 @@ KERNEL(matmul_mma_f16_x16, 128, const void* x, const void* w, OPTIONAL const voi
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
        uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_mma<PartsF16>(MmaRows<PartsF16>{{w, columns, depth}}, x, epilogue, rows, columns, depth, splits, split_depth);
+  matmul_mma(MmaRows<PartsF16>{{w, columns, depth}}, MmaRows<PartsF16>{{x, rows, depth}}, epilogue, depth, splits,
+             split_depth);
 }
 
 KERNEL(matmul_mma_bf16_x16, 128, const void* x, const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
        uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_mma<PartsBF16>(MmaRows<PartsBF16>{{w, columns, depth}}, x, epilogue, rows, columns, depth, splits,
-                        split_depth);
+  matmul_mma(MmaRows<PartsBF16>{{w, columns, depth}}, MmaRows<PartsBF16>{{x, rows, depth}}, epilogue, depth, splits,
+             split_depth);
 }
 
 KERNEL(matmul_mma_q8_0, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
        void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
        uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_mma(MmaBlocks<8>{w, columns, depth}, x, epilogue, rows, columns, depth, splits, split_depth);
+  matmul_mma(MmaBlocks<8>{w, columns, depth}, MmaRows<PartsF32>{{x, rows, depth}}, epilogue, depth, splits,
+             split_depth);
 }
 
 KERNEL(matmul_mma_q4_0, 128, const float* x, const void* w, OPTIONAL const void* bias, OPTIONAL const float* residual,
        void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation,
        uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_mma(MmaBlocks<4>{w, columns, depth}, x, epilogue, rows, columns, depth, splits, split_depth);
+  matmul_mma(MmaBlocks<4>{w, columns, depth}, MmaRows<PartsF32>{{x, rows, depth}}, epilogue, depth, splits,
+             split_depth);
 }

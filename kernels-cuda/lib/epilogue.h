@@ -9,6 +9,7 @@ enum : uint32_t { FORMAT_F32, FORMAT_F16, FORMAT_BF16 };
 enum : uint32_t { ACTIVATION_NONE, ACTIVATION_GELU_TANH, ACTIVATION_SILU };
 
 // Without bias, activation and residual the sum is stored as it is. y of 16 bits has an even number of columns.
+// residual may be y, which is then added to: a thread reads an element before it stores it.
 struct Epilogue {
   void* y;
   uint32_t columns;
@@ -56,3 +57,9 @@ struct Epilogue {
       static_cast<uint32_t*>(y)[at / 2] = f32_to_bf16(first) | f32_to_bf16(second) << 16;
   }
 };
+
+// y = sum, or y += sum.
+DEVICE Epilogue plain_epilogue(void* y, uint32_t columns, uint32_t output_format, bool accumulate) {
+  return {y, columns, nullptr, FORMAT_F32, ACTIVATION_NONE, accumulate ? static_cast<const float*>(y) : nullptr,
+          output_format};
+}

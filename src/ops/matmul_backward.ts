@@ -3,7 +3,12 @@ import { check } from '../errors.ts'
 import { lastDim, rowCount, sameShape, tensorType } from '../tensor/type.ts'
 import { normal } from './cases.ts'
 import { defineOp } from './contract.ts'
-import { dotProduct, EPS_F32, rowNorms } from './tolerance.ts'
+import { dotProduct, EPS_F32, rowNorms, storedIn } from './tolerance.ts'
+
+type InputAttributes = {
+  /** Format of dx where it is not f32: that of dy, so that gradients between two products stay in 16 bits. */
+  output?: 'f16' | 'bf16' | undefined
+}
 
 const second = 'second derivatives are not used in training'
 
@@ -15,23 +20,39 @@ function columnNorms(x: Float64Array, width: number): Float64Array {
 }
 
 /** Gradient of matmul (without activation) with respect to x. */
-export const matmul_backward_input = defineOp<Record<string, never>>({
+export const matmul_backward_input = defineOp<InputAttributes>({
   name: 'matmul_backward_input',
   summary: 'dx[t,k] = sum_n dy[t,n] * w[n,k]',
   inputs: {
-    dy: { doc: '[..., N]', formats: ['f32'] },
-    w: { doc: '[N, K]', formats: ['f32', 'f16', 'bf16'] },
+    dy: { doc: '[..., N]', formats: ['f32', 'f16', 'bf16'] },
+    w: { doc: '[N, K], the format of dy where that has 16 bits', formats: ['f32', 'f16', 'bf16'] },
   },
-  outputs: { dx: { doc: '[..., K]', formats: ['f32'] } },
-  attributes: z.strictObject({}),
-  infer(_attrs, { dy, w }) {
+  outputs: { dx: { doc: '[..., K], f32 or the format of dy', formats: ['f32', 'f16', 'bf16'] } },
+  attributes: z.strictObject({ output: z.enum(['f16', 'bf16']).optional() }),
+  infer({ output }, { dy, w }) {
     const width = lastDim(dy!.shape)
+    check(
+      dy!.format === 'f32' || w!.format === dy!.format,
+      'unsupported',
+      () => `matmul_backward_input: dy in ${dy!.format} needs w in ${dy!.format}, got ${w!.format}`,
+    )
+    check(
+      !output || output === dy!.format,
+      'unsupported',
+      () => `matmul_backward_input: dx can be f32 or the format of dy, ${dy!.format}, not ${output}`,
+    )
     check(
       w!.shape.length === 2 && w!.shape[0] === width,
       'invalid_shape',
       () => `matmul_backward_input: dy [${dy!.shape}] needs w [${width}, K], got [${w!.shape}]`,
     )
-    return { dx: tensorType('f32', ...dy!.shape.slice(0, -1), w!.shape[1]!) }
+    const depth = w!.shape[1]!
+    check(
+      !output || depth % 2 === 0,
+      'invalid_shape',
+      () => `matmul_backward_input: dx in ${output} needs an even number of columns, got ${depth}`,
+    )
+    return { dx: tensorType(output ?? 'f32', ...dy!.shape.slice(0, -1), depth) }
   },
   gradient: { none: second },
   reference({ inputs }, { dy, w }) {
@@ -45,11 +66,13 @@ export const matmul_backward_input = defineOp<Record<string, never>>({
     }
     return { dx }
   },
-  tolerance({ inputs }, { dy, w }) {
+  // Products of two 16-bit numbers are exact in f32, so the bound holds for them too.
+  tolerance({ attrs, inputs }, { dy, w }, { dx }) {
     const [width, depth] = inputs.w!.shape as readonly [number, number]
     const rows = rowNorms(dy!, width)
     const columns = columnNorms(w!, depth)
-    return { dx: dotProduct(width, (i) => rows[Math.floor(i / depth)]! * columns[i % depth]!) }
+    const inF32 = dotProduct(width, (i) => rows[Math.floor(i / depth)]! * columns[i % depth]!)
+    return { dx: storedIn(attrs.output ?? 'f32', inF32, dx!) }
   },
   flops: ({ inputs }) => 2 * rowCount(inputs.dy!.shape) * inputs.w!.shape[0]! * inputs.w!.shape[1]!,
   cases: [
@@ -64,6 +87,42 @@ export const matmul_backward_input = defineOp<Record<string, never>>({
     { name: 'f16_subnormal', attrs: {}, inputs: { dy: normal([3, 64]), w: normal([64, 16], 2e-6, 'f16') } },
     { name: 'bf16', attrs: {}, inputs: { dy: normal([20, 64]), w: normal([64, 96], 1, 'bf16') } },
     { name: 'large_magnitude', attrs: {}, inputs: { dy: normal([4, 64], 1e6), w: normal([64, 32], 1e6) } },
+    // Both operands in 16 bits
+    {
+      name: 'both_bf16_one_row',
+      attrs: { output: 'bf16' },
+      inputs: { dy: normal([1, 24], 1, 'bf16'), w: normal([24, 40], 1, 'bf16') },
+    },
+    {
+      name: 'both_f16_odd_width',
+      attrs: { output: 'f16' },
+      inputs: { dy: normal([7, 37], 1, 'f16'), w: normal([37, 66], 0.2, 'f16') },
+    },
+    {
+      name: 'both_bf16_odd_depth',
+      attrs: {},
+      inputs: { dy: normal([9, 40], 1, 'bf16'), w: normal([40, 35], 1, 'bf16') },
+    },
+    {
+      name: 'both_bf16_past_edges',
+      attrs: { output: 'bf16' },
+      inputs: { dy: normal([131, 72], 1, 'bf16'), w: normal([72, 40], 0.1, 'bf16') },
+    },
+    {
+      name: 'both_f16_past_edges',
+      attrs: {},
+      inputs: { dy: normal([2, 5, 72], 1, 'f16'), w: normal([72, 264], 0.1, 'f16') },
+    },
+    {
+      name: 'both_bf16_deep',
+      attrs: { output: 'bf16' },
+      inputs: { dy: normal([5, 1304], 1, 'bf16'), w: normal([1304, 16], 1, 'bf16') },
+    },
+    {
+      name: 'both_f16_subnormal',
+      attrs: {},
+      inputs: { dy: normal([6, 64], 1, 'f16'), w: normal([64, 16], 2e-6, 'f16') },
+    },
   ],
 })
 
@@ -73,13 +132,18 @@ export const matmul_backward_weight = defineOp<Record<string, never>>({
   summary: 'dw[n,k] = accumulator[n,k] + sum_t dy[t,n] * x[t,k]',
   inputs: {
     accumulator: { doc: '[N, K], overwritten', formats: ['f32'] },
-    dy: { doc: '[..., N]', formats: ['f32'] },
-    x: { doc: '[..., K]', formats: ['f32'] },
+    dy: { doc: '[..., N]', formats: ['f32', 'f16', 'bf16'] },
+    x: { doc: '[..., K], the format of dy', formats: ['f32', 'f16', 'bf16'] },
   },
   outputs: { dw: { doc: '[N, K]', formats: ['f32'] } },
   inPlace: { dw: 'accumulator' },
   attributes: z.strictObject({}),
   infer(_attrs, { accumulator, dy, x }) {
+    check(
+      dy!.format === x!.format,
+      'unsupported',
+      () => `matmul_backward_weight: dy in ${dy!.format} needs x in ${dy!.format}, got ${x!.format}`,
+    )
     check(
       sameShape(dy!.shape.slice(0, -1), x!.shape.slice(0, -1)),
       'invalid_shape',
@@ -149,6 +213,66 @@ export const matmul_backward_weight = defineOp<Record<string, never>>({
       name: 'large_magnitude',
       attrs: {},
       inputs: { accumulator: normal([16, 32], 1e10), dy: normal([7, 16], 1e6), x: normal([7, 32], 1e6) },
+    },
+    // Both operands in 16 bits
+    {
+      name: 'both_bf16_one_row',
+      attrs: {},
+      inputs: {
+        accumulator: normal([16, 24]),
+        dy: normal([1, 16], 1, 'bf16'),
+        x: normal([1, 24], 1, 'bf16'),
+      },
+    },
+    {
+      name: 'both_f16_odd_depth',
+      attrs: {},
+      inputs: { accumulator: normal([12, 67]), dy: normal([9, 12], 1, 'f16'), x: normal([9, 67], 1, 'f16') },
+    },
+    {
+      name: 'both_bf16_odd_width',
+      attrs: {},
+      inputs: {
+        accumulator: normal([37, 40]),
+        dy: normal([2, 8, 37], 1, 'bf16'),
+        x: normal([2, 8, 40], 1, 'bf16'),
+      },
+    },
+    {
+      name: 'both_bf16_past_edges',
+      attrs: {},
+      inputs: {
+        accumulator: normal([136, 24]),
+        dy: normal([2, 37, 136], 1, 'bf16'),
+        x: normal([2, 37, 24], 1, 'bf16'),
+      },
+    },
+    {
+      name: 'both_f16_past_edges',
+      attrs: {},
+      inputs: {
+        accumulator: normal([8, 264]),
+        dy: normal([67, 8], 1, 'f16'),
+        x: normal([67, 264], 1, 'f16'),
+      },
+    },
+    {
+      name: 'both_bf16_many_rows',
+      attrs: {},
+      inputs: {
+        accumulator: normal([8, 24]),
+        dy: normal([1304, 8], 1, 'bf16'),
+        x: normal([1304, 24], 1, 'bf16'),
+      },
+    },
+    {
+      name: 'both_f16_many_rows',
+      attrs: {},
+      inputs: {
+        accumulator: normal([8, 16]),
+        dy: normal([1100, 8], 1, 'f16'),
+        x: normal([1100, 16], 1, 'f16'),
+      },
     },
   ],
 })

@@ -1,8 +1,9 @@
-import { lastDim, rowCount } from '../../../src/tensor/type.ts'
-import { depthOfRange, epilogue, inRanges } from './matmul_epilogue.ts'
-import { matmulTcgen05 } from './matmul_tcgen05.ts'
+import type { OpCall } from '../../../src/ops/contract.ts'
+import { rowCount } from '../../../src/tensor/type.ts'
+import type { KernelChoice } from '../../backend.ts'
+import { depthOfRange, epilogue, inRanges, productOf } from './matmul_epilogue.ts'
 import { matmulWgmma } from './matmul_wgmma.ts'
-import { type KernelRule, launch } from './rule.ts'
+import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 
 /** Up to so many rows the weights' way from memory is all that counts. */
 const VECTOR_ROWS = 4
@@ -11,8 +12,8 @@ const VECTOR_COLUMNS = 4
 const MMA_TILE = 64
 
 /**
- * Few rows: matmul_vector. More, and rows that are not a multiple of four elements: matmul_mma, or where the architecture
- * has it and operands allow it matmul_wgmma or matmul_tcgen05.
+ * Few rows: matmul_vector. More, and rows that are not a multiple of four elements: matmul_mma, or matmul_wgmma where
+ * the architecture has it and both operands are in 16 bits.
  */
 export const matmul: KernelRule = (call, traits) => {
   const { x, w } = call.inputs
@@ -37,8 +38,8 @@ export const matmul: KernelRule = (call, traits) => {
       ],
     }
   }
-  const exact = matmulWgmma(call, traits) ?? matmulTcgen05(call, traits)
-  if (exact) return exact
+  const wgmma = matmulWgmma(call, traits)
+  if (wgmma) return wgmma
   // About four blocks per multiprocessor; shorter ranges would cost more in parts written and read than they gain.
   const blocks = tiles(rows, columns)
   const range = depthOfRange(depth, (4 * traits.multiprocessors) / blocks, 128)
@@ -57,43 +58,35 @@ export const matmul: KernelRule = (call, traits) => {
 const tiles = (rows: number, columns: number): number =>
   Math.ceil(rows / MMA_TILE) * Math.ceil(columns / MMA_TILE)
 
-export const matmul_backward_input: KernelRule = ({ inputs }) => {
-  const rows = rowCount(inputs.dy!.shape)
-  const [width, depth] = inputs.w!.shape as readonly [number, number]
-  return {
-    launches: [
-      launch(
-        'matmul_backward',
-        `matmul_backward_input_${inputs.w!.format}`,
-        tiles(rows, depth),
-        [
-          { port: 'dy', access: 'read' },
-          { port: 'w', access: 'read' },
-          { port: 'dx', access: 'write' },
-        ],
-        { rows, width, depth },
-      ),
-    ],
-  }
+/** Gradients on matmul_mma's tiles; their kernels have neither bias nor activation. */
+function backward(kernel: string, call: OpCall, traits: CudaTraits): KernelChoice {
+  const { a, b, rows, columns, depth } = productOf(call)
+  const blocks = tiles(rows, columns)
+  const range = depthOfRange(depth, (4 * traits.multiprocessors) / blocks, 128)
+  return inRanges(call, range, (splits, { bindings, constants, accumulate }) =>
+    launch(
+      'matmul_backward',
+      kernel,
+      blocks * splits,
+      [{ port: a, access: 'read' }, { port: b, access: 'read' }, ...bindings],
+      {
+        rows,
+        columns,
+        depth,
+        output_format: constants.output_format!,
+        accumulate,
+        splits,
+        split_depth: range,
+      },
+    ),
+  )
 }
 
-export const matmul_backward_weight: KernelRule = ({ inputs }) => {
-  const rows = rowCount(inputs.dy!.shape)
-  const width = lastDim(inputs.dy!.shape)
-  const depth = lastDim(inputs.x!.shape)
-  return {
-    launches: [
-      launch(
-        'matmul_backward',
-        'matmul_backward_weight',
-        tiles(width, depth),
-        [
-          { port: 'dy', access: 'read' },
-          { port: 'x', access: 'read' },
-          { port: 'accumulator', access: 'read_write' },
-        ],
-        { rows, width, depth },
-      ),
-    ],
-  }
+export const matmul_backward_input: KernelRule = (call, traits) => {
+  const { dy, w } = call.inputs
+  const formats = dy!.format === 'f32' ? w!.format : `${w!.format}_x16`
+  return backward(`matmul_backward_input_${formats}`, call, traits)
 }
+
+export const matmul_backward_weight: KernelRule = (call, traits) =>
+  backward(`matmul_backward_weight_${call.inputs.x!.format}`, call, traits)

@@ -1,5 +1,5 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
-import { rowCount, tensorType } from '../../../src/tensor/type.ts'
+import { lastDim, rowCount, tensorType } from '../../../src/tensor/type.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
 import { launch } from './rule.ts'
 
@@ -11,6 +11,8 @@ const activations: Readonly<Record<string, number>> = { none: 0, gelu_tanh: 1, s
 export interface Epilogue {
   readonly bindings: LaunchPlan['bindings']
   readonly constants: Readonly<Record<string, number>>
+  /** Whether y is added to, for the kernels that can: 1, else 0. */
+  readonly accumulate: number
 }
 
 /** Sums as they are, in f32, for matmul_join. */
@@ -21,6 +23,7 @@ const parts: Epilogue = {
     activation: activations.none!,
     output_format: formatNumbers.f32!,
   },
+  accumulate: 0,
 }
 
 export function epilogue({ attrs, inputs, outputs }: OpCall): Epilogue {
@@ -32,38 +35,75 @@ export function epilogue({ attrs, inputs, outputs }: OpCall): Epilogue {
       activation: activations[attrs.activation]!,
       output_format: formatNumbers[outputs.y!.format]!,
     },
+    accumulate: 0,
   }
 }
+
+/** matmul or one of its gradients as y[r,c] = sum of `depth` products of a and b, where a has y's rows, b its columns. */
+export interface Product {
+  readonly a: string
+  readonly b: string
+  readonly rows: number
+  readonly columns: number
+  readonly depth: number
+  readonly epilogue: Epilogue
+}
+
+const products: Readonly<Record<string, (call: OpCall) => Product>> = {
+  matmul(call) {
+    const { x, w } = call.inputs
+    const [columns, depth] = w!.shape as readonly [number, number]
+    return { a: 'x', b: 'w', rows: rowCount(x!.shape), columns, depth, epilogue: epilogue(call) }
+  },
+  matmul_backward_input({ inputs: { dy, w }, outputs: { dx } }) {
+    const [depth, columns] = w!.shape as readonly [number, number]
+    const y = {
+      bindings: [{ port: 'dx', as: 'y', access: 'write' }],
+      constants: { ...parts.constants, output_format: formatNumbers[dx!.format]! },
+      accumulate: 0,
+    } as const
+    return { a: 'dy', b: 'w', rows: rowCount(dy!.shape), columns, depth, epilogue: y }
+  },
+  matmul_backward_weight({ inputs: { dy, x } }) {
+    const [rows, columns, depth] = [lastDim(dy!.shape), lastDim(x!.shape), rowCount(dy!.shape)]
+    const y = {
+      bindings: [{ port: 'accumulator', as: 'y', access: 'read_write' }],
+      constants: parts.constants,
+      accumulate: 1,
+    } as const
+    return { a: 'dy', b: 'x', rows, columns, depth, epilogue: y }
+  },
+}
+
+export const productOf = (call: OpCall): Product => products[call.op]!(call)
 
 /** Length of the ranges that a reduction is cut into for up to `wanted` of them, a multiple of `unit`. */
 export const depthOfRange = (depth: number, wanted: number, unit: number): number =>
   Math.max(1, Math.ceil(depth / Math.max(1, Math.floor(wanted)) / unit)) * unit
 
 /**
- * A matmul whose reduction is cut into ranges: one launch where there is one range, else one of all ranges that leaves
+ * A product whose reduction is cut into ranges: one launch where there is one range, else one of all ranges that leaves
  * their sums to matmul_join.
  *
- * @param product the launch for so many ranges, with bindings and constants of what it adds to its sums
+ * @param plan the launch for so many ranges, with bindings and constants of what it adds to its sums
  */
 export function inRanges(
   call: OpCall,
   range: number,
-  product: (splits: number, epilogue: Epilogue) => LaunchPlan,
+  plan: (splits: number, epilogue: Epilogue) => LaunchPlan,
 ): KernelChoice {
-  const rows = rowCount(call.inputs.x!.shape)
-  const [columns, depth] = call.inputs.w!.shape as readonly [number, number]
+  const { rows, columns, depth, epilogue: last } = productOf(call)
   const splits = Math.ceil(depth / range)
-  const last = epilogue(call)
-  if (splits === 1) return { launches: [product(1, last)] }
+  if (splits === 1) return { launches: [plan(1, last)] }
   const join = launch(
     'matmul_join',
     'matmul_join',
     Math.ceil((rows * columns) / 256),
     [{ port: 'parts', access: 'read' }, ...last.bindings],
-    { splits, rows, columns, ...last.constants },
+    { splits, rows, columns, ...last.constants, accumulate: last.accumulate },
   )
   return {
     scratch: { parts: tensorType('f32', splits, rows, columns) },
-    launches: [product(splits, parts), join],
+    launches: [plan(splits, parts), join],
   }
 }
