@@ -2,6 +2,7 @@ import type { OpCall } from '../../../src/ops/contract.ts'
 import { rowCount } from '../../../src/tensor/type.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { depthOfRange, epilogue, inRanges, productOf } from './matmul_epilogue.ts'
+import { matmulTcgen05 } from './matmul_tcgen05.ts'
 import { matmulWgmma } from './matmul_wgmma.ts'
 import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 
@@ -12,8 +13,8 @@ const VECTOR_COLUMNS = 4
 const MMA_TILE = 64
 
 /**
- * Few rows: matmul_vector. More, and rows that are not a multiple of four elements: matmul_mma, or matmul_wgmma where
- * the architecture has it and both operands are in 16 bits.
+ * Few rows: matmul_vector. More, and rows that are not a multiple of four elements: matmul_mma, or where the architecture
+ * has it and operands allow it matmul_wgmma or matmul_tcgen05.
  */
 export const matmul: KernelRule = (call, traits) => {
   const { x, w } = call.inputs
@@ -38,8 +39,8 @@ export const matmul: KernelRule = (call, traits) => {
       ],
     }
   }
-  const wgmma = matmulWgmma(call, traits)
-  if (wgmma) return wgmma
+  const exact = matmulWgmma(call, traits) ?? matmulTcgen05(call, traits)
+  if (exact) return exact
   // About four blocks per multiprocessor; shorter ranges would cost more in parts written and read than they gain.
   const blocks = tiles(rows, columns)
   const range = depthOfRange(depth, (4 * traits.multiprocessors) / blocks, 128)
