@@ -102,9 +102,9 @@ KERNEL(cross_entropy, 512, const float* logits, const uint32_t* targets, const f
   loss[t] = weights[t] * (value - logit);
 }
 
-// parts [2][rows]: the row's lse, and the target's logit where the target is a column of this part.
-KERNEL(cross_entropy_shard, 512, const float* logits, const uint32_t* targets, float* parts, uint32_t rows,
-       uint32_t width, uint32_t team) {
+// parts [2][rows]: the row's lse, and the target's logit where the target, counted from `first`, is a column of this part.
+KERNEL(cross_entropy_shard, 512, const float* logits, const uint32_t* targets, float* parts, uint32_t first,
+       uint32_t rows, uint32_t width, uint32_t team) {
   const Team own = {team};
   const uint64_t t = own.row();
   if (t >= rows) return;
@@ -112,7 +112,8 @@ KERNEL(cross_entropy_shard, 512, const float* logits, const uint32_t* targets, f
   const float value = row_lse(own, logits, width);
   if (own.lane() > 0) return;
   parts[t] = value;
-  parts[rows + t] = targets[t] < width ? logits[targets[t]] : 0.0f;
+  const uint32_t column = targets[t] - first;
+  parts[rows + t] = column < width ? logits[column] : 0.0f;
 }
 
 // parts [count][2][rows], one row a thread, in the order of the parts. Bytes: 8 per part and row from memory, 4 from
@@ -154,17 +155,17 @@ DEVICE void backward_tile(float scale, const float* logits, float lse, uint32_t 
 
 // A block makes one of `tiles` tiles of a row.
 KERNEL(cross_entropy_backward, 256, const float* dloss, const float* logits, const float* lse,
-       const uint32_t* targets, const float* weights, void* dlogits, uint32_t output_format, uint32_t width,
-       uint32_t tiles) {
-  const uint32_t t = blockIdx.x / tiles, first = blockIdx.x % tiles * 1024;
+       const uint32_t* targets, const float* weights, void* dlogits, uint32_t output_format, uint32_t first_target,
+       uint32_t width, uint32_t tiles) {
+  const uint32_t t = blockIdx.x / tiles, first = blockIdx.x % tiles * 1024, target = targets[t] - first_target;
   const uint64_t row = static_cast<uint64_t>(t) * width;
   const float scale = dloss[t] * weights[t];
   with_format(output_format, [=](auto f) {
     using Format = decltype(f);
     void* d = static_cast<uint8_t*>(dlogits) + Format::BYTES * row;
     if (width % 4 == 0)
-      backward_tile<4, Format>(scale, logits + row, lse[t], targets[t], d, width, first);
+      backward_tile<4, Format>(scale, logits + row, lse[t], target, d, width, first);
     else
-      backward_tile<1, Format>(scale, logits + row, lse[t], targets[t], d, width, first);
+      backward_tile<1, Format>(scale, logits + row, lse[t], target, d, width, first);
   });
 }

@@ -1,4 +1,4 @@
-// cross_entropy_backward: dlogits[t,c] = dloss[t] * weights[t] * (exp(logits[t,c] - lse[t]) - (c == targets[t])).
+// cross_entropy_backward: dlogits[t,c] = dloss[t] * weights[t] * (exp(logits[t,c] - lse[t]) - (c == targets[t] - first)).
 // A workgroup makes TILE packs of one row.
 //
 // Bytes: 8 per logit (read, write); flops: 3 and one exp per logit. Memory bandwidth is the limit on a GPU, exp
@@ -9,6 +9,7 @@ const TILES: u32 = 1u;
 const GRID_X: u32 = 65535u;
 const WORKGROUP: u32 = 64u;
 const TILE: u32 = 256u;
+const FIRST_TARGET: u32 = 0u; // that column 0 is
 
 @group(0) @binding(0) var<storage, read_write> dloss: array<f32>;
 @group(0) @binding(1) var<storage, read_write> logits: array<Pack>;
@@ -24,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (row >= ROWS) { return; }
   let scale = dloss[row] * weights[row];
   let norm = lse[row];
-  let label = targets[row];
+  let label = targets[row] - FIRST_TARGET; // wraps where it is before
   let first = (tile % TILES) * TILE;
   for (var i = first + lane; i < min(first + TILE, PACKS); i += WORKGROUP) {
     let hit = PackU(i * PACK) + PACK_INDEX == PackU(label);

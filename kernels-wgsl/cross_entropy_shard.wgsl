@@ -6,6 +6,7 @@ const PACKS: u32 = 16u;
 const ROWS: u32 = 1u; // of this launch
 const FIRST: u32 = 0u; // the first of them
 const ALL_ROWS: u32 = 1u;
+const FIRST_TARGET: u32 = 0u; // that column 0 is
 const GRID_X: u32 = 65535u;
 const WORKGROUP: u32 = 64u;
 
@@ -20,7 +21,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let base = row * PACKS;
   let value = row_lse(base, lane);
   if (lane == 0u) {
-    let label = targets[row];
+    let label = targets[row] - FIRST_TARGET; // wraps where it is before
     parts[FIRST + row] = value;
     parts[ALL_ROWS + FIRST + row] = select(0.0, row_logit(base, label), label < PACKS * PACK);
   }

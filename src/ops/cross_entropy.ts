@@ -17,6 +17,13 @@ export function checkRows(op: string, inputs: Ports<TensorType>, rowPorts: reado
     )
 }
 
+/** Of a part of the vocabulary: the target that its first column is, 0 where targets count from the part. */
+export interface FirstTarget {
+  first?: number | undefined
+}
+const first = z.number().int().positive().max(0xffffffff).optional()
+export const firstTarget = z.strictObject({ first })
+
 /** log sum exp of some values. */
 export function logSumExp(row: Float64Array): number {
   const top = row.reduce((a, b) => Math.max(a, b))
@@ -130,12 +137,12 @@ export const cross_entropy = defineOp<Record<string, never>>({
 })
 
 /**
- * Gradient of cross_entropy for its logits; lse as the forward pass gave it. A target that is not below V, whatever
- * its value, matches no column: where the vocabulary is split, the target is in another part.
+ * Gradient of cross_entropy for its logits; lse as the forward pass gave it. Column c is the target `first` + c; a target
+ * that is no column here, whatever its value, matches none: where the vocabulary is split, it is in another part.
  */
-export const cross_entropy_backward = defineOp<{ output?: 'f16' | 'bf16' | undefined }>({
+export const cross_entropy_backward = defineOp<FirstTarget & { output?: 'f16' | 'bf16' | undefined }>({
   name: 'cross_entropy_backward',
-  summary: 'dlogits[t,c] = dloss[t] * weights[t] * (exp(logits[t,c] - lse[t]) - (c == targets[t]))',
+  summary: 'dlogits[t,c] = dloss[t] * weights[t] * (exp(logits[t,c] - lse[t]) - (c == targets[t] - first))',
   inputs: {
     dloss: { doc: '[T]', formats: ['f32'] },
     logits: { doc: '[T, V]', formats: ['f32'] },
@@ -144,17 +151,19 @@ export const cross_entropy_backward = defineOp<{ output?: 'f16' | 'bf16' | undef
     weights: { doc: '[T]', formats: ['f32'] },
   },
   outputs: { dlogits: { doc: '[T, V]', formats: ['f32', 'f16', 'bf16'] } },
-  attributes: z.strictObject({ output: z.enum(['f16', 'bf16']).optional() }),
+  attributes: z.strictObject({ first, output: z.enum(['f16', 'bf16']).optional() }),
   infer({ output }, inputs) {
     checkRows('cross_entropy_backward', inputs, ['dloss', 'lse', 'targets', 'weights'])
     return { dlogits: tensorType(output ?? 'f32', ...inputs.logits!.shape) }
   },
   gradient: { none: 'second derivatives are not built' },
-  reference({ inputs }, { dloss, logits, lse, targets, weights }) {
+  reference({ attrs: { first = 0 }, inputs }, { dloss, logits, lse, targets, weights }) {
     const width = lastDim(inputs.logits!.shape)
     const dlogits = logits!.map((v, i) => {
       const t = Math.floor(i / width)
-      return dloss![t]! * weights![t]! * (Math.exp(v - lse![t]!) - (i % width === targets![t] ? 1 : 0))
+      return (
+        dloss![t]! * weights![t]! * (Math.exp(v - lse![t]!) - (i % width === targets![t]! - first ? 1 : 0))
+      )
     })
     return { dlogits }
   },
@@ -246,6 +255,17 @@ export const cross_entropy_backward = defineOp<{ output?: 'f16' | 'bf16' | undef
         lse: uniform([3], 4e4, 4.1e4),
         targets: integers([3], 0, 65),
         weights: values([3], [1e-4]),
+      },
+    },
+    {
+      name: 'later_part',
+      attrs: { first: 128 },
+      inputs: {
+        dloss: normal([5]),
+        logits: normal([5, 20], 2),
+        lse: uniform([5], 5, 7),
+        targets: values([5], [128, 147, 148, 127, 0xffffffff], 'u32'),
+        weights: values([5], [1]),
       },
     },
     {

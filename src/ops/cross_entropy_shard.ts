@@ -3,7 +3,7 @@ import { check } from '../errors.ts'
 import { lastDim, sameShape, tensorType } from '../tensor/type.ts'
 import { integers, normal, uniform, values } from './cases.ts'
 import { defineOp } from './contract.ts'
-import { checkRows, logSumExp, logSumExpError } from './cross_entropy.ts'
+import { checkRows, type FirstTarget, firstTarget, logSumExp, logSumExpError } from './cross_entropy.ts'
 import { EPS_F32, sumDepth, TINY_F32 } from './tolerance.ts'
 
 // Cross entropy whose vocabulary is split over ranks: every rank reduces its columns to two numbers a row, and all
@@ -17,28 +17,29 @@ const rowOf = (x: Float64Array, width: number, row: number): Float64Array =>
 
 /**
  * What one part of the vocabulary gives to the cross entropy of each row: its log-sum-exp, and the target's logit.
- * Targets are relative to the part; one that is not below V, whatever its value, is in another part and gives 0.
+ * Column c is the target `first` + c; a target that is no column here, whatever its value, is in another part and gives 0.
  */
-export const cross_entropy_shard = defineOp<Record<string, never>>({
+export const cross_entropy_shard = defineOp<FirstTarget>({
   name: 'cross_entropy_shard',
-  summary: 'parts[0,t] = log sum_c exp(logits[t,c]); parts[1,t] = targets[t] < V ? logits[t,targets[t]] : 0',
+  summary:
+    'parts[0,t] = log sum_c exp(logits[t,c]); parts[1,t] = logits[t,targets[t] - first], 0 where there is no such column',
   source,
   inputs: { logits: { doc: '[T, V]', formats: ['f32'] }, targets: { doc: '[T]', formats: ['u32'] } },
   outputs: { parts: { doc: '[2, T]', formats: ['f32'] } },
-  attributes: z.strictObject({}),
+  attributes: firstTarget,
   infer(_attrs, inputs) {
     checkRows('cross_entropy_shard', inputs, ['targets'])
     return { parts: tensorType('f32', 2, inputs.logits!.shape[0]!) }
   },
   gradient: { none },
-  reference({ inputs }, { logits, targets }) {
+  reference({ attrs: { first = 0 }, inputs }, { logits, targets }) {
     const width = lastDim(inputs.logits!.shape)
     const rows = targets!.length
     const parts = new Float64Array(2 * rows)
     for (let t = 0; t < rows; t++) {
       const row = rowOf(logits!, width, t)
       parts[t] = logSumExp(row)
-      parts[rows + t] = row[targets![t]!] ?? 0
+      parts[rows + t] = row[targets![t]! - first] ?? 0
     }
     return { parts }
   },
@@ -85,6 +86,14 @@ export const cross_entropy_shard = defineOp<Record<string, never>>({
       name: 'large_magnitude',
       attrs: {},
       inputs: { logits: normal([3, 64], 1e4), targets: integers([3], 0, 64) },
+    },
+    {
+      name: 'later_part',
+      attrs: { first: 256 },
+      inputs: {
+        logits: normal([5, 128], 2),
+        targets: values([5], [256, 383, 384, 255, 0xffffffff], 'u32'),
+      },
     },
   ],
 })

@@ -29,6 +29,11 @@ import { geglu, geglu_backward } from './geglu.ts'
 import { gelu_tanh, gelu_tanh_backward } from './gelu_tanh.ts'
 import { kv_write } from './kv_write.ts'
 import { layer_norm, layer_norm_backward_input, layer_norm_backward_weight } from './layer_norm.ts'
+import {
+  linear_cross_entropy,
+  linear_cross_entropy_backward_input,
+  linear_cross_entropy_backward_weight,
+} from './linear_cross_entropy.ts'
 import { matmul } from './matmul.ts'
 import { matmul_backward_input, matmul_backward_weight } from './matmul_backward.ts'
 import { quantize } from './quantize.ts'
@@ -89,6 +94,9 @@ export const ops = {
   cross_entropy_backward,
   cross_entropy_shard,
   cross_entropy_join,
+  linear_cross_entropy,
+  linear_cross_entropy_backward_input,
+  linear_cross_entropy_backward_weight,
   argmax,
   sample,
   random_bits,

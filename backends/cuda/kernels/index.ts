@@ -1,4 +1,5 @@
 import type { OpName } from '../../../src/ops/index.ts'
+import { linearCrossEntropyRules } from '../../linear_cross_entropy.ts'
 import { attention } from './attention.ts'
 import { attention_backward } from './attention_backward.ts'
 import { attention_paged } from './attention_paged.ts'
@@ -45,6 +46,9 @@ import type { KernelRule } from './rule.ts'
 import { random_bits, sample } from './sample.ts'
 import { tokens_read, tokens_write } from './tokens.ts'
 
+/** Bytes of logits that linear_cross_entropy has at a time. */
+const LOGITS = 512 << 20
+
 /** Kernel rule of every built-in op. */
 export const kernelRules: Record<OpName, KernelRule> = {
   tokens_read,
@@ -68,6 +72,7 @@ export const kernelRules: Record<OpName, KernelRule> = {
   cross_entropy_backward,
   cross_entropy_shard,
   cross_entropy_join,
+  ...linearCrossEntropyRules((op) => kernelRules[op as OpName], LOGITS),
   argmax,
   attention_paged,
   kv_write,

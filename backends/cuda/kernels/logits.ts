@@ -9,20 +9,26 @@ const bind = (ports: readonly string[], access: Access) => ports.map((port) => (
 
 /** The op's kernel over the rows of its input `port`. */
 const perRow =
-  (port: string, read: readonly string[], write: readonly string[]): KernelRule =>
-  ({ op, inputs }: OpCall) => {
-    const { shape } = inputs[port]!
+  (
+    port: string,
+    read: readonly string[],
+    write: readonly string[],
+    more: (call: OpCall) => Record<string, number> = () => ({}),
+  ): KernelRule =>
+  (call: OpCall) => {
+    const { shape } = call.inputs[port]!
     const { blocks, constants } = rowTeams(rowCount(shape), lastDim(shape), 512)
-    return {
-      launches: [launch('logits', op, blocks, [...bind(read, 'read'), ...bind(write, 'write')], constants)],
-    }
+    const bindings = [...bind(read, 'read'), ...bind(write, 'write')]
+    return { launches: [launch('logits', call.op, blocks, bindings, { ...more(call), ...constants })] }
   }
 
 export const softmax = perRow('x', ['x'], ['y'])
 export const softmax_backward = perRow('y', ['dy', 'y'], ['dx'])
 export const argmax = perRow('x', ['x'], ['y'])
 export const cross_entropy = perRow('logits', ['logits', 'targets', 'weights'], ['loss', 'lse'])
-export const cross_entropy_shard = perRow('logits', ['logits', 'targets'], ['parts'])
+export const cross_entropy_shard = perRow('logits', ['logits', 'targets'], ['parts'], ({ attrs }) => ({
+  first: attrs.first ?? 0,
+}))
 
 export const cross_entropy_join: KernelRule = ({ op, inputs }) => {
   const [count, , rows] = inputs.parts!.shape as [number, number, number]
@@ -33,13 +39,18 @@ export const cross_entropy_join: KernelRule = ({ op, inputs }) => {
 /** Packs of a row that a block makes. */
 const TILE = 1024
 
-export const cross_entropy_backward: KernelRule = ({ op, inputs, outputs }) => {
+export const cross_entropy_backward: KernelRule = ({ op, attrs, inputs, outputs }) => {
   const [rows, width] = inputs.logits!.shape as [number, number]
   const tiles = Math.ceil(width / (width % 4 === 0 ? 4 : 1) / TILE)
   const bindings = [
     ...bind(['dloss', 'logits', 'lse', 'targets', 'weights'], 'read'),
     ...bind(['dlogits'], 'write'),
   ]
-  const constants = { output_format: formatNumber(outputs.dlogits!), width, tiles }
+  const constants = {
+    output_format: formatNumber(outputs.dlogits!),
+    first_target: attrs.first ?? 0,
+    width,
+    tiles,
+  }
   return { launches: [launch('logits', op, rows * tiles, bindings, constants)] }
 }

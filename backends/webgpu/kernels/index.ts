@@ -1,4 +1,5 @@
 import type { OpName } from '../../../src/ops/index.ts'
+import { linearCrossEntropyRules } from '../../linear_cross_entropy.ts'
 import { attention, attention_backward, attention_paged } from './attention.ts'
 import {
   accumulate,
@@ -47,6 +48,9 @@ import { random_bits, sample } from './sample.ts'
 import { throughF32 } from './through_f32.ts'
 import { tokens_read, tokens_write } from './tokens.ts'
 
+/** Bytes of logits that linear_cross_entropy has at a time. */
+const LOGITS = 32 << 20
+
 /** Kernel rule of every built-in op. */
 export const kernelRules: Record<OpName, KernelRule> = {
   embedding,
@@ -91,6 +95,7 @@ export const kernelRules: Record<OpName, KernelRule> = {
   cross_entropy_backward: throughF32(cross_entropy_backward, ['dlogits']),
   cross_entropy_shard,
   cross_entropy_join,
+  ...linearCrossEntropyRules((op) => kernelRules[op as OpName], LOGITS),
   argmax,
   sample,
   random_bits,

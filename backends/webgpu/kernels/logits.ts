@@ -106,6 +106,7 @@ export const cross_entropy_shard: KernelRule = (call, traits) => {
           ROWS: part.rows,
           FIRST: part.first,
           ALL_ROWS: rows,
+          FIRST_TARGET: call.attrs.first ?? 0,
           GRID_X: gridX,
           WORKGROUP: workgroup,
         },
@@ -164,6 +165,7 @@ export const cross_entropy_backward: KernelRule = (call, traits) =>
     ],
     (packs) => {
       const tiles = Math.ceil(packs / TILE)
-      return { modules: [], constants: { TILES: tiles, TILE }, groupsPerRow: tiles }
+      const constants = { TILES: tiles, TILE, FIRST_TARGET: call.attrs.first ?? 0 }
+      return { modules: [], constants, groupsPerRow: tiles }
     },
   )

@@ -1,12 +1,12 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import { opContract } from '../../../src/ops/index.ts'
 import { type TensorType, tensorType } from '../../../src/tensor/type.ts'
-import type { LaunchPlan } from '../../backend.ts'
+import { inOrder } from '../../compose.ts'
 import { cast } from './movement.ts'
 import type { KernelRule } from './rule.ts'
 
 /** A rule, what it is asked, and which of its ports are scratch of the whole. */
-interface Step {
+interface Part {
   readonly rule: KernelRule
   readonly call: OpCall
   readonly names: Readonly<Record<string, string>>
@@ -46,7 +46,7 @@ export function throughF32(rule: KernelRule, ports: readonly string[]): KernelRu
       Object.fromEntries(
         Object.entries(types).map(([port, type]) => [port, scratch[names[home(port)] ?? ''] ?? type]),
       )
-    const steps: Step[] = [
+    const steps: Part[] = [
       ...before.map((port) => ({
         rule: cast,
         call: castCall(inputs[port]!, inF32(inputs[port]!)),
@@ -59,19 +59,10 @@ export function throughF32(rule: KernelRule, ports: readonly string[]): KernelRu
         names: { x: scratchName(home(port)), y: home(port) },
       })),
     ]
-    const launches: LaunchPlan[] = []
-    const own: Record<string, TensorType> = {}
-    for (const step of steps) {
-      const choice = step.rule(step.call, traits)
-      if ('unsupported' in choice) return choice
-      Object.assign(own, choice.scratch)
-      for (const launch of choice.launches)
-        launches.push({
-          ...launch,
-          bindings: launch.bindings.map((b) => ({ ...b, port: step.names[b.port] ?? b.port })),
-        })
-    }
-    return { launches, scratch: { ...own, ...scratch } }
+    return inOrder(
+      steps.map((step) => ({ choice: step.rule(step.call, traits), places: step.names })),
+      scratch,
+    )
   }
   // With what the rule says of itself.
   return Object.assign(wide, rule)

@@ -1,6 +1,6 @@
 import { check, ExactmapError } from '../../errors.ts'
 import { elementCount, lastDim } from '../../tensor/type.ts'
-import type { OpCall, Ports, Tolerance } from '../contract.ts'
+import type { OpCall, OpContract, Ports, Tolerance } from '../contract.ts'
 import { logSumExp } from '../cross_entropy.ts'
 import { cross_entropy_join, cross_entropy_shard } from '../cross_entropy_shard.ts'
 import { EPS_F32, exact, TINY_F32 } from '../tolerance.ts'
@@ -102,7 +102,7 @@ function crossEntropy({ inputs }: OpCall, members: readonly Values[]): Record<st
 /** What the join adds to the errors of the parts it is given: lse moves at most as far as the part that is most off. */
 function crossEntropyTolerance(call: OpCall, members: readonly Values[]): Record<string, Tolerance> {
   const { logits, targets, weights } = call.inputs
-  const typed = (op: typeof cross_entropy_shard, inputs: OpCall['inputs']): OpCall => ({
+  const typed = (op: Pick<OpContract, 'name' | 'infer'>, inputs: OpCall['inputs']): OpCall => ({
     op: op.name,
     attrs: {},
     inputs,
