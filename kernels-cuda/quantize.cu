@@ -1,84 +1,100 @@
-// quantize: blocks of 32 f32 to a planar block format, the very bytes that src/tensor/format.ts gives.
+// quantize: x in blocks of a planar format, the very bytes that src/tensor/block_format.ts gives. Four elements a lane;
+// the lanes of a block agree on its scale.
 //
-// All is exact: the division by a constant rounds correctly, and the rounded quotient of an element is checked against
-// the exact products (q +- 1/2) * scale (at most 9 + 11 significant bits, so contraction changes nothing).
-//
-// Eight lanes a block, four elements each. Bytes: 4 per element read, 1.06 or 0.56 written; about 25 operations and two
-// divisions. Memory bandwidth is the limit.
-#include "lib/pack.h"
-#include "lib/storage.h"
+// Bytes: 4 (2 of 16-bit x) per element read, 1.06 to 0.56 written; 25 to 40 operations and one or two divisions. Memory
+// bandwidth is the limit. A tensor with a scale of its own is read twice.
+#include "lib/quantize.h"
+#include "lib/reduce.h"
+#include "lib/stored.h"
 
-constexpr uint32_t MAGNITUDE = 0x7fffffffu;
+// Blocks lie along the rows of x.
+template <class To>
+DEVICE void quantize(const void* x, uint8_t* y, uint32_t x_format, uint64_t blocks) {
+  const uint64_t i = thread_index(), count = blocks * To::BLOCK;
+  const bool live = 4 * i < count;
+  with_format(x_format, [&](auto format) {
+    const float4 four = live ? decltype(format)::load4(x, count, 4 * i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    quantize_four<To>(y, blocks, i, four, live);
+  });
+}
 
-// Bits of the first element of largest magnitude of the eight lanes' elements; +0 if there is none.
-DEVICE uint32_t largest_of(const Pack<4, uint32_t>& x) {
+// Blocks lie along the columns of x, which become the rows of y: a thread block takes 128 rows of 32 columns through
+// shared memory, a warp the rows of one column at a time. Row r is kept at place 32 (r % 4) + r / 4, so that the lanes
+// that take fours of rows find them in different banks.
+template <class To>
+DEVICE void quantize_transposed(const void* x, uint8_t* y, uint32_t x_format, uint32_t rows, uint32_t columns) {
+  SHARED(tile, float[128][33]);
+  const uint32_t across = (columns + 31) / 32, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const uint32_t first_row = blockIdx.x / across * 128, first_column = blockIdx.x % across * 32;
+  const uint64_t count = static_cast<uint64_t>(rows) * columns;
+  with_format(x_format, [&](auto format) {
+    for (uint32_t r = warp; r < 128; r += 8)
+      if (first_row + r < rows && first_column + lane < columns)
+        tile[r % 4 * 32 + r / 4][lane] =
+          decltype(format)::load(x, count, static_cast<uint64_t>(first_row + r) * columns + first_column + lane);
+  });
+  __syncthreads();
+  for (uint32_t c = warp; c < 32; c += 8) {
+    const bool live = first_row + 4 * lane < rows && first_column + c < columns;
+    const float4 four = live ? make_float4(tile[lane][c], tile[32 + lane][c], tile[64 + lane][c], tile[96 + lane][c])
+                             : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    const uint64_t at = static_cast<uint64_t>(first_column + c) * rows + first_row + 4 * lane;
+    quantize_four<To>(y, count / To::BLOCK, at / 4, four, live);
+  }
+}
+
+// The largest magnitude of a strip of x for each block of threads, as bits: NaN is larger than all numbers.
+KERNEL(quantize_largest, 256, const void* x, uint32_t* largest, uint32_t x_format, uint64_t count) {
   uint32_t best = 0;
-  for (uint32_t j = 0; j < 4; j++)
-    if ((x.v[j] & MAGNITUDE) > (best & MAGNITUDE)) best = x.v[j];
-  for (uint32_t step = 1; step < 8; step *= 2) {
-    const uint32_t other = __shfl_xor_sync(FULL_WARP, best, step);
-    const uint32_t a = best & MAGNITUDE, b = other & MAGNITUDE;
-    // Each lane now stands for `step` neighbours; of two such groups the lower one comes first.
-    if (b > a || (b == a && (threadIdx.x & step))) best = other;
-  }
-  return best;
+  with_format(x_format, [&](auto format) {
+    for (uint64_t i = thread_index(); 4 * i < count; i += static_cast<uint64_t>(gridDim.x) * 256)
+      best = larger_magnitude(best, decltype(format)::load4(x, count, 4 * i));
+  });
+  for (uint32_t step = 16; step > 0; step /= 2) best = max(best, __shfl_xor_sync(FULL_WARP, best, step));
+  best = exchange_warps<256>(best, 0u);
+  for (uint32_t step = 4; step > 0; step /= 2) best = max(best, __shfl_xor_sync(FULL_WARP, best, step));
+  if (threadIdx.x == 0) largest[blockIdx.x] = best;
 }
 
-// The integer nearest to x / scale, ties to even; `scale` is finite and not 0. Past `limit` it is limit + 1 or more in
-// magnitude.
-DEVICE int32_t quotient(float x, float scale, float limit) {
-  const float size = fabsf(scale), value = fminf(fabsf(x), (limit + 1.0f) * size);
-  float q = rintf(value / size);
-  const float above = (q + 0.5f) * size, below = (q - 0.5f) * size;
-  const bool odd = static_cast<uint32_t>(q) & 1u;
-  if (value > above || (value == above && odd)) {
-    q += 1.0f;
-  } else if (value < below || (value == below && odd)) {
-    q -= 1.0f;
-  }
-  return static_cast<int32_t>((x < 0.0f) != (scale < 0.0f) ? -q : q);
+// The scale of a whole tensor of nvfp4 from the largest of `count` strips, at the end of y.
+KERNEL(quantize_tensor_scale, 32, const uint32_t* largest, uint8_t* y, uint32_t count, uint64_t blocks) {
+  uint32_t best = 0;
+  for (uint32_t i = threadIdx.x; i < count; i += 32) best = max(best, largest[i]);
+  for (uint32_t step = 16; step > 0; step /= 2) best = max(best, __shfl_xor_sync(FULL_WARP, best, step));
+  if (threadIdx.x == 0) *tensor_scale_of(y, blocks) = ToNVFP4::tensor_scale(best);
 }
 
-// scale = |largest| / 127, quants in -127 to 127 as bytes.
-struct ToQ8_0 {
-  using Four = uint32_t;
-  static constexpr uint32_t BITS = 8;
-  static constexpr float LIMIT = 127.0f;
-  DEVICE static float scale(float largest) { return fabsf(largest) / 127.0f; }
-  DEVICE static uint32_t encode(int32_t q) { return static_cast<uint32_t>(min(max(q, -127), 127)) & 0xffu; }
-};
-
-// scale = largest / -8, quants in -8 to 7 stored plus 8 as nibbles.
-struct ToQ4_0 {
-  using Four = uint16_t;
-  static constexpr uint32_t BITS = 4;
-  static constexpr float LIMIT = 8.0f;
-  DEVICE static float scale(float largest) { return largest * -0.125f; }
-  DEVICE static uint32_t encode(int32_t q) { return static_cast<uint32_t>(min(max(q + 8, 0), 15)); }
-};
-
-template <typename To>
-DEVICE void quantize(const uint32_t* x, uint8_t* y, uint64_t blocks) {
-  const uint64_t i = thread_index(), block = i / 8;
-  const bool live = block < blocks;
-  Pack<4, uint32_t> bits = {};
-  if (live) bits = load_pack<4>(x, i);
-  const uint32_t scale_bits = f32_to_f16(To::scale(float_of(largest_of(bits))));
-  if (!live) return;
-
-  const bool usable = (scale_bits & 0x7fffu) != 0 && (scale_bits & 0x7fffu) < 0x7c00u;
-  const float scale = f16_to_f32(scale_bits);
-  uint32_t packed = 0;
-  for (uint32_t j = 0; j < 4; j++)
-    packed |= To::encode(usable ? quotient(float_of(bits.v[j]), scale, To::LIMIT) : 0) << (j * To::BITS);
-  reinterpret_cast<typename To::Four*>(y)[i] = static_cast<typename To::Four>(packed);
-  if (i % 8 != 0) return;
-  uint16_t* scales = reinterpret_cast<uint16_t*>(y + blocks * 4 * To::BITS);
-  scales[block] = static_cast<uint16_t>(scale_bits);
-  // An odd number of blocks ends in half a word, which holds zero.
-  if (block + 1 == blocks && blocks % 2 == 1) scales[blocks] = 0;
+KERNEL(quantize_q8_0, 256, const void* x, uint8_t* y, uint32_t x_format, uint64_t blocks) {
+  quantize<ToQ8_0>(x, y, x_format, blocks);
 }
 
-KERNEL(quantize_q8_0, 256, const uint32_t* x, uint8_t* y, uint64_t blocks) { quantize<ToQ8_0>(x, y, blocks); }
+KERNEL(quantize_q4_0, 256, const void* x, uint8_t* y, uint32_t x_format, uint64_t blocks) {
+  quantize<ToQ4_0>(x, y, x_format, blocks);
+}
 
-KERNEL(quantize_q4_0, 256, const uint32_t* x, uint8_t* y, uint64_t blocks) { quantize<ToQ4_0>(x, y, blocks); }
+KERNEL(quantize_e4m3_128, 256, const void* x, uint8_t* y, uint32_t x_format, uint64_t blocks) {
+  quantize<ToE4M3_128>(x, y, x_format, blocks);
+}
+
+KERNEL(quantize_mxfp8, 256, const void* x, uint8_t* y, uint32_t x_format, uint64_t blocks) {
+  quantize<ToMXFP8>(x, y, x_format, blocks);
+}
+
+KERNEL(quantize_nvfp4, 256, const void* x, uint8_t* y, uint32_t x_format, uint64_t blocks) {
+  quantize<ToNVFP4>(x, y, x_format, blocks);
+}
+
+KERNEL(quantize_e4m3_128_transposed, 256, const void* x, uint8_t* y, uint32_t x_format, uint32_t rows,
+       uint32_t columns) {
+  quantize_transposed<ToE4M3_128>(x, y, x_format, rows, columns);
+}
+
+KERNEL(quantize_mxfp8_transposed, 256, const void* x, uint8_t* y, uint32_t x_format, uint32_t rows,
+       uint32_t columns) {
+  quantize_transposed<ToMXFP8>(x, y, x_format, rows, columns);
+}
+
+KERNEL(quantize_nvfp4_transposed, 256, const void* x, uint8_t* y, uint32_t x_format, uint32_t rows,
+       uint32_t columns) {
+  quantize_transposed<ToNVFP4>(x, y, x_format, rows, columns);
+}

@@ -2,6 +2,5 @@
 const PER_WORD: u32 = 4u;
 
 fn kv_word(at: u32) -> u32 {
-  return e4m3_bits(qkv[at]) | (e4m3_bits(qkv[at + 1u]) << 8u) | (e4m3_bits(qkv[at + 2u]) << 16u) |
-    (e4m3_bits(qkv[at + 3u]) << 24u);
+  return e4m3_word(vec4u(qkv[at], qkv[at + 1u], qkv[at + 2u], qkv[at + 3u]));
 }

@@ -3,6 +3,7 @@ import { linearCrossEntropyRules } from '../../linear_cross_entropy.ts'
 import { attention } from './attention.ts'
 import { attention_backward } from './attention_backward.ts'
 import { attention_paged } from './attention_paged.ts'
+import { cast, quantize, store } from './conversion.ts'
 import {
   accumulate,
   add,
@@ -30,7 +31,7 @@ import {
   softmax_backward,
 } from './logits.ts'
 import { matmul, matmul_backward_input, matmul_backward_weight } from './matmul.ts'
-import { broadcast, cast, quantize, reduce, store, transpose } from './movement.ts'
+import { broadcast, reduce, transpose } from './movement.ts'
 import {
   bias_backward,
   layer_norm,

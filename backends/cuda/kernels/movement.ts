@@ -1,9 +1,7 @@
 import { reduceSpan } from '../../../src/ops/reduce.ts'
 import { strides } from '../../../src/ops/transpose.ts'
-import { formatOf } from '../../../src/tensor/format.ts'
 import { elementCount, lastDim, type TensorType, tensorType } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
-import { copy } from './elementwise.ts'
 import { launchThreads, packOf } from './flat.ts'
 import { type KernelRule, launch } from './rule.ts'
 
@@ -11,21 +9,6 @@ const fromXToY: LaunchPlan['bindings'] = [
   { port: 'x', access: 'read' },
   { port: 'y', access: 'write' },
 ]
-
-/** A cast to the same format copies bits. */
-export const cast: KernelRule = (call, traits) => {
-  const [x, to] = [call.inputs.x!, call.outputs.y!.format]
-  if (x.format === to) return copy(call, traits)
-  const count = elementCount(x.shape)
-  // Up to a whole word.
-  const inWord = 4 / formatOf(to).blockBytes
-  const padded = Math.ceil(count / inWord) * inWord
-  return {
-    launches: [
-      launchThreads('cast', `cast_${x.format}_${to}`, Math.ceil(count / 4), fromXToY, { count, padded }),
-    ],
-  }
-}
 
 export const transpose: KernelRule = ({ attrs, inputs, outputs }) => {
   const permutation: readonly number[] = attrs.permutation
@@ -140,27 +123,5 @@ export const broadcast: KernelRule = ({ attrs, inputs, outputs }) => {
         count,
       }),
     ],
-  }
-}
-
-export const quantize: KernelRule = ({ inputs, outputs }) => {
-  const blocks = elementCount(inputs.x!.shape) / 32
-  return {
-    launches: [launchThreads('quantize', `quantize_${outputs.y!.format}`, 8 * blocks, fromXToY, { blocks })],
-  }
-}
-
-/** Cast or quantize, written over a tensor that exists. */
-export const store: KernelRule = ({ op, attrs, inputs }, traits) => {
-  const { destination, x } = inputs
-  const to = destination!.format
-  const rule = to === 'q8_0' || to === 'q4_0' ? quantize : cast
-  const choice = rule({ op, attrs, inputs: { x: x! }, outputs: { y: destination! } }, traits)
-  if ('unsupported' in choice) return choice
-  return {
-    launches: choice.launches.map((plan) => ({
-      ...plan,
-      bindings: plan.bindings.map((b) => (b.port === 'y' ? { ...b, port: 'destination', as: 'y' } : b)),
-    })),
   }
 }

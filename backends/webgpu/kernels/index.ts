@@ -1,6 +1,7 @@
 import type { OpName } from '../../../src/ops/index.ts'
 import { linearCrossEntropyRules } from '../../linear_cross_entropy.ts'
 import { attention, attention_backward, attention_paged } from './attention.ts'
+import { cast, quantize, store } from './conversion.ts'
 import {
   accumulate,
   add,
@@ -31,7 +32,7 @@ import {
 import { matmul } from './matmul.ts'
 import { matmul_backward_input } from './matmul_backward_input.ts'
 import { matmul_backward_weight } from './matmul_backward_weight.ts'
-import { broadcast, cast, quantize, reduce, store, transpose } from './movement.ts'
+import { broadcast, reduce, transpose } from './movement.ts'
 import {
   bias_backward,
   layer_norm,
@@ -80,7 +81,7 @@ export const kernelRules: Record<OpName, KernelRule> = {
   transpose,
   reduce,
   broadcast,
-  quantize,
+  quantize: throughF32(quantize, ['x']),
   gelu_tanh: throughF32(gelu_tanh, ['x', 'y']),
   gelu_tanh_backward: throughF32(gelu_tanh_backward, ['dy', 'x', 'dx']),
   silu: throughF32(silu, ['x', 'y']),

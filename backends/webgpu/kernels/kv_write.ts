@@ -1,14 +1,8 @@
 import { formatOf } from '../../../src/tensor/format.ts'
+import { roundingModules } from './conversion.ts'
 import { foldGrid, type KernelRule } from './rule.ts'
 
 const WORKGROUP = 64
-
-/** Modules that rounding to a cache's format needs. */
-const rounding: Readonly<Record<string, readonly string[]>> = {
-  f32: [],
-  f16: ['lib/store_f16'],
-  e4m3: ['lib/store_e4m3', 'lib/small_float'],
-}
 
 export const kv_write: KernelRule = ({ attrs, inputs }) => {
   const { heads, kv_heads, head_dim } = attrs
@@ -19,7 +13,7 @@ export const kv_write: KernelRule = ({ attrs, inputs }) => {
     launches: [
       {
         variant: `kv_write_${format}`,
-        modules: ['kv_write', `lib/kv_word_${format}`, ...rounding[format]!],
+        modules: ['kv_write', `lib/kv_word_${format}`, ...roundingModules[format]!],
         constants: {
           HEADS: heads,
           KV_HEADS: kv_heads,

@@ -2,7 +2,7 @@ import type { OpCall } from '../../../src/ops/contract.ts'
 import { opContract } from '../../../src/ops/index.ts'
 import { type TensorType, tensorType } from '../../../src/tensor/type.ts'
 import { inOrder } from '../../compose.ts'
-import { cast } from './movement.ts'
+import { cast } from './conversion.ts'
 import type { KernelRule } from './rule.ts'
 
 /** A rule, what it is asked, and which of its ports are scratch of the whole. */
