@@ -111,6 +111,8 @@ export interface LoadOptions {
   readonly members?: Members
   /** What a device that carries messages itself joins its groups by. */
   readonly communicator?: Communicator
+  /** Segments to run as one kernel each; only CUDA has such kernels (docs/cuda.md, "A step as one kernel"). */
+  readonly whole?: readonly string[]
   readonly onProgress?: (done: number, total: number, what: string) => void
 }
 

@@ -230,6 +230,8 @@ DEVICE void decode(const DecodeCall& call) {
 
   const float total = softmax.whole_total();
   __syncthreads();  // until here other warps' stages may be read
+  if (threadIdx.x < WARPS * STAGES)
+    mbarrier_invalidate(shared.full[threadIdx.x / STAGES][threadIdx.x % STAGES]);  // a walker goes on to other blocks
 #pragma unroll
   for (uint32_t h = 0; h < HEADS; h++)
 #pragma unroll

@@ -1,5 +1,6 @@
 import { check, ExactmapError } from '../../src/errors.ts'
 import { membersOf, requireStaged } from '../../src/program/exchange.ts'
+import { hashText } from '../../src/program/hash.ts'
 import { requireLayouts } from '../../src/program/layout.ts'
 import { requireMemory } from '../../src/program/memory_report.ts'
 import type { ArenaKind, ArenaPlan, Program } from '../../src/program/program.ts'
@@ -13,12 +14,15 @@ import { CudaExecutable } from './executable.ts'
 import type { KernelImages } from './images.ts'
 import { encodeProgramFile } from './program_file.ts'
 import { type CudaSources, type CudaTarget, type CudaTraitsFile, cudaTarget } from './target.ts'
+import { walkersOf } from './walker.ts'
 
 export interface CudaOpenOptions {
   readonly native: NativeDevice
   readonly traits: CudaTraitsFile
   readonly sources: CudaSources
   readonly images: KernelImages
+  /** Where images of generated texts come from. */
+  readonly generated: KernelImages
   /** Version of the driver, e.g. `CUDA 13.0`. */
   readonly driver: string
   /** Finds the NCCL library that carries messages, '' for libnccl.so.2; the host carries them without. */
@@ -79,19 +83,26 @@ export class CudaDevice implements Device {
   }
 
   async load(program: Program, options: LoadOptions = {}): Promise<CudaExecutable> {
-    const { native, images } = this.options
+    const { native, images, generated } = this.options
     const target = this.currentTarget
     verifyProgram(program, target)
     const { communicator } = options
     if (!communicator) requireStaged(program)
     requireLayouts(program, options.arenas)
     requireMemory(program, this.memory().free, Object.keys(options.arenas ?? {}))
-    const modules = new Map(program.kernels.map((k) => [k.modules[0]!, k.textHash]))
+    const walkers = walkersOf(program, options.whole ?? [], target)
+    const modules = new Map([
+      ...program.kernels.map(
+        ({ modules: [module] }) => [module!, { text: target.moduleText(module!), images }] as const,
+      ),
+      ...[...walkers.values()].map(({ module, text }) => [module, { text, images: generated }] as const),
+    ])
     let done = 0
-    for (const [module, textHash] of modules) {
+    for (const [module, { text, images: source }] of modules) {
       options.onProgress?.(done++, modules.size, module)
+      const textHash = hashText(text)
       if (this.loaded.get(module) === textHash) continue
-      const image = await images.image(module, target.moduleText(module))
+      const image = await source.image(module, text)
       this.guarded(() => native.loadModule(module, image))
       this.loaded.set(module, textHash)
     }
@@ -105,7 +116,7 @@ export class CudaDevice implements Device {
         arenas[plan.kind] = given ?? own.at(-1)!
       }
       const bound = program.arenas.map(({ kind }) => (arenas[kind] as CudaArena).native)
-      const file = encodeProgramFile(program, target)
+      const file = encodeProgramFile(program, target, walkers)
       const load = async (): Promise<NativeProgram> => {
         const rank = communicator
           ? await this.join(program, communicator)

@@ -1,10 +1,12 @@
 import { check } from '../../src/errors.ts'
 import { generateConstant } from '../../src/ops/constants.ts'
+import { hashText } from '../../src/program/hash.ts'
 import type { ArenaKind, Message, Program, Range, Step } from '../../src/program/program.ts'
 import { formatOf } from '../../src/tensor/format.ts'
 import { ByteWriter } from './byte_writer.ts'
 import { scalarBits, tensorMapFields } from './signature.ts'
 import type { CudaTarget } from './target.ts'
+import type { Walkers } from './walker.ts'
 
 /**
  * A program as the C runtime reads it (runtime/program.c): the launches with everything resolved that needs no device.
@@ -21,9 +23,10 @@ import type { CudaTarget } from './target.ts'
  *              u32 modules   { str name, str textHash }      textHash: of the text its image is built from
  *              u32 kernels   { str entry, u32 module, u32 threads, u32 shared: bytes of dynamic shared memory,
  *                              u32 parameters { u32 kind: 0 pointer, 1 scalar, 2 tensor map; u32 bytes: 8, 4 or 128;
- *                                               u64 value;
+ *                                               u64 value, of a pointer 1 where it is STREAMED;
  *                                               of a tensor map: u32 format: 0 f32, 1 f16, 2 bf16, 3 e4m3;
  *                                               u32 rows, width, boxRows, boxWidth, in elements } }
+ *              u32 walkers   { str entry, u32 module, u32 threads, u32 shared, u32 kernels { u32 kernel } }
  *              u32 segments  { str name,
  *                              u32 steps { u32 kind, str name, u32 after { u32 step },
  *                                          kind 0, a launch: u32 kernel, u32 grid x, y, z,
@@ -32,15 +35,23 @@ import type { CudaTarget } from './target.ts'
  *                                          kind 1, a copy: range from, range to
  *                                          kind 2, an exchange: u32 group, u32 channel,
  *                                            u32 sends { u32 peer, range }, u32 receives { u32 peer, range } }
+ *                              u32 walker: 0 where the steps are nodes of a graph, else 1 + its number,
  *                              u32 inputs { str name, range }, u32 outputs { str name, range } }
  */
-export const PROGRAM_FILE_VERSION = 3
+export const PROGRAM_FILE_VERSION = 4
 
 const PARAMETER_KINDS = { pointer: 0, scalar: 1, tensor_map: 2 } as const
 const STEP_KINDS = { launch: 0, transfer: 1, exchange: 2 } as const
 
-/** Encodes a program that `target` compiled. Deterministic: equal programs give equal bytes. */
-export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Array<ArrayBuffer> {
+/**
+ * Encodes a program that `target` compiled, some of whose segments run as one kernel each. Deterministic: equal programs
+ * and walkers give equal bytes.
+ */
+export function encodeProgramFile(
+  program: Program,
+  target: CudaTarget,
+  walkers: Walkers = new Map(),
+): Uint8Array<ArrayBuffer> {
   const out = new ByteWriter()
   const arenaIndex = new Map(program.arenas.map(({ kind }, i) => [kind, i]))
   const range = ({ arena, offset, bytes }: Range): void => {
@@ -78,8 +89,12 @@ export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Ar
     out.bytes(data)
   })
 
-  const modules = [...new Set(program.kernels.flatMap((k) => k.modules))]
-  const hashes = new Map(program.kernels.map((k) => [k.modules[0]!, k.textHash]))
+  const distinct = [...new Map([...walkers.values()].map((walker) => [walker.module, walker])).values()]
+  const hashes = new Map([
+    ...program.kernels.map((k) => [k.modules[0]!, k.textHash] as const),
+    ...distinct.map((walker) => [walker.module, hashText(walker.text)] as const),
+  ])
+  const modules = [...hashes.keys()]
   out.list(modules, (module) => {
     out.text(module)
     out.text(hashes.get(module)!)
@@ -93,11 +108,23 @@ export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Ar
     out.list(parameters, (p) => {
       out.u32(PARAMETER_KINDS[p.kind])
       out.u32(p.kind === 'tensor_map' ? 128 : p.kind === 'pointer' || p.type === 'u64' ? 8 : 4)
-      out.u64(p.kind === 'scalar' ? scalarBits(constants[p.name], p.type, `${name}.${p.name}`) : 0)
+      out.u64(
+        p.kind === 'scalar'
+          ? scalarBits(constants[p.name], p.type, `${name}.${p.name}`)
+          : Number(p.kind === 'pointer' && p.streamed),
+      )
       if (p.kind !== 'tensor_map') return
       for (const field of tensorMapFields.map((f) => `${p.name}.${f}`))
         out.u32(Number(scalarBits(constants[field], 'u32', `${name}.${field}`)))
     })
+  })
+
+  out.list(distinct, ({ module, signature, kernels }) => {
+    out.text(signature.name)
+    out.u32(modules.indexOf(module))
+    out.u32(signature.threads)
+    out.u32(signature.shared)
+    out.list(kernels, (kernel) => out.u32(kernel))
   })
 
   const message = (one: Message): void => {
@@ -134,6 +161,8 @@ export function encodeProgramFile(program: Program, target: CudaTarget): Uint8Ar
   out.list(program.segments, ({ name, steps, inputs, outputs }) => {
     out.text(name)
     out.list(steps, step)
+    const { module } = walkers.get(name) ?? {}
+    out.u32(1 + distinct.findIndex((walker) => walker.module === module))
     for (const ports of [inputs, outputs])
       out.list(ports, (port) => {
         out.text(port.name)

@@ -4,7 +4,13 @@ import { check, ExactmapError } from '../../src/errors.ts'
 export type ScalarType = 'u32' | 'i32' | 'f32' | 'u64'
 
 export type Parameter =
-  | { readonly kind: 'pointer'; readonly name: string; readonly optional: boolean }
+  | {
+      readonly kind: 'pointer'
+      readonly name: string
+      readonly optional: boolean
+      /** Block i of n reads the i-th n-th of it. */
+      readonly streamed: boolean
+    }
   | { readonly kind: 'scalar'; readonly name: string; readonly type: ScalarType }
   | { readonly kind: 'tensor_map'; readonly name: string }
 
@@ -82,7 +88,8 @@ export function parseSignatures(module: string, text: string): KernelSignature[]
 function parameter(text: string, file: string, kernel: string): Parameter {
   const words = text.replaceAll('*', ' * ').trim().split(/\s+/)
   const name = words.at(-1)!
-  if (words.includes('*')) return { kind: 'pointer', name, optional: words[0] === 'OPTIONAL' }
+  if (words.includes('*'))
+    return { kind: 'pointer', name, optional: words[0] === 'OPTIONAL', streamed: words[0] === 'STREAMED' }
   if (words[0] === 'TENSOR_MAP' && words.length === 2) return { kind: 'tensor_map', name }
   const type = words.length === 2 ? scalarTypes[words[0]!] : undefined
   if (!type)

@@ -53,12 +53,15 @@ export interface CudaTarget extends Target {
   withVariant(name: string): CudaTarget
   /** A module's text with everything of the library it includes: all that its image is built from. */
   moduleText(module: string): string
+  /** A file of the library, such as `lib/walker.h`, with what it includes. */
+  libraryText(file: string): string
 }
 
 /** Kernel sources with what was read from them. */
 interface SourceIndex {
   readonly signatures: ReadonlyMap<string, KernelSignature>
   linked(module: string): LinkedModule
+  libraryText(file: string): string
 }
 
 /** `<family>.<arch>.cu` uses instructions that only this architecture has. */
@@ -84,6 +87,7 @@ function indexSources(library: CudaSources, arch: string): SourceIndex {
       modules.set(module, known)
       return known
     },
+    libraryText: (file) => withIncludes(sources, file).text,
   }
 }
 
@@ -127,6 +131,7 @@ export function cudaTarget(traits: CudaTraitsFile, library: CudaSources): CudaTa
       [...current().signatures.values()].filter((s) => s.module === module).map((s) => s.name),
     signature,
     moduleText: (module) => current().linked(module).text,
+    libraryText: (file) => current().libraryText(file),
     files: ({ modules }) => modules.flatMap((module) => current().linked(module).files),
     choose(call: OpCall): KernelChoice {
       const choice = chosen(call, tuning)

@@ -4,7 +4,8 @@
 // - KERNEL(name, threads, parameters...) declares an entry point with blocks of `threads` threads (a literal, at most
 //   1024, in x only). Parameters are pointers, then scalars of type uint32_t, int32_t, float or uint64_t. A pointer is
 //   bound by name to a range of an arena, at an address that is a multiple of 256; two pointers of a launch never
-//   overlap. OPTIONAL before a pointer says that it may be null. Scalars are the constants of the launch.
+//   overlap. OPTIONAL before a pointer says that it may be null; STREAMED, that block i of n reads the i-th n-th of
+//   what is bound to it, which a walker (lib/walker.h) then fetches ahead. Scalars are the constants of the launch.
 //   This text is read by backends/cuda/signature.ts: no macros, templates or comments inside a parameter list.
 // - TENSOR_MAP name is a parameter too: a matrix with a box, for lib/tma.h. It is bound by name as a pointer is, and
 //   the launch has five more constants for it: name.format (as FORMAT_... of lib/epilogue.h), name.rows, name.width,
@@ -46,6 +47,7 @@ constexpr uint32_t DYNAMIC_SHARED_LIMIT = 227 * 1024;
 #include "simt.h"
 #endif
 #define OPTIONAL
+#define STREAMED
 #define DEVICE __device__ __forceinline__
 
 constexpr uint32_t FULL_WARP = 0xffffffffu;

@@ -15,6 +15,11 @@ DEVICE void mbarrier_init(Mbarrier& barrier, uint32_t count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(&barrier)), "r"(count) : "memory");
 }
 
+// Ends a barrier that nobody uses any more, so that its memory may hold something else: another barrier, too.
+DEVICE void mbarrier_invalidate(Mbarrier& barrier) {
+  asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(shared_address(&barrier)) : "memory");
+}
+
 // Makes initialised barriers known to the copy engine.
 DEVICE void mbarrier_fence_init() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
 
@@ -43,6 +48,9 @@ DEVICE void mbarrier_wait(Mbarrier& barrier, uint32_t parity) {
 #else
 inline void mbarrier_init(Mbarrier& barrier, uint32_t count, simt::Site site = simt::Site::current()) {
   simt::runtime->mbarrier_init(simt::this_thread(), &barrier, count, site);
+}
+inline void mbarrier_invalidate(Mbarrier& barrier, simt::Site site = simt::Site::current()) {
+  simt::runtime->mbarrier_invalidate(simt::this_thread(), &barrier, site);
 }
 inline void mbarrier_fence_init() { simt::runtime->mbarrier_fence_init(simt::this_thread()); }
 inline void mbarrier_arrive(Mbarrier& barrier, simt::Site site = simt::Site::current()) {

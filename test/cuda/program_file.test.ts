@@ -67,6 +67,7 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
   const MAP: RawMap = { format: 1, rows: 1, width: 64, boxRows: 1, boxWidth: 64 }
   const tensorMap = (wrong: Partial<RawMap>) => (p: RawProgram) =>
     Object.assign(p.kernels[0]!.parameters[0]!, { kind: 2, bytes: 128, map: { ...MAP, ...wrong } })
+  const walked = (p: RawProgram): RawProgram['segments'][0] => p.segments[4]!
   const exchange = (p: RawProgram): RawExchange => p.segments[3]!.steps[0]!.exchange!
   const rules: [what: string, change: (p: RawProgram) => void, code: string, message: RegExp][] = [
     ['no slots', (p) => (p.slots = 0), 'invalid_program', /slots is 0/],
@@ -201,6 +202,56 @@ describe.skipIf(reason)(`a program file is refused${reason && ` (skipped: ${reas
       (p) => p.segments[3]!.steps.push({ ...p.segments[1]!.steps[0]!, after: [0] }),
       'unsupported',
       /needs communicators/,
+    ],
+    [
+      'a pointer of value 2',
+      (p) => (p.kernels[0]!.parameters[0]!.value = 2n),
+      'invalid_format',
+      /value is 2/,
+    ],
+    ['an unknown walker', (p) => (walked(p).walker = 2), 'invalid_program', /walker is 2, the program has 1/],
+    [
+      'a walker of an unknown kernel',
+      (p) => (p.walkers[0]!.kernels = [2]),
+      'invalid_program',
+      /walkers\[0\]: kernels\[0\] is 2/,
+    ],
+    [
+      'a walker of 256 threads',
+      (p) => (p.walkers[0]!.threads = 256),
+      'invalid_program',
+      /not 512 and 224256/,
+    ],
+    ['a walker of no image', (p) => (p.walkers[0]!.entry = 'none'), 'not_found', /no kernel 'none'/],
+    [
+      'a kernel that its walker lacks',
+      (p) => (p.walkers[0]!.kernels = [1]),
+      'invalid_program',
+      /segments\[4\]\.steps\[0\]: the walker has no kernel 0/,
+    ],
+    [
+      'a walked copy',
+      (p) => (p.segments[0]!.walker = 1),
+      'invalid_program',
+      /segments\[0\]\.steps\[1\]: it is no launch/,
+    ],
+    [
+      'a walked grid of two dimensions',
+      (p) => (walked(p).steps[1]!.grid = [2, 2, 1]),
+      'invalid_program',
+      /walked grid is 2 x 2 x 1/,
+    ],
+    [
+      'walked blocks of 48 threads',
+      (p) => (p.kernels[0]!.threads = 48),
+      'invalid_program',
+      /48 threads, which do not divide 512/,
+    ],
+    [
+      'walked blocks with more shared memory than a team',
+      (p) => (p.kernels[0]!.shared = 30000),
+      'invalid_program',
+      /walked block has 30000 bytes/,
     ],
     [
       'an input elsewhere',

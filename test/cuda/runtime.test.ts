@@ -108,6 +108,41 @@ describe.skipIf(reason)(`CUDA runtime${reason && ` (skipped: ${reason})`}`, () =
     device.destroy()
   })
 
+  it('runs a segment as one kernel, again and again, in slots and schedules', async () => {
+    const { device, program } = await openTiny()
+    const WALK = 4
+    for (const [slot, x] of [
+      [0, 7],
+      [1, 11],
+      [0, 13],
+      [1, 0],
+    ] as const)
+      expect(
+        asWords(
+          await program.step(
+            WALK,
+            slot,
+            0,
+            words(() => x),
+          ),
+        ),
+      ).toEqual(Array.from({ length: WORDS }, (_, i) => x + 2 * i))
+    const handle = program.schedule([
+      [WALK, 0],
+      [1, 0],
+      [WALK, 1],
+      [1, 1],
+    ])
+    program.runSchedule(
+      handle,
+      0,
+      words(() => 1),
+    )
+    // What add_state adds is the y that the walk left in each slot.
+    expect(asWords(await program.step(1, 0, 0, none)).slice(0, 3)).toEqual([3, 6, 9])
+    device.destroy()
+  })
+
   it('moves more than the staging memory holds, from memory and from files', async () => {
     const device = loadAddon().openDevice(0, emulatedDriver())
     const bytes = 40 * 2 ** 20 + 12

@@ -3,6 +3,7 @@ import { ByteWriter } from '../../backends/cuda/byte_writer.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { PROGRAM_FILE_VERSION } from '../../backends/cuda/program_file.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import { walkerText } from '../../backends/cuda/walker.ts'
 
 /** A program file field by field, so that a test can set each to anything. */
 export interface RawProgram {
@@ -18,9 +19,12 @@ export interface RawProgram {
     shared: number
     parameters: { kind: number; bytes: number; value: bigint; map?: RawMap }[]
   }[]
+  walkers: { entry: string; module: number; threads: number; shared: number; kernels: number[] }[]
   segments: {
     name: string
     steps: RawStep[]
+    /** 1 + index of its walker; without one its steps are nodes of a graph. */
+    walker?: number
     inputs: { name: string; range: RawRange }[]
     outputs: { name: string; range: RawRange }[]
   }[]
@@ -103,7 +107,14 @@ export function encodeRaw(program: RawProgram): Uint8Array<ArrayBuffer> {
       out.u32(map.boxWidth)
     })
   })
-  out.list(program.segments, ({ name, steps, inputs, outputs }) => {
+  out.list(program.walkers, ({ entry, module, threads, shared, kernels }) => {
+    out.text(entry)
+    out.u32(module)
+    out.u32(threads)
+    out.u32(shared)
+    out.list(kernels, (kernel) => out.u32(kernel))
+  })
+  out.list(program.segments, ({ name, steps, walker = 0, inputs, outputs }) => {
     out.text(name)
     out.list(steps, (step) => {
       out.u32(step.kind)
@@ -132,6 +143,7 @@ export function encodeRaw(program: RawProgram): Uint8Array<ArrayBuffer> {
         if (pointer) range(pointer)
       })
     })
+    out.u32(walker)
     for (const ports of [inputs, outputs])
       out.list(ports, (port) => {
         out.text(port.name)
@@ -149,7 +161,8 @@ const pointer = () => ({ kind: 0, bytes: 8, value: 0n })
 
 /**
  * Two slots. `sum`: y = x + table, z = y + y by way of a copy. `add_state`: state += y. `fault` writes where no memory
- * is. `swap`: y goes to member 0 and to z, whose y comes in place of the copy.
+ * is. `swap`: y goes to member 0 and to z, whose y comes in place of the copy. `walk`: y = x + table, z = y + table, as
+ * one kernel.
  */
 export function tinyProgram(): RawProgram {
   const [input, activations, constants, state] = [0, 1, 2, 3]
@@ -194,6 +207,7 @@ export function tinyProgram(): RawProgram {
         parameters: [pointer(), { kind: 1, bytes: 8, value: 1n << 45n }],
       },
     ],
+    walkers: [{ entry: 'walk', module: 0, threads: 512, shared: 224256, kernels: [0] }],
     segments: [
       {
         name: 'sum',
@@ -249,6 +263,13 @@ export function tinyProgram(): RawProgram {
         inputs: [],
         outputs: [{ name: 'z', range: z }],
       },
+      {
+        name: 'walk',
+        steps: [add('walk/first', [], [x, table, y]), add('walk/second', [0], [y, table, z])],
+        walker: 1,
+        inputs: [{ name: 'x', range: x }],
+        outputs: [{ name: 'z', range: z }],
+      },
     ],
   }
 }
@@ -263,9 +284,13 @@ KERNEL(test_add, 32, const uint32_t* a, const uint32_t* b, uint32_t* y, uint32_t
 KERNEL(test_fault, 32, uint32_t* y, uint64_t index) { y[index + threadIdx.x] = 1; }
 `
 
-/** The image of the tiny program's module for the emulated device. */
+/** The image of the tiny program's module for the emulated device, its walker among the kernels. */
 export function tinyImage(): Promise<Uint8Array> {
   const sources = new Map([...readCudaSources(), ['runtime_test.cu', KERNELS]])
   const target = cudaTarget(Object.values(cudaTraits)[0]!, sources)
-  return new EmulatedImages().image('runtime_test', target.moduleText('runtime_test'))
+  // Behind the kernels of the usual form, which declare everything that lib/kernel.h has.
+  const walker = walkerText([{ name: 'test_add', constants: { count: WORDS } }], target)
+    .split(/^(?=#line 1 ")/m)
+    .filter((part) => !part.startsWith('#line 1 "kernels-cuda/lib/kernel.h"'))
+  return new EmulatedImages().image('runtime_test', [target.moduleText('runtime_test'), ...walker].join('\n'))
 }

@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import type { Device, Executable } from '../../backends/backend.ts'
+import type { Device, Executable, LoadOptions } from '../../backends/backend.ts'
 import {
   type InferenceSpec,
   inferenceGraph,
@@ -28,14 +28,15 @@ export async function loadInference(
   folder: string,
   spec: InferenceSpec,
   rank?: InferenceRank,
+  options: LoadOptions = {},
 ): Promise<Executable> {
   const source = await openModelFolder(folder)
   const family = familyOf(source.config)
   const config = family.parse(source.config)
   const program = compile(inferenceGraph('tiny', family, config, spec, rank), device.target)
   const executable = rank
-    ? await loadForRank(device, program, { communicator: communicatorOf(rank) })
-    : await device.load(program)
+    ? await loadForRank(device, program, { ...options, communicator: communicatorOf(rank) })
+    : await device.load(program, options)
   const { plan } = executable.arenas.weights!
   const { grid, place } = rank ?? wholeModel
   await writeWeights(

@@ -5,7 +5,13 @@ import { check, ExactmapError } from '../../../src/errors.ts'
 import { writeFileAtomic } from '../../../src/formats/node_file.ts'
 import { hashBytes, hashText } from '../../../src/program/hash.ts'
 import { compileWith, knownVersion } from '../../build/tools.ts'
-import { type ImageRecord, type KernelResources, readRecord } from '../images.ts'
+import {
+  CubinImages,
+  type ImageRecord,
+  type KernelImages,
+  type KernelResources,
+  readRecord,
+} from '../images.ts'
 import type { CudaTarget } from '../target.ts'
 import { imageFolder } from './places.ts'
 
@@ -29,15 +35,16 @@ const flagsFor = (arch: string): string[] => {
  * @throws ExactmapError `not_found` without nvcc; `kernel_compile` with the compiler's words, or for a kernel that
  *   spills registers to memory
  */
-export async function buildCubin(target: CudaTarget, module: string): Promise<ImageRecord> {
-  const { arch } = target
+export const buildCubin = (target: CudaTarget, module: string): Promise<ImageRecord> =>
+  buildText(target.arch, module, target.moduleText(module))
+
+async function buildText(arch: string, module: string, text: string): Promise<ImageRecord> {
   const folder = imageFolder(arch)
   await mkdir(folder, { recursive: true })
   const flags = flagsFor(arch)
   const output = join(folder, `${module}.cubin`)
   const temporary = `${output}.${process.pid}`
   const file = `${module}.cu`
-  const text = target.moduleText(module)
   const textHash = hashText(text)
   const compiler = (await knownVersion('nvcc')) ?? 'nvcc'
   const known = await readRecord(folder, module)
@@ -75,6 +82,25 @@ export async function buildCubin(target: CudaTarget, module: string): Promise<Im
   } finally {
     await rm(temporary, { force: true })
     await rm(work, { recursive: true, force: true })
+  }
+}
+
+/** Cubins of generated texts, such as walkers: built with nvcc where they are not at hand. */
+export class BuiltCubins implements KernelImages {
+  private readonly known: CubinImages
+
+  constructor(private readonly arch: string) {
+    this.known = new CubinImages(imageFolder(arch), arch)
+  }
+
+  /** @throws ExactmapError what `buildCubin` throws */
+  async image(module: string, text: string): Promise<Uint8Array> {
+    try {
+      return await this.known.image(module, text)
+    } catch {
+      await buildText(this.arch, module, text)
+      return this.known.image(module, text)
+    }
   }
 }
 

@@ -5,11 +5,13 @@ import { writeFileAtomic } from '../../../src/formats/node_file.ts'
 import type { Program } from '../../../src/program/program.ts'
 import { CubinImages, type KernelImages } from '../images.ts'
 import type { CudaTarget } from '../target.ts'
+import type { Walker } from '../walker.ts'
+import { BuiltCubins } from './cubins.ts'
 import { EmulatedImages } from './emulated.ts'
 import { imageFolder } from './places.ts'
 
 /**
- * Writes the images of all modules that programs need to `<folder>/kernels/<arch>`, where the executable looks for them,
+ * Writes the images of all modules that programs need, and of walkers, to `<folder>/kernels/<arch>`, where the executable looks for them,
  * and, if asked, those of the emulated device to `<folder>/kernels/emulated`.
  *
  * @param note told when there are no cubins; only where the emulated device's images were asked for too
@@ -19,22 +21,36 @@ export async function writeImages(
   folder: string,
   programs: readonly Program[],
   target: CudaTarget,
-  { emulated, note }: { readonly emulated: boolean; readonly note: (text: string) => void },
+  {
+    emulated,
+    note,
+    walkers = [],
+  }: {
+    readonly emulated: boolean
+    readonly note: (text: string) => void
+    readonly walkers?: readonly Walker[]
+  },
 ): Promise<{ modules: number; images: string[] }> {
+  const { arch } = target
   const modules = [...new Set(programs.flatMap((p) => p.kernels.flatMap((k) => k.modules)))].sort()
-  const kinds: { name: string; extension: string; source: KernelImages }[] = [
-    { name: target.arch, extension: 'cubin', source: new CubinImages(imageFolder(target.arch), target.arch) },
-    ...(emulated ? [{ name: 'emulated', extension: 'so', source: new EmulatedImages() }] : []),
+  const known = new CubinImages(imageFolder(arch), arch)
+  const emulatedImages = new EmulatedImages()
+  const kinds: { name: string; extension: string; source: KernelImages; generated: KernelImages }[] = [
+    { name: arch, extension: 'cubin', source: known, generated: new BuiltCubins(arch) },
+    ...(emulated
+      ? [{ name: 'emulated', extension: 'so', source: emulatedImages, generated: emulatedImages }]
+      : []),
   ]
   const images: string[] = []
-  for (const { name, extension, source } of kinds) {
+  for (const { name, extension, source, generated } of kinds) {
     const place = join(folder, 'kernels', name)
     try {
-      const built: Uint8Array[] = []
-      for (const module of modules) built.push(await source.image(module, target.moduleText(module)))
+      const built = new Map<string, Uint8Array>()
+      for (const module of modules) built.set(module, await source.image(module, target.moduleText(module)))
+      for (const { module, text } of walkers) built.set(module, await generated.image(module, text))
       await mkdir(place, { recursive: true })
-      for (const [i, module] of modules.entries())
-        await writeFileAtomic(join(place, `${module}.${extension}`), [built[i]!])
+      for (const [module, image] of built)
+        await writeFileAtomic(join(place, `${module}.${extension}`), [image])
       images.push(name)
     } catch (error) {
       // Without nvcc a folder for the emulated device is still of use.
@@ -43,5 +59,5 @@ export async function writeImages(
       note(`no kernels for ${name}: ${error.message}`)
     }
   }
-  return { modules: modules.length, images }
+  return { modules: modules.length + walkers.length, images }
 }

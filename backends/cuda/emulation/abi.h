@@ -20,6 +20,7 @@ enum class Collective : uint32_t {
   barrier_count,
   barrier_and,
   barrier_or,
+  barrier_of_some,
   syncwarp,
   shuffle,
   ballot,
@@ -91,6 +92,8 @@ struct Tcgen05Product {
 struct Runtime {
   uint32_t abi_version;
   uint32_t (*barrier)(Thread&, Collective, bool predicate, Site);
+  // Of `threads` threads of the block, whichever come; known by its number.
+  void (*barrier_sync)(Thread&, uint32_t number, uint32_t threads, Site);
   uint64_t (*warp)(Thread&, Collective, uint32_t mask, uint64_t operand, uint32_t source_lane, Site);
   void* (*shared)(Thread&, const SharedArray&);
   // Lets other threads run. A wait on memory calls it as long as its condition is false.
@@ -104,6 +107,7 @@ struct Runtime {
   uint32_t (*shared_address)(Thread&, const void*, Site);
   void (*fence_proxy_async)(Thread&);
   void (*mbarrier_init)(Thread&, const void* barrier, uint32_t count, Site);
+  void (*mbarrier_invalidate)(Thread&, const void* barrier, Site);
   void (*mbarrier_fence_init)(Thread&);
   // At the barrier in the same place of block `rank` of the cluster; adds to the bytes that its phase takes.
   void (*mbarrier_arrive)(Thread&, const void* barrier, uint32_t rank, uint32_t bytes, Site);

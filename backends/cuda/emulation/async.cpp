@@ -60,6 +60,14 @@ std::string Async::init(const void* at, uint32_t count) {
   return "";
 }
 
+std::string Async::invalidate(const void* at) {
+  if (!find(at)) return "the mbarrier is not initialised";
+  for (const Copy& copy : copies_)
+    if (copy.barrier == at) return "the mbarrier has copies under way";
+  std::erase_if(barriers_, [&](const Barrier& barrier) { return barrier.at == at; });
+  return "";
+}
+
 void Async::fence_init() {
   for (Barrier& barrier : barriers_) barrier.visible = true;
 }

@@ -32,6 +32,7 @@ class Async {
   Problem same_place(const Async& other, const void* pointer, const void*& there) const;
 
   Problem init(const void* barrier, uint32_t count);
+  Problem invalidate(const void* barrier);
   void fence_init();
   Problem arrive(const void* barrier, uint32_t bytes);
   Problem test(const void* barrier, uint32_t parity, bool& over);

@@ -21,6 +21,7 @@ void Block::begin(Launch& launch, uint64_t position, const std::shared_ptr<Clust
   threads_ = launch.threads;
   started_ = finished_ = ready_first_ = ready_count_ = arrived_ = 0;
   divergent_ = false;
+  for (std::vector<Fiber*>& waiting : waiting_at_) waiting.clear();
   for (uint32_t i = 0; i * WARP < threads_; i++) warps_[i].exited = warps_[i].groups = 0;
   const uint64_t seed = launch.order.seed ^ (position * launch.kernel.cluster + rank) * 0x9e3779b97f4a7c15u;
   async_.begin(shared_.make_dynamic(kernel_->dynamic_shared), kernel_->dynamic_shared, threads_, launch.order, seed);
@@ -171,6 +172,27 @@ void Block::release_barrier() {
   arrived_ = 0;
 }
 
+void Block::barrier_sync(Fiber& self, uint32_t number, uint32_t threads, const Site& site) {
+  if (number < 1 || number >= BARRIERS) fail(self, "there are barriers 1 to 15, not " + std::to_string(number), site);
+  if (threads % WARP != 0 || threads == 0 || threads > threads_)
+    fail(self, std::to_string(threads) + " threads are no warps of the block", site);
+  std::vector<Fiber*>& waiting = waiting_at_[number];
+  if (!waiting.empty() && threads != threads_of_[number])
+    fail(self, "barrier " + std::to_string(number) + " is waited at by " + std::to_string(threads_of_[number]) +
+                 " threads and by " + std::to_string(threads), site);
+  self.collective = Collective::barrier_of_some;
+  self.site = site;
+  threads_of_[number] = threads;
+  waiting.push_back(&self);
+  if (waiting.size() == threads) {
+    mark_progress();
+    if (launch_->order.pattern == Order::reverse) std::reverse(waiting.begin(), waiting.end());
+    for (Fiber* fiber : waiting) make_ready(*fiber);
+    waiting.clear();
+  }
+  wait(self);
+}
+
 uint64_t Block::warp(Fiber& self, Collective collective, uint32_t mask, uint64_t operand, uint32_t source,
                      const Site& site) {
   self.collective = collective;
@@ -308,7 +330,7 @@ void Block::interrupt(Fiber& self) {
 }
 
 static bool is_barrier(Collective collective) {
-  return collective >= Collective::barrier && collective <= Collective::barrier_or;
+  return collective >= Collective::barrier && collective <= Collective::barrier_of_some;
 }
 
 // Threads are left, and none can go on.

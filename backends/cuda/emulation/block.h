@@ -16,7 +16,7 @@
 
 namespace simt {
 
-constexpr uint32_t MAX_THREADS = 1024, WARP = 32;
+constexpr uint32_t MAX_THREADS = 1024, WARP = 32, BARRIERS = 16;
 
 class Block;
 
@@ -41,6 +41,7 @@ class Block {
 
   // What a kernel's threads call; `self` is the caller.
   uint32_t barrier(Fiber& self, Collective collective, bool predicate, const Site& site);
+  void barrier_sync(Fiber& self, uint32_t number, uint32_t threads, const Site& site);
   uint64_t warp(Fiber& self, Collective collective, uint32_t mask, uint64_t operand, uint32_t source,
                 const Site& site);
   void* shared(Fiber& self, const SharedArray& array);
@@ -125,6 +126,9 @@ class Block {
   bool divergent_ = false;
   Site barrier_site_;
   Collective barrier_ = Collective::none;
+  // Those of some threads, by number: who waits there.
+  std::array<std::vector<Fiber*>, BARRIERS> waiting_at_;
+  std::array<uint32_t, BARRIERS> threads_of_{};
   std::array<Warp, MAX_THREADS / WARP> warps_;
 };
 

@@ -19,6 +19,8 @@ static const char* name_of(Collective collective) {
       return "__syncthreads_and";
     case Collective::barrier_or:
       return "__syncthreads_or";
+    case Collective::barrier_of_some:
+      return "a barrier of some threads";
     case Collective::syncwarp:
       return "__syncwarp";
     case Collective::shuffle:

@@ -61,6 +61,7 @@ constexpr ErrorText errors[] = {
   ERROR(CUDA_ERROR_ASSERT, "device-side assert triggered"),
   ERROR(CUDA_ERROR_MISALIGNED_ADDRESS, "misaligned address"),
   ERROR(CUDA_ERROR_LAUNCH_FAILED, "unspecified launch failure"),
+  ERROR(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, "too many blocks in cooperative launch"),
   ERROR(CUDA_ERROR_NOT_PERMITTED, "operation not permitted"),
   ERROR(CUDA_ERROR_NOT_SUPPORTED, "operation not supported"),
   ERROR(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "operation not permitted when stream is capturing"),

@@ -240,6 +240,23 @@ CUresult emulated::cuGraphAddKernelNode(CUgraphNode* node, CUgraph graph, const 
   return invalid ? invalid : add_node(node, graph, after, count, std::move(call));
 }
 
+// Cooperative kernels are refused where their blocks are not all resident at a time.
+CUresult emulated::cuGraphKernelNodeSetAttribute(CUgraphNode handle, CUlaunchAttributeID attribute,
+                                                 const CUlaunchAttributeValue* value) {
+  ENTER_CONTEXT(cuGraphKernelNodeSetAttribute);
+  const auto node = nodes().find(handle);
+  const auto graph = node ? node->graph.lock() : nullptr;
+  if (!graph || !value || attribute != CU_LAUNCH_ATTRIBUTE_COOPERATIVE) return CUDA_ERROR_INVALID_VALUE;
+  const std::lock_guard lock(graph->mutex);
+  const Call* call = std::get_if<Call>(&graph->nodes[node->index].work);
+  if (!call) return CUDA_ERROR_INVALID_VALUE;
+  constexpr uint64_t MEMORY = 228 * 1024, OF_SYSTEM = 1024, THREADS = 2048;
+  const uint64_t at_once = std::min(THREADS / call->threads, MEMORY / (call->kernel->kernel->dynamic_shared + OF_SYSTEM));
+  const uint64_t blocks = uint64_t{call->grid.x} * call->grid.y * call->grid.z;
+  return value->cooperative && blocks > at_once * simt::MULTIPROCESSORS ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
+                                                                        : CUDA_SUCCESS;
+}
+
 CUresult emulated::cuGraphAddMemcpyNode(CUgraphNode* node, CUgraph graph, const CUgraphNode* after, size_t count,
                                         const CUDA_MEMCPY3D* given, CUcontext) {
   ENTER_CONTEXT(cuGraphAddMemcpyNode);

@@ -211,6 +211,9 @@ const Runtime emulated_runtime{
   [](Thread& thread, Collective collective, bool predicate, Site site) {
     return fiber_of(thread).block->barrier(fiber_of(thread), collective, predicate, site);
   },
+  [](Thread& thread, uint32_t number, uint32_t threads, Site site) {
+    fiber_of(thread).block->barrier_sync(fiber_of(thread), number, threads, site);
+  },
   [](Thread& thread, Collective collective, uint32_t mask, uint64_t operand, uint32_t source, Site site) {
     return fiber_of(thread).block->warp(fiber_of(thread), collective, mask, operand, source, site);
   },
@@ -236,6 +239,9 @@ const Runtime emulated_runtime{
   [](Thread& thread) { async_of(thread).publish(); },
   [](Thread& thread, const void* barrier, uint32_t count, Site site) {
     checked(thread, async_of(thread).init(barrier, count), site);
+  },
+  [](Thread& thread, const void* barrier, Site site) {
+    checked(thread, async_of(thread).invalidate(barrier), site);
   },
   [](Thread& thread) { async_of(thread).fence_init(); },
   [](Thread& thread, const void* barrier, uint32_t rank, uint32_t bytes, Site site) {

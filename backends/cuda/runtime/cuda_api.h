@@ -59,6 +59,11 @@ typedef struct CUDA_KERNEL_NODE_PARAMS_v2_st {
   CUcontext ctx;
 } CUDA_KERNEL_NODE_PARAMS_v2;
 typedef CUDA_KERNEL_NODE_PARAMS_v2 CUDA_KERNEL_NODE_PARAMS;
+typedef int CUlaunchAttributeID;
+typedef union CUlaunchAttributeValue_union {
+  char pad[64];
+  int cooperative;
+} CUlaunchAttributeValue;
 typedef struct CUDA_MEMCPY3D_v2_st {
   size_t srcXInBytes, srcY, srcZ, srcLOD;
   int srcMemoryType;
@@ -98,6 +103,7 @@ enum {
   CUDA_ERROR_ASSERT = 710,
   CUDA_ERROR_MISALIGNED_ADDRESS = 716,
   CUDA_ERROR_LAUNCH_FAILED = 719,
+  CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE = 720,
   CUDA_ERROR_NOT_PERMITTED = 800,
   CUDA_ERROR_NOT_SUPPORTED = 801,
   CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900,
@@ -112,6 +118,7 @@ enum {
   CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR = 76,
 };
 enum { CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = 8 };
+enum { CU_LAUNCH_ATTRIBUTE_COOPERATIVE = 2 };
 enum {
   CU_TENSOR_MAP_DATA_TYPE_UINT8 = 0,
   CU_TENSOR_MAP_DATA_TYPE_FLOAT16 = 6,
@@ -176,6 +183,7 @@ enum {
   X(cuGraphCreate, 10000, (CUgraph *, unsigned int))                                                                 \
   X(cuGraphAddKernelNode, 12000,                                                                                     \
     (CUgraphNode *, CUgraph, const CUgraphNode *, size_t, const CUDA_KERNEL_NODE_PARAMS *))                          \
+  X(cuGraphKernelNodeSetAttribute, 11000, (CUgraphNode, CUlaunchAttributeID, const CUlaunchAttributeValue *))        \
   X(cuGraphAddMemcpyNode, 10000,                                                                                     \
     (CUgraphNode *, CUgraph, const CUgraphNode *, size_t, const CUDA_MEMCPY3D *, CUcontext))                         \
   X(cuGraphInstantiate, 12000, (CUgraphExec *, CUgraph, unsigned long long))                                         \

@@ -99,6 +99,11 @@ static bool add_segment(em_program *program, CUgraph graph, em_schedule_entry en
                         em_error *error) {
   const em_segment *segment = &program->segments[entry.segment];
   b->nodes.count = 0;
+  if (segment->walker && segment->step_count > 0) {
+    if (!em_walk_add(program, graph, segment, entry.slot, &b->last, &b->nodes, error)) return false;
+    b->last.count = 0;
+    return em_nodes_add(&b->last, b->nodes.items[0], error);
+  }
   bool good = true;
   for (uint32_t i = 0; good && i < segment->step_count; i++) {
     const em_step *step = &segment->steps[i];

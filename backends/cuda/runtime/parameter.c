@@ -41,6 +41,8 @@ void em_parameter_read(em_reader *in, em_kernel *kernel, em_parameter *parameter
              kind);
   em_require(in, kind == EM_TENSOR_MAP ? bytes == sizeof(CUtensorMap) : bytes == 8 || (bytes == 4 && kind == EM_SCALAR),
              "invalid_format", "bytes is %u, not 8, 4 of a scalar or 128 of a tensor map", bytes);
+  em_require(in, kind != EM_POINTER || parameter->value <= 1, "invalid_format", "value is %llu, not 0 or 1 of a pointer",
+             (unsigned long long)parameter->value);
   parameter->kind = (em_parameter_kind)kind;
   kernel->pointer_count += kind != EM_SCALAR;
   kernel->map_count += kind == EM_TENSOR_MAP;

@@ -54,6 +54,21 @@ static bool write_data(em_program *program, em_error *error) {
   return true;
 }
 
+static bool find_kernel(em_program *program, em_kernel *kernel, em_error *error) {
+  em_device *device = program->device;
+  if (EM_CALL(device, error, cuLibraryGetKernel, &kernel->handle, program->modules[kernel->module]->library,
+              kernel->entry) &&
+      (kernel->shared_bytes == 0 ||
+       EM_CALL(device, error, cuKernelSetAttribute, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+               (int)kernel->shared_bytes, kernel->handle, device->context->ordinal)))
+    return true;
+  if (error->cuda_error == CUDA_ERROR_NOT_FOUND)
+    em_fail(error, "not_found", "the image of module '%s' has no kernel '%s'; build it again",
+            program->module_names[kernel->module], kernel->entry);
+  em_error_place(error, NULL, NULL, NULL, kernel->entry);
+  return false;
+}
+
 static bool find_kernels(em_program *program, em_error *error) {
   em_device *device = program->device;
   for (uint32_t i = 0; i < program->module_count; i++) {
@@ -61,20 +76,10 @@ static bool find_kernels(em_program *program, em_error *error) {
     if (!program->modules[i])
       return em_fail(error, "not_found", "the device has no image of module '%s'", program->module_names[i]);
   }
-  for (uint32_t i = 0; i < program->kernel_count; i++) {
-    em_kernel *kernel = &program->kernels[i];
-    if (EM_CALL(device, error, cuLibraryGetKernel, &kernel->handle, program->modules[kernel->module]->library,
-                kernel->entry) &&
-        (kernel->shared_bytes == 0 ||
-         EM_CALL(device, error, cuKernelSetAttribute, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                 (int)kernel->shared_bytes, kernel->handle, device->context->ordinal)))
-      continue;
-    if (error->cuda_error == CUDA_ERROR_NOT_FOUND)
-      em_fail(error, "not_found", "the image of module '%s' has no kernel '%s'; build it again",
-              program->module_names[kernel->module], kernel->entry);
-    em_error_place(error, NULL, NULL, NULL, kernel->entry);
-    return false;
-  }
+  for (uint32_t i = 0; i < program->kernel_count; i++)
+    if (!find_kernel(program, &program->kernels[i], error)) return false;
+  for (uint32_t i = 0; i < program->walker_count; i++)
+    if (!find_kernel(program, &program->walkers[i].kernel, error)) return false;
   return true;
 }
 
@@ -114,7 +119,8 @@ static bool prepare(em_program *program, em_error *error) {
   program->next = device->programs;
   device->programs = program;
   const bool good = find_kernels(program, error) && em_maps_make(program, error) && make_entries(program, error) &&
-                    (program->eager || (em_departures_make(program, error) && make_graphs(program, error)));
+                    (program->eager || (em_departures_make(program, error) && em_walks_make(program, error) &&
+                                       make_graphs(program, error)));
   em_device_leave(device);
   return good;
 }
@@ -144,6 +150,7 @@ void em_program_free(em_program *program) {
   em_device *device = program->device;
   const em_driver *driver = device->driver;
   em_departures_free(program);
+  em_walks_free(program);
   for (uint32_t i = 0; i < program->segment_count; i++)
     for (uint32_t slot = 0; program->segments[i].graphs && slot < program->slots; slot++) {
       if (program->segments[i].graphs[slot]) driver->cuGraphExecDestroy(program->segments[i].graphs[slot]);

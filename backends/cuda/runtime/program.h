@@ -23,7 +23,7 @@ typedef enum em_parameter_kind { EM_POINTER = 0, EM_SCALAR = 1, EM_TENSOR_MAP = 
 
 typedef struct em_parameter {
   em_parameter_kind kind;
-  uint64_t value;  // of a scalar
+  uint64_t value;  // of a scalar; of a pointer 1 where its blocks read it in turn
   // of a tensor map: a matrix without gaps and the box that is copied at a time, in elements
   int type;
   uint32_t element_bytes, rows, width, box_rows, box_width;
@@ -36,6 +36,13 @@ typedef struct em_kernel {
   em_parameter *parameters;
   CUkernel handle;
 } em_kernel;
+
+// A kernel that does the launches of a segment, and which kernels it has, by their numbers in its text.
+typedef struct em_walker {
+  em_kernel kernel;
+  uint32_t kernel_count;
+  uint32_t *kernels;
+} em_walker;
 
 typedef struct em_pointer {
   bool bound;
@@ -104,6 +111,8 @@ typedef struct em_segment {
   em_port *inputs, *outputs;
   uint64_t output_bytes;
   CUgraphExec *graphs;  // by slot
+  const em_walker *walker;  // NULL: the steps are nodes of the graph
+  CUdeviceptr walk;         // what the walker reads, by slot
   uint32_t departure_count;
   em_departure *departures;
 } em_segment;
@@ -137,13 +146,14 @@ struct em_program {
   em_group *groups;
   em_communicator **communicators;
   size_t communicator_count;
-  uint32_t arena_count, data_count, module_count, kernel_count, segment_count;
+  uint32_t arena_count, data_count, module_count, kernel_count, walker_count, segment_count;
   em_arena_plan *plans;
   em_arena **arenas;
   em_blob *data;
   const char **module_names;
   em_module **modules;
   em_kernel *kernels;
+  em_walker *walkers;
   em_segment *segments;
   int step_input;  // index of that arena, or -1
   CUtensorMap *maps;
@@ -158,6 +168,8 @@ struct em_program {
 
 // program_file.c: reads and validates; allocates nothing on a device. The data's bytes stay in the file.
 bool em_program_parse(em_program *program, const void *file, size_t bytes, em_error *error);
+// A kernel up to its parameters.
+void em_kernel_read(em_reader *in, const em_program *program, em_kernel *kernel);
 
 // program.c
 CUdeviceptr em_program_address(const em_program *program, em_range range, uint32_t slot);
@@ -191,6 +203,15 @@ bool em_nodes_add(em_nodes *nodes, CUgraphNode node, em_error *error);
 void em_nodes_free(em_nodes *nodes);
 bool em_graph_add_copy(em_program *program, CUgraph graph, CUdeviceptr to, CUdeviceptr from, uint64_t bytes,
                        const em_nodes *after, em_nodes *added, em_error *error);
+
+// walk.c: reads the walkers, and which one a segment has, whose steps are read.
+void em_walkers_read(em_reader *in, em_program *program);
+void em_walk_read(em_reader *in, const em_program *program, em_segment *segment);
+bool em_walks_make(em_program *program, em_error *error);
+// The segment's node in a graph.
+bool em_walk_add(em_program *program, CUgraph graph, const em_segment *segment, uint32_t slot, const em_nodes *after,
+                 em_nodes *added, em_error *error);
+void em_walks_free(em_program *program);
 
 // exchange.c: what exchanges copy within the rank, and which communicator carries the rest.
 bool em_exchange_prepare(em_program *program, const em_rank *rank, em_error *error);

@@ -5,7 +5,7 @@
 
 #include "program.h"
 
-enum { VERSION = 3, MAX_ARENAS = 64, MAX_PARAMETERS = 1024, ALIGNMENT = 256 };
+enum { VERSION = 4, MAX_ARENAS = 64, MAX_PARAMETERS = 1024, ALIGNMENT = 256 };
 enum { MAX_THREADS = 1024, MAX_SHARED = 227 * 1024 };  // of a block
 // Graphs of a program: segments times slots.
 enum { MAX_GRAPHS = 65536 };
@@ -13,7 +13,7 @@ enum { MAX_GROUPS = 1024, MAX_CHANNELS = 1024 };
 // Bytes a list's item has at least.
 enum { ARENA_LEAST = 28, DATA_LEAST = 20, MODULE_LEAST = 8, KERNEL_LEAST = 16, PARAMETER_LEAST = 16 };
 enum { GROUP_LEAST = 8, MESSAGE_LEAST = 24 };
-enum { SEGMENT_LEAST = 16, STEP_LEAST = 32, PORT_LEAST = 24, POINTER_LEAST = 4, AFTER_LEAST = 4 };
+enum { SEGMENT_LEAST = 20, STEP_LEAST = 32, PORT_LEAST = 24, POINTER_LEAST = 4, AFTER_LEAST = 4 };
 
 static const char RULES[] = "invalid_program", FORMAT[] = "invalid_format";
 
@@ -102,6 +102,19 @@ static void read_data(em_reader *in, em_program *program) {
   }
 }
 
+void em_kernel_read(em_reader *in, const em_program *program, em_kernel *kernel) {
+  kernel->entry = in->kernel = em_read_text(in, "entry");
+  kernel->module = em_read_u32(in, "module");
+  kernel->threads = em_read_u32(in, "threads");
+  kernel->shared_bytes = em_read_u32(in, "shared");
+  em_require(in, kernel->module < program->module_count, RULES, "module is %u, the program has %u", kernel->module,
+             program->module_count);
+  em_require(in, kernel->threads >= 1 && kernel->threads <= MAX_THREADS, RULES, "threads is %u, not 1 to %d",
+             kernel->threads, MAX_THREADS);
+  em_require(in, kernel->shared_bytes <= MAX_SHARED, RULES, "shared is %u, not at most %d", kernel->shared_bytes,
+             MAX_SHARED);
+}
+
 static void read_kernels(em_reader *in, em_program *program) {
   in->where[0] = 0;
   program->module_count = em_read_count(in, MODULE_LEAST, "modules");
@@ -118,16 +131,7 @@ static void read_kernels(em_reader *in, em_program *program) {
   for (uint32_t i = 0; i < program->kernel_count && !in->failed; i++) {
     em_kernel *kernel = &program->kernels[i];
     WHERE(in, "kernels[%u]", i);
-    kernel->entry = in->kernel = em_read_text(in, "entry");
-    kernel->module = em_read_u32(in, "module");
-    kernel->threads = em_read_u32(in, "threads");
-    em_require(in, kernel->module < program->module_count, RULES, "module is %u, the program has %u", kernel->module,
-               program->module_count);
-    em_require(in, kernel->threads >= 1 && kernel->threads <= MAX_THREADS, RULES, "threads is %u, not 1 to %d",
-               kernel->threads, MAX_THREADS);
-    kernel->shared_bytes = em_read_u32(in, "shared");
-    em_require(in, kernel->shared_bytes <= MAX_SHARED, RULES, "shared is %u, not at most %d", kernel->shared_bytes,
-               MAX_SHARED);
+    em_kernel_read(in, program, kernel);
     kernel->parameter_count = em_read_count(in, PARAMETER_LEAST, "parameters");
     em_require(in, kernel->parameter_count <= MAX_PARAMETERS, RULES, "it has %u parameters, at most %d are allowed",
                kernel->parameter_count, MAX_PARAMETERS);
@@ -263,6 +267,8 @@ static void read_segments(em_reader *in, em_program *program) {
       WHERE(in, "segments[%u].steps[%u]", i, s);
       read_step(in, program, &segment->steps[s], s, stamp);
     }
+    WHERE(in, "segments[%u]", i);
+    em_walk_read(in, program, segment);
     segment->inputs = read_ports(in, program, i, "inputs", &segment->input_count);
     for (uint32_t p = 0; p < segment->input_count && !in->failed; p++)
       em_require(in, (int)segment->inputs[p].range.arena == program->step_input, RULES,
@@ -291,6 +297,7 @@ bool em_program_parse(em_program *program, const void *file, size_t bytes, em_er
   read_arenas(in, program);
   read_data(in, program);
   read_kernels(in, program);
+  em_walkers_read(in, program);
   read_segments(in, program);
   in->where[0] = 0;
   return em_require(in, in->at == in->size, FORMAT, "%zu bytes follow the last segment", in->size - in->at);
