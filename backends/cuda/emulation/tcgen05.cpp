@@ -66,7 +66,7 @@ static std::string check_instruction(const Tcgen05Product& product) {
     return "a product has 16, 32 to 256 columns, not " + text(columns);
   const uint32_t number = format == BF16 || format == NVFP4 ? 1 : 0;
   if (field(instruction, 7, 3) != number || field(instruction, 10, 3) != number)
-    return "the instruction descriptor's formats are not those of the kernel's";
+    return "the instruction descriptor's formats are not the product's";
   const uint32_t a_byte = static_cast<uint32_t>(field(instruction, 29, 2));
   const uint32_t fourth = static_cast<uint32_t>(field(instruction, 4, 2));
   if (!scaled(format) && (fourth != F32_SUMS || a_byte != 0)) return "the instruction descriptor's sums are not f32";

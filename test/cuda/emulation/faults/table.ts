@@ -10,6 +10,7 @@ import {
   LAUNCH_TIMEOUT,
   undefinedBehaviour,
 } from './fault.ts'
+import { tcgen05Faults } from './tcgen05.ts'
 
 export const faults: Fault[] = [
   ...inFile('barriers', [
@@ -203,4 +204,5 @@ export const faults: Fault[] = [
     },
   ]),
   ...asyncFaults,
+  ...tcgen05Faults,
 ]
