@@ -1,15 +1,16 @@
 // Gradients of rms_norm and layer_norm with respect to x, and the row statistics that the gradients of their weights
 // need (columns.cu). A row is a team's (lib/row.h); after the first pass over it the others read the cache.
 //
-// Bytes per element: 12 (10 with dy in 16 bits), and 4 for the statistics; the weight stays in the cache. Flops: 12 to 18 and 2 to 4. Memory
-// bandwidth is the limit: 8,192 rows of 4,096 are 403 MB, 84 us at 4.8 TB/s.
+// Bytes per element: 12 (10 with dy in 16 bits), 4 of a residual, and 4 for the statistics; the weight stays in the cache.
+// Flops: 12 to 18 and 2 to 4. Memory bandwidth is the limit: 8,192 rows of 4,096 are 403 MB, 84 us at 4.8 TB/s. An add of
+// its own for the residual would move 12 bytes more.
 #include "lib/norm.h"
 
-// With g = dy * weight, h the normalised x and means over the row: dx = inverse * (g - mean(g) - h * mean(g h)), the
-// term mean(g) only where the norm subtracts a mean.
+// With g = dy * weight, h the normalised x and means over the row: dx = inverse * (g - mean(g) - h * mean(g h)) +
+// residual, the term mean(g) only where the norm subtracts a mean.
 template <bool CENTERED, uint32_t N, typename Weight, typename Gradient>
-DEVICE void backward_row(NormTeam team, const void* dy, const float* x, const void* weight, float* dx,
-                         uint32_t width, float eps) {
+DEVICE void backward_row(NormTeam team, const void* dy, const float* x, const void* weight,
+                         const float* residual, float* dx, uint32_t width, float eps) {
   const Statistics row = row_statistics<CENTERED, N>(team, x, width, eps);
   const auto g = [=](uint32_t i) {
     return map<N>([](float d, float w) { return d * w; }, load_stored<N, Gradient>(dy, i),
@@ -25,22 +26,25 @@ DEVICE void backward_row(NormTeam team, const void* dy, const float* x, const vo
   const float g_mean = CENTERED ? team.sum(g_sum) / count : 0.0f;
   const float gh_mean = team.sum(gh_sum) / count;
   team.map(dx, width / N, [=](uint32_t i) {
-    return map<N>([=](float g, float v) { return row.inverse * (g - g_mean - row.normalized(v) * gh_mean); }, g(i),
-                  load_pack<N>(x, i));
+    const Pack<N> own = map<N>(
+      [=](float g, float v) { return row.inverse * (g - g_mean - row.normalized(v) * gh_mean); }, g(i),
+      load_pack<N>(x, i));
+    return residual ? map<N>([](float a, float b) { return a + b; }, own, load_pack<N>(residual, i)) : own;
   });
 }
 
 template <bool CENTERED, typename Weight, typename Gradient>
-DEVICE void backward(const void* dy, const float* x, const void* weight, float* dx, uint32_t rows, uint32_t width,
-                     uint32_t threads, float eps) {
+DEVICE void backward(const void* dy, const float* x, const void* weight, const float* residual, float* dx,
+                     uint32_t rows, uint32_t width, uint32_t threads, float eps) {
   const NormTeam team = {threads};
   if (team.row() >= rows) return;
   const uint64_t first = team.row() * width;
   dy = static_cast<const uint8_t*>(dy) + Gradient::BYTES * first;
+  if (residual) residual += first;
   if (width % 4 == 0)
-    backward_row<CENTERED, 4, Weight, Gradient>(team, dy, x + first, weight, dx + first, width, eps);
+    backward_row<CENTERED, 4, Weight, Gradient>(team, dy, x + first, weight, residual, dx + first, width, eps);
   else
-    backward_row<CENTERED, 1, Weight, Gradient>(team, dy, x + first, weight, dx + first, width, eps);
+    backward_row<CENTERED, 1, Weight, Gradient>(team, dy, x + first, weight, residual, dx + first, width, eps);
 }
 
 template <bool CENTERED>
@@ -54,20 +58,22 @@ DEVICE void statistics_of_rows(const float* x, float* statistics, uint32_t rows,
   if (team.lane() == 0) reinterpret_cast<float2*>(statistics)[team.row()] = make_float2(row.mean, row.inverse);
 }
 
-KERNEL(rms_norm_backward_input, 256, const void* dy, const float* x, const void* weight, float* dx,
-       uint32_t weight_format, uint32_t dy_format, uint32_t rows, uint32_t width, uint32_t team, float eps) {
+KERNEL(rms_norm_backward_input, 256, const void* dy, const float* x, const void* weight,
+       OPTIONAL const float* residual, float* dx, uint32_t weight_format, uint32_t dy_format, uint32_t rows,
+       uint32_t width, uint32_t team, float eps) {
   with_format(weight_format, [=](auto w) {
     with_format(dy_format, [=](auto d) {
-      backward<false, decltype(w), decltype(d)>(dy, x, weight, dx, rows, width, team, eps);
+      backward<false, decltype(w), decltype(d)>(dy, x, weight, residual, dx, rows, width, team, eps);
     });
   });
 }
 
-KERNEL(layer_norm_backward_input, 256, const void* dy, const float* x, const void* weight, float* dx,
-       uint32_t weight_format, uint32_t dy_format, uint32_t rows, uint32_t width, uint32_t team, float eps) {
+KERNEL(layer_norm_backward_input, 256, const void* dy, const float* x, const void* weight,
+       OPTIONAL const float* residual, float* dx, uint32_t weight_format, uint32_t dy_format, uint32_t rows,
+       uint32_t width, uint32_t team, float eps) {
   with_format(weight_format, [=](auto w) {
     with_format(dy_format, [=](auto d) {
-      backward<true, decltype(w), decltype(d)>(dy, x, weight, dx, rows, width, team, eps);
+      backward<true, decltype(w), decltype(d)>(dy, x, weight, residual, dx, rows, width, team, eps);
     });
   });
 }

@@ -1,8 +1,9 @@
 // norm_backward_input: gradient of a norm with respect to its input, one workgroup per row. With g = dy * weight,
 // h = (x - mean) * inverse deviation and means over the row:
-//   dx = inverse deviation * (g - mean(g) - h * mean(g * h)); the term mean(g) only where the norm subtracts a mean.
+//   dx = inverse deviation * (g - mean(g) - h * mean(g * h)) + residual; the term mean(g) only where the norm subtracts
+// a mean.
 //
-// Bytes: 12 per element (dy and x from memory, then from cache; dx) + weight; flops: 12 to 18 per element. Memory
+// Bytes: 12 per element (dy and x from memory, then from cache; dx), 4 of a residual, + weight; flops: 12 to 18 per element. Memory
 // bandwidth is the limit.
 const CENTERED: bool = false;
 const PACKS: u32 = 16u; // packs of a row
@@ -33,6 +34,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var i = lane; i < PACKS; i += WORKGROUP) {
     let g = dy[base + i] * load_pack(i);
     let h = (x[base + i] - Pack(statistics.x)) * statistics.y;
-    dx[base + i] = statistics.y * (g - Pack(g_mean) - h * gh_mean);
+    dx[base + i] = add_residual(statistics.y * (g - Pack(g_mean) - h * gh_mean), base + i);
   }
 }

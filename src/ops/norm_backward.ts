@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { elementCount, lastDim, tensorType } from '../tensor/type.ts'
+import { check } from '../errors.ts'
+import { elementCount, lastDim, sameShape, tensorType } from '../tensor/type.ts'
 import { normal, values } from './cases.ts'
 import { type Case, defineOp, type OpContract } from './contract.ts'
 import { checkNormShapes, normalizeRows } from './normalize.ts'
@@ -24,17 +25,28 @@ export function normBackwardOps(
   const centered = name === 'layer_norm'
   const input = defineOp<Eps>({
     name: `${name}_backward_input`,
-    summary: `dx = inverse_deviation * (g - ${centered ? 'mean(g) - ' : ''}h * mean(g * h)), g = dy * weight, h = normalised x`,
+    summary: `dx = inverse_deviation * (g - ${centered ? 'mean(g) - ' : ''}h * mean(g * h)) + residual, g = dy * weight, h = normalised x`,
     source,
-    inputs: { dy: anyRows, x: rows, weight: { doc: '[C]', formats: ['f32', 'f16', 'bf16'] } },
+    inputs: {
+      dy: anyRows,
+      x: rows,
+      weight: { doc: '[C]', formats: ['f32', 'f16', 'bf16'] },
+      residual: { doc: '[..., C], what x has of gradient besides', formats: ['f32'], optional: true },
+    },
     outputs: { dx: rows },
     attributes,
     infer(_attrs, inputs) {
+      const { x, residual } = inputs
       checkNormShapes(`${name}_backward_input`, inputs)
-      return { dx: inputs.x! }
+      check(
+        !residual || sameShape(residual.shape, x!.shape),
+        'invalid_shape',
+        () => `${name}_backward_input: residual must be [${x!.shape}] like x, got [${residual!.shape}]`,
+      )
+      return { dx: x! }
     },
     gradient: { none: second },
-    reference({ attrs, inputs }, { dy, x, weight }) {
+    reference({ attrs, inputs }, { dy, x, weight, residual }) {
       const width = lastDim(inputs.x!.shape)
       const { hat, inverse } = normalizeRows(x!, width, attrs.eps, centered)
       const dx = new Float64Array(x!.length)
@@ -48,11 +60,12 @@ export function normBackwardOps(
         for (let c = 0; c < width; c++)
           dx[start + c] =
             inverse[start / width]! *
-            (dy![start + c]! * weight![c]! - (centered ? g / width : 0) - (hat[start + c]! * gh) / width)
+              (dy![start + c]! * weight![c]! - (centered ? g / width : 0) - (hat[start + c]! * gh) / width) +
+            (residual?.[start + c] ?? 0)
       }
       return { dx }
     },
-    tolerance({ attrs, inputs }, { dy, x, weight }) {
+    tolerance({ attrs, inputs }, { dy, x, weight, residual }, { dx }) {
       const width = lastDim(inputs.x!.shape)
       const { hat, inverse, inverseError, hatError } = normalizeRows(x!, width, attrs.eps, centered)
       const sum = (sumDepth(width) + 8) * EPS_F32
@@ -79,7 +92,8 @@ export function normBackwardOps(
             TINY_F32 * (1 + inverse[row]!)
         }
       }
-      return { dx: (i) => budget[i]! }
+      // With a residual one more addition.
+      return { dx: (i) => budget[i]! + (residual ? EPS_F32 * Math.abs(dx![i]!) : 0) }
     },
     flops: ({ inputs }) => 16 * elementCount(inputs.x!.shape),
     cases: [
@@ -126,6 +140,26 @@ export function normBackwardOps(
         name: 'f16_odd_rows',
         attrs: { eps: 1e-5 },
         inputs: { dy: normal([3, 37], 1, 'f16'), x: normal([3, 37]), weight: normal([37], 0.1, 'f16', 1) },
+      },
+      {
+        name: 'residual',
+        attrs: { eps: 1e-5 },
+        inputs: {
+          dy: normal([5, 132], 1, 'bf16'),
+          x: normal([5, 132]),
+          weight: normal([132], 0.1, 'f32', 1),
+          residual: normal([5, 132], 3),
+        },
+      },
+      {
+        name: 'residual_odd',
+        attrs: { eps: 1e-5 },
+        inputs: {
+          dy: normal([3, 37]),
+          x: normal([3, 37]),
+          weight: normal([37], 0.1, 'bf16', 1),
+          residual: normal([3, 37], 1e3),
+        },
       },
     ],
   })

@@ -3,10 +3,17 @@ import { rewrite, usesOf } from './rewrite.ts'
 
 const activations = new Set(['gelu_tanh', 'silu'])
 
+/** Ops that can add a residual to their result, with the port that has it. */
+const withResidual: Readonly<Record<string, string>> = {
+  matmul: 'y',
+  rms_norm_backward_input: 'dx',
+  layer_norm_backward_input: 'dx',
+}
+
 /**
  * Joins ops whose intermediate nobody else reads:
  * - matmul, then gelu_tanh or silu: the activation becomes the matmul's epilogue;
- * - matmul, then add: the other operand becomes the matmul's residual.
+ * - matmul or the gradient of a norm, then add: the other operand becomes its residual.
  * qkv and gate + up are fused by the models themselves (one weight, one matmul), bias is part of matmul.
  */
 export function fuse(graph: Graph): Graph {
@@ -19,9 +26,10 @@ export function fuse(graph: Graph): Graph {
   const absorbed = new Map<number, { activation?: GraphNode; add?: GraphNode }>()
   const gone = new Set<number>()
   for (const node of graph.nodes) {
-    if (node.op !== 'matmul') continue
+    const port = withResidual[node.op]
+    if (!port) continue
     const plan: { activation?: GraphNode; add?: GraphNode } = {}
-    let last = node.outputs.y!
+    let last = node.outputs[port]!
     let user = onlyUser(last)
     if (
       user &&
@@ -56,15 +64,16 @@ export function fuse(graph: Graph): Graph {
     const plan = absorbed.get(node.id)
     if (!plan) return undefined
     const end = plan.add ?? plan.activation!
-    const last = plan.activation?.outputs.y ?? node.outputs.y!
+    const port = withResidual[node.op]!
+    const last = plan.activation?.outputs.y ?? node.outputs[port]!
     const other = plan.add && (plan.add.inputs.a === last ? plan.add.inputs.b! : plan.add.inputs.a!)
     const inputs = Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
-    const { y } = out.op(
-      'matmul',
-      { ...node.attrs, activation: plan.activation?.op ?? node.attrs.activation },
+    const made = out.op(
+      node.op,
+      { ...node.attrs, ...(plan.activation ? { activation: plan.activation.op } : {}) },
       { ...inputs, residual: other === undefined ? undefined : find(other) },
     )
-    bind(end.outputs.y!, y!)
+    bind(end.outputs.y!, made[port]!)
     return {}
   })
 }

@@ -65,6 +65,18 @@ describe('fuse joins', () => {
     expect(fused(g)).toEqual(['matmul+silu+residual'])
   })
 
+  for (const norm of ['rms_norm', 'layer_norm'])
+    it(`the gradient of a ${norm} and that of the residual stream beside it, on either side`, () => {
+      for (const swap of [false, true]) {
+        const { g, x, op } = start()
+        const dy = g.input('dy', f32(3, 8))
+        const weight = g.external('weights', 'norm', f32(8))
+        const dx = g.op(`${norm}_backward_input`, { eps: 1e-5 }, { dy, x, weight }).dx!
+        g.output('y', op('add', swap ? { a: dy, b: dx } : { a: dx, b: dy }))
+        expect(fused(g)).toEqual([`${norm}_backward_input+residual`])
+      }
+    })
+
   it('one of two matmuls that are added', () => {
     const { g, x, linear, op } = start()
     const [a, b] = [linear(x), linear(x)]

@@ -71,6 +71,7 @@ const backwardInput =
           { port: 'dy', access: 'read' },
           { port: 'x', access: 'read' },
           { port: 'weight', access: 'read' },
+          ...(inputs.residual ? [{ port: 'residual', access: 'read' } as const] : []),
           { port: 'dx', access: 'write' },
         ],
         { weight_format: formatNumber(inputs.weight!), dy_format: formatNumber(inputs.dy!) },

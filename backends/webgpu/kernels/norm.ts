@@ -90,12 +90,18 @@ const backwardInput =
       launches: [
         {
           ...launch,
-          constants: { ...launch.constants, CENTERED: String(kind === 'layer') },
+          modules: [...launch.modules, inputs.residual ? 'lib/residual_f32' : 'lib/residual_none'],
+          constants: {
+            ...launch.constants,
+            CENTERED: String(kind === 'layer'),
+            ...(inputs.residual ? { RESIDUAL_BINDING: 4 } : {}),
+          },
           bindings: [
             { port: 'dy', access: 'read' },
             { port: 'weight', access: 'read' },
             { port: 'x', access: 'read' },
             { port: 'dx', access: 'write' },
+            ...(inputs.residual ? [{ port: 'residual', access: 'read' } as const] : []),
           ],
         },
       ],
