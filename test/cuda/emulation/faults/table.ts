@@ -11,6 +11,7 @@ import {
   undefinedBehaviour,
 } from './fault.ts'
 import { tcgen05Faults } from './tcgen05.ts'
+import { walkerFaults } from './walker.ts'
 
 export const faults: Fault[] = [
   ...inFile('barriers', [
@@ -205,4 +206,5 @@ export const faults: Fault[] = [
   ]),
   ...asyncFaults,
   ...tcgen05Faults,
+  ...walkerFaults,
 ]
