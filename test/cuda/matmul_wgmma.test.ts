@@ -15,9 +15,31 @@ afterAll(() => {
   if (typeof device !== 'string') device.destroy()
 })
 
+type Shape = readonly [rows: number, columns: number, depth: number]
+
+/** What each product is of. */
+const operands = {
+  matmul: ([rows, columns, depth]: Shape, format: FormatName) => ({
+    x: normal([rows, depth], 1, format),
+    w: normal([columns, depth], 0.1, format),
+    bias: normal([columns], 1, format),
+    residual: normal([rows, columns]),
+  }),
+  matmul_backward_input: ([rows, columns, depth]: Shape, format: FormatName) => ({
+    dy: normal([rows, depth], 1, format),
+    w: normal([depth, columns], 0.1, format),
+  }),
+  matmul_backward_weight: ([rows, columns, depth]: Shape, format: FormatName) => ({
+    accumulator: normal([rows, columns]),
+    dy: normal([depth, rows], 1, format),
+    x: normal([depth, columns], 1, format),
+  }),
+}
+
 interface Rounds {
+  readonly op?: keyof typeof operands
   readonly multiprocessors: number
-  readonly shape: readonly [rows: number, columns: number, depth: number]
+  readonly shape: Shape
   readonly format: FormatName
   readonly attrs?: object
   readonly variant: string
@@ -55,25 +77,48 @@ const cases: Readonly<Record<string, Rounds>> = {
     variant: '128',
     kernels: ['matmul_wgmma_bf16_128', 'matmul_join'],
   },
+  'dx in wide tiles, three each': {
+    op: 'matmul_backward_input',
+    multiprocessors: 2,
+    shape: [300, 304, 328],
+    format: 'bf16',
+    attrs: { output: 'bf16' },
+    variant: '2x256',
+    kernels: ['matmul_backward_input_wgmma_bf16_2x256'],
+  },
+  'dx in narrow tiles, ring entered anywhere': {
+    op: 'matmul_backward_input',
+    multiprocessors: 1,
+    shape: [300, 104, 520],
+    format: 'f16',
+    variant: '128',
+    kernels: ['matmul_backward_input_wgmma_f16_128'],
+  },
+  'dw in wide tiles, three each': {
+    op: 'matmul_backward_weight',
+    multiprocessors: 2,
+    shape: [304, 296, 333],
+    format: 'f16',
+    variant: '2x256',
+    kernels: ['copy', 'matmul_backward_weight_wgmma_f16_2x256'],
+  },
+  'dw in narrow tiles, ranges joined to what is there': {
+    op: 'matmul_backward_weight',
+    multiprocessors: 6,
+    shape: [136, 40, 1527],
+    format: 'bf16',
+    variant: '128',
+    kernels: ['copy', 'matmul_backward_weight_wgmma_bf16_128', 'matmul_join'],
+  },
 }
 
 describe('matmul_wgmma on few multiprocessors', () => {
-  for (const [name, { multiprocessors, shape, format, attrs = {}, variant, kernels }] of Object.entries(
-    cases,
-  ))
+  for (const [name, { op = 'matmul', shape, format, ...rest }] of Object.entries(cases))
     it(name, async (ctx) => {
       if (typeof device === 'string') return ctx.skip(device)
-      const [rows, columns, depth] = shape
-      const vector = makeVector(opContract('matmul'), {
-        name,
-        attrs,
-        inputs: {
-          x: normal([rows, depth], 1, format),
-          w: normal([columns, depth], 0.1, format),
-          bias: normal([columns], 1, format),
-          residual: normal([rows, columns]),
-        },
-      })
+      const { multiprocessors, attrs = {}, variant, kernels } = rest
+      const inputs = operands[op](shape, format)
+      const vector = makeVector(opContract(op), { name, attrs, inputs })
       const target = cudaTarget({ ...cudaTraits['cuda-sm_90a']!, multiprocessors }, readCudaSources())
       const program = vectorProgram({ ...vector, variant }, target)
       expect(program.kernels.map((k) => k.name)).toEqual(kernels)

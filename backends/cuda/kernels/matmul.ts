@@ -1,4 +1,5 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
+import { formatOf } from '../../../src/tensor/format.ts'
 import { rowCount } from '../../../src/tensor/type.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { depthOfRange, epilogue, inRanges, productOf } from './matmul_epilogue.ts'
@@ -20,7 +21,7 @@ export const matmul: KernelRule = (call, traits) => {
   const { x, w } = call.inputs
   const rows = rowCount(x!.shape)
   const [columns, depth] = w!.shape as readonly [number, number]
-  const formats = x!.format === 'f32' ? w!.format : `${w!.format}_x16`
+  const formats = `${w!.format}${x!.format === 'f32' ? '' : formatOf(x!.format).blockSize > 1 ? '_both' : '_x16'}`
   const operands = [
     { port: 'x', access: 'read' },
     { port: 'w', access: 'read' },
@@ -59,8 +60,10 @@ export const matmul: KernelRule = (call, traits) => {
 const tiles = (rows: number, columns: number): number =>
   Math.ceil(rows / MMA_TILE) * Math.ceil(columns / MMA_TILE)
 
-/** Gradients on matmul_mma's tiles; their kernels have neither bias nor activation. */
+/** Gradients: on matmul_mma's tiles, by kernels without bias and activation, or by matmulWgmma. */
 function backward(kernel: string, call: OpCall, traits: CudaTraits): KernelChoice {
+  const exact = matmulWgmma(call, traits)
+  if (exact) return exact
   const { a, b, rows, columns, depth } = productOf(call)
   const blocks = tiles(rows, columns)
   const range = depthOfRange(depth, (4 * traits.multiprocessors) / blocks, 128)

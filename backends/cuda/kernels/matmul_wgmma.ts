@@ -1,12 +1,11 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
-import { rowCount } from '../../../src/tensor/type.ts'
 import type { KernelChoice } from '../../backend.ts'
-import { formatNumbers, inRanges } from './matmul_epilogue.ts'
+import { formatNumbers, inRanges, productOf } from './matmul_epilogue.ts'
 import { type Plan, planOf, TILE_ROWS, tensorMap } from './matmul_plan.ts'
 import { type CudaTraits, launch } from './rule.ts'
 import { selectVariant } from './variant.ts'
 
-/** Elements along k that a stage of kernels-cuda/matmul_wgmma.sm_90a.cu has of each row. */
+/** Elements along k that a stage of kernels-cuda/lib/matmul_wgmma.h has of each row. */
 const STAGE_DEPTH = 64
 /** 4.8 TB/s over 132 multiprocessors at 1.83 GHz. */
 const BYTES_PER_CYCLE = 20
@@ -20,13 +19,40 @@ const tiles = [
   { variant: '128', blocks: 1, columns: 128, stageDepth: STAGE_DEPTH, stageCycles: 640 },
 ] as const
 
-/** The product on Hopper's tensor cores; undefined where operands or architecture do not allow it, or tuning knows better. */
+/** Which index of an operand its neighbours in memory differ in: k, or that of y's rows (of a) or columns (of b). */
+type Major = 'k' | 'mn'
+
+const kernels: Readonly<
+  Record<string, { readonly module: string; readonly kernel: string; readonly a: Major; readonly b: Major }>
+> = {
+  matmul: { module: 'matmul_wgmma.sm_90a', kernel: 'matmul_wgmma', a: 'k', b: 'k' },
+  matmul_backward_input: {
+    module: 'matmul_backward_wgmma.sm_90a',
+    kernel: 'matmul_backward_input_wgmma',
+    a: 'k',
+    b: 'mn',
+  },
+  matmul_backward_weight: {
+    module: 'matmul_backward_wgmma.sm_90a',
+    kernel: 'matmul_backward_weight_wgmma',
+    a: 'mn',
+    b: 'mn',
+  },
+}
+
+/**
+ * A product on Hopper's tensor cores, of matmul or its gradients; undefined where operands or architecture do not allow
+ * it, or tuning knows better.
+ */
 export function matmulWgmma(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
-  const { x, w } = call.inputs
-  const rows = rowCount(x!.shape)
-  const [columns, depth] = w!.shape as readonly [number, number]
+  const { a, b, rows, columns, depth } = productOf(call)
+  const [left, right] = [call.inputs[a]!, call.inputs[b]!]
+  const majors = kernels[call.op]!
+  if (traits.arch !== 'sm_90a' || !['f16', 'bf16'].includes(left.format) || right.format !== left.format)
+    return undefined
   // Rows of a tensor map are multiples of 16 bytes.
-  if (traits.arch !== 'sm_90a' || x!.format === 'f32' || depth % 8 !== 0) return undefined
+  const width = (major: Major, index: number): number => (major === 'k' ? depth : index)
+  if (width(majors.a, rows) % 8 !== 0 || width(majors.b, columns) % 8 !== 0) return undefined
   const variants = tiles.map((tile) => {
     const plan = planOf(tile, [rows, columns, depth], {
       multiprocessors: traits.multiprocessors,
@@ -34,27 +60,35 @@ export function matmulWgmma(call: OpCall, traits: CudaTraits): KernelChoice | un
     })
     return { name: tile.variant, cycles: plan.cycles, choice: () => launches(call, plan) }
   })
-  return selectVariant(traits, { op: call.op, formats: x!.format, shape: { rows, columns, depth } }, variants)
+  return selectVariant(
+    traits,
+    { op: call.op, formats: left.format, shape: { rows, columns, depth } },
+    variants,
+  )
 }
 
 function launches(call: OpCall, { tile, grid, range }: Plan): KernelChoice {
-  const { x, w } = call.inputs
-  const rows = rowCount(x!.shape)
-  const [columns, depth] = w!.shape as readonly [number, number]
-  const format = formatNumbers[x!.format]!
-  return inRanges(call, range, (splits, { bindings, constants }) =>
+  const { a, b, rows, columns, depth } = productOf(call)
+  const { module, kernel, ...majors } = kernels[call.op]!
+  const { format } = call.inputs[a]!
+  const map = (port: string, major: Major, index: number, box: number) =>
+    major === 'k'
+      ? tensorMap(port, formatNumbers[format]!, [index, depth], [box, STAGE_DEPTH])
+      : tensorMap(port, formatNumbers[format]!, [depth, index], [STAGE_DEPTH, STAGE_DEPTH])
+  return inRanges(call, range, (splits, { bindings, constants, accumulate }) =>
     launch(
-      'matmul_wgmma.sm_90a',
-      `matmul_wgmma_${x!.format}_${tile.variant}`,
+      module,
+      `${kernel}_${format}_${tile.variant}`,
       grid,
-      [{ port: 'x', access: 'read' }, { port: 'w', access: 'read' }, ...bindings],
+      [{ port: a, access: 'read' }, { port: b, access: 'read' }, ...bindings],
       {
-        ...tensorMap('x', format, [rows, depth], [TILE_ROWS / tile.blocks, STAGE_DEPTH]),
-        ...tensorMap('w', format, [columns, depth], [tile.columns, STAGE_DEPTH]),
+        ...map(a, majors.a, rows, TILE_ROWS / tile.blocks),
+        ...map(b, majors.b, columns, tile.columns),
         rows,
         columns,
         depth,
-        ...constants,
+        // Only the forward product has bias and activation, only gradients are added to what is there.
+        ...(call.op === 'matmul' ? constants : { output_format: constants.output_format!, accumulate }),
         splits,
         split_depth: range,
       },

@@ -1,0 +1,155 @@
+// Products of operands in bf16 or f16 on Hopper: y[r,c] = sum over k of a(r,k) b(c,k), then what the epilogue adds,
+// for matmul and both of its gradients. One warpgroup has the copy engine bring boxes of a and b into a ring of
+// stages; two others multiply, each 64 rows by the tile's columns, whose sums stay in its registers. A block takes
+// tiles until none are left: while it finishes one, the ring fills for the next. As in matmul_mma the reduction may be
+// cut into `splits` ranges of `split_depth`, for matmul_join.
+//
+// An operand that lies in memory as rows along k is K-major: a stage's part of it is one box. One that lies as rows
+// along y's rows or columns is MN-major: its part is boxes of 64 of these by 64 k, as many bytes.
+//
+// The wide variant runs in clusters of two blocks that are neighbours in columns: each brings half of their common
+// part of a to both. A stage of 128 x 256 x 64 is 2.1 M products, 1,024 cycles of tensor cores at the datasheet's
+// 2,048 a cycle, and 48 KB, 40 KB of them from L2: 40 bytes a cycle, of about 64 that a multiprocessor can take.
+// Shared memory gives each m64n256k16 10 KB in its 128 cycles, 80 bytes of 128 a cycle; m64n128k16 96. So tensor cores
+// limit: 4,096 rows of 4,096 by 4,096 weights are 137 GFLOP, 139 us at 989 TFLOP/s, and 512 tiles on 132
+// multiprocessors are four rounds, the last nearly full (97%). Storing a tile's sums is 128 KB, 1.1 us at 64 bytes a
+// cycle, in which tensor cores wait: 3% of 36 us a tile at that depth. 132 tiles that run together are 16 down and 8
+// across: a step of all is 2,048 rows of a and 2,112 of b, 0.5 MB in 0.56 us, which memory has to give once.
+#pragma once
+#include "cluster.h"
+#include "epilogue.h"
+#include "pieces.h"
+#include "warpgroup.h"
+#include "wgmma.h"
+
+constexpr uint32_t STAGE_DEPTH = 64, WARPGROUP = 128, CONSUMER_WARPS = 8;
+
+// Sums of a warp on their way out: 16 rows of 32 columns. With rows of 40 floats, pairs of a half warp lie in
+// different banks.
+using Outgoing = float[16][40];
+
+template <uint32_t COLUMNS, uint32_t STAGES>
+struct Ring {
+  uint16_t a[STAGES][TILE_ROWS][STAGE_DEPTH];
+  uint16_t b[STAGES][COLUMNS][STAGE_DEPTH];
+  Outgoing outgoing[CONSUMER_WARPS];
+  Mbarrier full[STAGES], empty[STAGES];
+};
+
+// Stores a warp's sums, 32 columns at a time through shared memory, so that a half warp has a row's neighbours.
+template <uint32_t SUMS>
+DEVICE void store_sums(const float (&sum)[SUMS], Outgoing& outgoing, const Epilogue& epilogue, const Product& product,
+                       uint32_t split, uint32_t row, uint32_t column) {
+  const uint32_t lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (uint32_t first = 0; first < SUMS; first += 16) {
+    __syncwarp();
+#pragma unroll
+    for (uint32_t i = 0; i < 16; i += 4) {
+      const uint32_t at = 2 * i + 2 * t;
+      *reinterpret_cast<float2*>(&outgoing[g][at]) = make_float2(sum[first + i], sum[first + i + 1]);
+      *reinterpret_cast<float2*>(&outgoing[g + 8][at]) = make_float2(sum[first + i + 2], sum[first + i + 3]);
+    }
+    __syncwarp();
+    const uint32_t at = lane % 16 * 2, here = column + 2 * first + at;
+#pragma unroll 1
+    for (uint32_t r = lane / 16; r < 16; r += 2) {
+      if (row + r >= product.rows || here >= product.columns) break;
+      const float2 pair = *reinterpret_cast<const float2*>(&outgoing[r][at]);
+      epilogue.store_pair(static_cast<uint64_t>(split) * product.rows + row + r, here, pair);
+    }
+  }
+}
+
+// Columns of an MN-major box, and its rows: those of a stage along k.
+constexpr uint32_t BOX = 64;
+static_assert(BOX == STAGE_DEPTH);
+
+// Has the copy engine bring `ROWS` of an operand, from `row` on, of a stage from k on, to the blocks that have a bit
+// in `RANKS`; a 1 alone is the calling one.
+template <WgmmaMajor MAJOR, uint32_t ROWS, uint32_t RANKS>
+DEVICE void load(uint16_t (*to)[STAGE_DEPTH], const TensorMap& map, uint32_t row, uint32_t k, Mbarrier& full) {
+  constexpr uint32_t STEP = MAJOR == WgmmaMajor::k ? ROWS : BOX;
+#pragma unroll
+  for (uint32_t i = 0; i < ROWS; i += STEP) {
+    const uint32_t column_of_box = MAJOR == WgmmaMajor::k ? k : row + i;
+    const uint32_t row_of_box = MAJOR == WgmmaMajor::k ? row : k;
+    if constexpr (RANKS == 1)
+      tma_load(to + i, map, column_of_box, row_of_box, full);
+    else
+      tma_load_shared(to + i, map, column_of_box, row_of_box, full, RANKS);
+  }
+}
+
+// What a stage has of an operand, from its row `tile` on, from step on.
+template <WgmmaMajor MAJOR>
+DEVICE uint64_t operand(const uint16_t (*tile)[STAGE_DEPTH], uint32_t step) {
+  return MAJOR == WgmmaMajor::k ? wgmma_rows(tile, step) : wgmma_columns(tile, BOX, step);
+}
+
+template <WgmmaFormat FORMAT, WgmmaMajor A_MAJOR, WgmmaMajor B_MAJOR, uint32_t COLUMNS, uint32_t STAGES,
+          uint32_t BLOCKS>
+DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, const Epilogue& epilogue, const Product& product) {
+  using Stages = Ring<COLUMNS, STAGES>;
+  DYNAMIC_SHARED(ring, Stages);
+  constexpr uint32_t SHARE = TILE_ROWS / BLOCKS, ALL = (1u << BLOCKS) - 1;
+  const uint32_t warpgroup = threadIdx.x / WARPGROUP, lane = threadIdx.x % 32, rank = blockIdx.x % BLOCKS;
+  const uint32_t first = blockIdx.x / BLOCKS, clusters = gridDim.x / BLOCKS;
+  const Pieces<COLUMNS * BLOCKS> pieces(product);
+  if (threadIdx.x == 0) {
+    for (uint32_t s = 0; s < STAGES; s++) {
+      mbarrier_init(ring.full[s], 1);
+      mbarrier_init(ring.empty[s], CONSUMER_WARPS * BLOCKS);
+    }
+    mbarrier_fence_init();
+  }
+  cluster_sync();
+
+  Place<STAGES> next;
+  if (warpgroup == 0) {
+    registers_give_back<40>();
+    if (threadIdx.x == 0) {
+      tma_prefetch(a);
+      tma_prefetch(b);
+      for (uint32_t i = first; i < pieces.count(); i += clusters) {
+        const Piece piece = pieces.at(i);
+        for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
+          Mbarrier& full = ring.full[next.stage];
+          // Free in all blocks: this one writes to the others' stages too.
+          mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
+          mbarrier_arrive_expect(full, sizeof ring.a[0] + sizeof ring.b[0]);
+          load<A_MAJOR, SHARE, ALL>(ring.a[next.stage] + rank * SHARE, a, piece.row + rank * SHARE, k, full);
+          load<B_MAJOR, COLUMNS, 1>(ring.b[next.stage], b, piece.column + rank * COLUMNS, k, full);
+        }
+      }
+    }
+  } else {
+    registers_take<232>();
+    const uint32_t warp = threadIdx.x / 32 - 4, above = (warpgroup - 1) * 64;
+    for (uint32_t i = first; i < pieces.count(); i += clusters) {
+      const Piece piece = pieces.at(i);
+      float sum[COLUMNS / 2];
+      uint32_t before = 0;
+      for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
+        mbarrier_wait(ring.full[next.stage], next.parity);
+        wgmma_fence();
+#pragma unroll
+        for (uint32_t step = 0; step < STAGE_DEPTH; step += 16)
+          wgmma<FORMAT, A_MAJOR, B_MAJOR>(sum, operand<A_MAJOR>(ring.a[next.stage] + above, step),
+                                          operand<B_MAJOR>(ring.b[next.stage], step), k > piece.k_first || step > 0);
+        wgmma_commit();
+        // The products before these are done: their stage may be filled again.
+        wgmma_wait<1>();
+        if (lane < BLOCKS && k > piece.k_first) mbarrier_arrive_at(ring.empty[before], lane);
+        before = next.stage;
+      }
+      wgmma_wait<0>();
+      if (lane < BLOCKS) mbarrier_arrive_at(ring.empty[before], lane);
+      store_sums(sum, ring.outgoing[warp], epilogue, product, piece.split, piece.row + above + warp % 4 * 16,
+                 piece.column + rank * COLUMNS);
+    }
+  }
+  cluster_sync();
+}
+
+static_assert(sizeof(Ring<256, 4>) == 217152 && sizeof(Ring<128, 6>) == 217184);
