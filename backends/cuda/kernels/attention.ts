@@ -1,6 +1,7 @@
 import type { DenseAttributes } from '../../../src/ops/attention_math.ts'
 import type { OpCall } from '../../../src/ops/contract.ts'
 import type { LaunchPlan } from '../../backend.ts'
+import { attentionWgmma } from './attention_wgmma.ts'
 import { type KernelRule, launch } from './rule.ts'
 
 /** Rows of a tile in kernels-cuda/lib/attention_tile.h. */
@@ -35,12 +36,14 @@ export function dense(
   )
 }
 
-export const attention: KernelRule = (call) => ({
-  launches: [
-    dense(call, 'attention', 'attention', call.attrs.heads, [
-      { port: 'qkv', access: 'read' },
-      { port: 'y', access: 'write' },
-      { port: 'lse', access: 'write' },
-    ]),
-  ],
-})
+/** attention_wgmma where the architecture has it and qkv has 16 bits. */
+export const attention: KernelRule = (call, traits) =>
+  attentionWgmma(call, traits) ?? {
+    launches: [
+      dense(call, 'attention', 'attention', call.attrs.heads, [
+        { port: 'qkv', access: 'read' },
+        { port: 'y', access: 'write' },
+        { port: 'lse', access: 'write' },
+      ]),
+    ],
+  }

@@ -1,0 +1,348 @@
+// attention with qkv in bf16 or f16 and heads of 64 or 128 dims, on Hopper: y = softmax(mask(scale q k^T)) v inside
+// blocks of `sequence` rows, with lse = log(sum(exp(scores))). A persistent block takes tiles of 128 queries. One warp
+// has the copy engine bring the queries once, then keys and values by turns into a ring of stages; two warpgroups have
+// 64 queries each, whose scores, weights and sums stay in registers: weights become 16 bits there and are the left
+// operand of the product with the values. A warpgroup issues the scores of the next keys before the values of the ones
+// at hand, and takes exponentials while they are multiplied; the two issue by turns, so that one's exponentials are
+// hidden by the other's products.
+//
+// The producer decides which keys a tile takes: none that its queries cannot see by their place, nor, with documents,
+// those whose numbers lie in another range. Masks are computed where a tile may need them only. Where the queries of a
+// head are few, a tile has those of several heads that share keys.
+//
+// Tile of 128 queries by 128 keys, D dims: 2 products of 128 x 128 x D, 16 D cycles of tensor cores at 2,048
+// multiply-adds a cycle, 2,048 for D = 128 and 1,024 for 64; 16,384 exponentials, 1,024 cycles of 16 a cycle; about 4.5
+// instructions for each, 576 cycles of four schedulers. So tensor cores limit at D = 128, and they and exponentials
+// alike at 64. Shared memory gives products of scores 96 bytes of its 128 a cycle, those of values 64. Keys and values
+// are 512 D bytes, 32 a cycle from L2, of about 64 that a multiprocessor can take; heads run in sections whose keys and
+// values fit there. 4,096 causal rows of 32 heads of 128 dims are 137 GFLOP, 139 us at 989 TFLOP/s; 528 tiles of a head
+// where 512 hold all pairs (97%). At 75% that is 0.19 ms, 740 TFLOP/s.
+#include <type_traits>
+
+#include "lib/attention_boxes.h"
+#include "lib/attention_documents.h"
+#include "lib/attention_softmax.h"
+#include "lib/ring.h"
+#include "lib/warpgroup.h"
+
+constexpr uint32_t QUERY_ROWS = 128, KEY_ROWS = 128, WARPGROUP = 128, WARPGROUP_ROWS = 64, CONSUMER_WARPS = 8;
+
+// What a stage has: keys, or values, from row `key` on; or nothing, after the last keys of an item.
+struct Step {
+  static constexpr uint32_t END = 0xffffffffu;
+  uint32_t key;
+  uint32_t documents;  // whether the tile's queries and keys may be of several documents
+};
+
+template <uint32_t DIM, uint32_t STAGES>
+struct Tiles {
+  Boxes<DIM, QUERY_ROWS> q;
+  Boxes<DIM, KEY_ROWS> ring[STAGES];
+  Step step[STAGES];
+  Mbarrier q_full, q_empty, full[STAGES], empty[STAGES], turn[2];
+};
+
+// How the call is cut: tiles of `span` rows, those of a box, of 128 / span heads that share keys. Pairs of a block and such heads are
+// units; `section` of them run together.
+struct Cut {
+  uint32_t rows, span, section;
+};
+
+// What a block does at a time: rows `first` to `last` of heads from `head` on, keys from `begin` to `end`.
+struct Item {
+  uint32_t first, last, head, begin, end;
+};
+
+template <class Storage>
+struct Items {
+  const Dense<Storage>& call;
+  Cut cut;
+  uint32_t heads, packs, tiles, units;  // heads of a tile, tiles' heads of a block
+  DEVICE Items(const Dense<Storage>& of, const Cut& by)
+      : call(of),
+        cut(by),
+        heads(QUERY_ROWS / by.span),
+        packs(of.heads / heads),
+        tiles((of.sequence + by.span - 1) / by.span),
+        units(by.rows / of.sequence * packs) {}
+  DEVICE uint32_t count() const { return tiles * units; }
+  // The last tiles of a section come first: with causal masks they take longest.
+  DEVICE Item at(uint32_t i) const {
+    const uint32_t section = i / (cut.section * tiles), within = i - section * cut.section * tiles;
+    const uint32_t before = section * cut.section, width = min(cut.section, units - before);
+    const uint32_t unit = before + within % width, tile = tiles - 1 - within / width;
+    const uint32_t start = unit / packs * call.sequence, end = start + call.sequence;
+    const uint32_t first = start + tile * cut.span, past = min(first + cut.span, end);
+    return {first, past - 1, unit % packs * heads,
+            call.window > 0 && first - start >= call.window ? first + 1 - call.window : start,
+            call.causal ? past : end};
+  }
+};
+
+// By one warp: brings what the consumers wait for, in their order. That is the first keys, then again and again the
+// next keys, or the news that there are none, and the values of the keys before.
+template <class Storage, uint32_t DIM, uint32_t STAGES>
+DEVICE void produce(Tiles<DIM, STAGES>& tiles, const TensorMap& qkv, const Items<Storage>& items) {
+  const Dense<Storage>& call = items.call;
+  const bool issues = threadIdx.x % 32 == 0;
+  Place<STAGES> next;
+  uint32_t q_parity = 1;
+  const auto bring = [&](const Step& step, uint32_t column) {
+    mbarrier_wait(tiles.empty[next.stage], next.parity ^ 1);
+    if (issues) {
+      Mbarrier& full = tiles.full[next.stage];
+      tiles.step[next.stage] = step;
+      if (step.key == Step::END) {
+        mbarrier_arrive(full);
+      } else {
+        mbarrier_arrive_expect(full, sizeof tiles.ring[0]);
+        load_boxes<DIM, KEY_ROWS>(tiles.ring[next.stage], qkv, column, step.key, items.cut.span, full);
+      }
+    }
+    __syncwarp();
+    next.advance();
+  };
+  if (issues) tma_prefetch(qkv);
+  for (uint32_t i = blockIdx.x; i < items.count(); i += gridDim.x, q_parity ^= 1) {
+    const Item item = items.at(i);
+    const uint32_t kv_head = item.head / call.sharing(), k = call.key(kv_head).first, v = call.value(kv_head).first;
+    mbarrier_wait(tiles.q_empty, q_parity);
+    if (issues) {
+      mbarrier_arrive_expect(tiles.q_full, sizeof tiles.q);
+      for (uint32_t d = 0; d < DIM / BOX_DIMS; d++)
+        for (uint32_t h = 0; h < items.heads; h++)
+          tma_load(tiles.q[d][h * items.cut.span], qkv, (item.head + h) * DIM + d * BOX_DIMS, item.first, tiles.q_full);
+    }
+    __syncwarp();
+    const DocumentRange own = documents_of(call, item.first, item.last + 1);
+    Step before = {Step::END, 0};
+    for (uint32_t key = item.begin; key < item.end; key += KEY_ROWS) {
+      const DocumentRange other = documents_of(call, key, min(key + KEY_ROWS, item.end));
+      if (!own.meets(other)) continue;
+      const Step step = {key, own.one() && other.one() ? 0u : 1u};
+      bring(step, k);
+      if (before.key != Step::END) bring(before, v);
+      before = step;
+    }
+    bring({Step::END, 0}, k);
+    if (before.key != Step::END) bring(before, v);
+  }
+}
+
+// A thread's two rows of its item, eight apart in the tile, and what their warpgroup's have in common.
+struct OwnRows {
+  uint32_t row[2], head[2], document[2];
+  uint32_t first, last;  // rows of the warpgroup
+
+  template <class Storage>
+  DEVICE OwnRows(const Items<Storage>& items, const Item& item) {
+    const uint32_t span = items.cut.span, above = (threadIdx.x / WARPGROUP - 1) * WARPGROUP_ROWS;
+    first = item.first + above % span;
+    last = first + min(span, WARPGROUP_ROWS) - 1;
+#pragma unroll
+    for (uint32_t r = 0; r < 2; r++) {
+      const uint32_t at = above + threadIdx.x % WARPGROUP / 32 * 16 + threadIdx.x % 32 / 4 + 8 * r;
+      row[r] = item.first + at % span;
+      head[r] = item.head + at / span;
+      document[r] = items.call.document(min(row[r], item.last));
+    }
+  }
+};
+
+// Scores that a row may not see become UNSEEN.
+template <class Storage>
+DEVICE void mask(float (&score)[KEY_ROWS / 2], const Dense<Storage>& call, const OwnRows& own, const Item& item,
+                 const Step& step) {
+  const bool past_end = step.key + KEY_ROWS > item.end;
+  const bool ahead = call.causal && step.key + KEY_ROWS - 1 > own.first;
+  const bool behind = call.window > 0 && own.last >= call.window && step.key <= own.last - call.window;
+  if (!past_end && !ahead && !behind && !step.documents) return;
+#pragma unroll
+  for (uint32_t i = 0; i < KEY_ROWS / 2; i++) {
+    const uint32_t r = i / 2 % 2, key = step.key + i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2;
+    const uint32_t document = step.documents ? call.document(min(key, item.end - 1)) : own.document[r];
+    if (key >= item.end || !call.visible(own.row[r], key, own.document[r], document)) score[i] = UNSEEN;
+  }
+}
+
+// Stores a thread's sums, divided, of its two rows.
+template <WgmmaFormat FORMAT, uint32_t DIM>
+DEVICE void store_items(void* y, uint32_t out_bits, uint32_t heads, const float (&sum)[DIM / 2], const OwnRows& own,
+                       const Item& item, const OnlineSoftmax& softmax) {
+  const uint32_t t = threadIdx.x % 4;
+#pragma unroll
+  for (uint32_t r = 0; r < 2; r++) {
+    const float inverse = softmax.inverse(r);
+    const bool inside = own.row[r] <= item.last;
+    const uint64_t at = (static_cast<uint64_t>(own.row[r]) * heads + own.head[r]) * DIM;
+#pragma unroll
+    for (uint32_t d = 0; d < DIM; d += 32) {
+      float2 pair[4];
+#pragma unroll
+      for (uint32_t j = 0; j < 4; j++)
+        pair[j] = make_float2(sum[d / 2 + 4 * j + 2 * r] * inverse, sum[d / 2 + 4 * j + 2 * r + 1] * inverse);
+      if (out_bits == 32) {
+#pragma unroll
+        for (uint32_t j = 0; j < 4; j++)
+          if (inside) static_cast<float2*>(y)[(at + d + 8 * j) / 2 + t] = pair[j];
+      } else {
+        uint32_t word[4];
+#pragma unroll
+        for (uint32_t j = 0; j < 4; j++) word[j] = pack_pair<FORMAT>(pair[j].x, pair[j].y);
+        const uint4 chunk = gather_chunk(word[0], word[1], word[2], word[3]);
+        if (inside) static_cast<uint4*>(y)[(at + d) / 8 + t] = chunk;
+      }
+    }
+  }
+}
+
+// A thread's weights as the left operand of the product with the values.
+template <WgmmaFormat FORMAT>
+DEVICE void pack_weights(uint32_t (&weights)[KEY_ROWS / 16][4], const float (&p)[KEY_ROWS / 2]) {
+#pragma unroll
+  for (uint32_t i = 0; i < KEY_ROWS / 2; i += 2) weights[i / 8][i / 2 % 4] = pack_pair<FORMAT>(p[i], p[i + 1]);
+}
+
+template <WgmmaFormat FORMAT, class Storage, uint32_t DIM, uint32_t STAGES>
+DEVICE void consume(Tiles<DIM, STAGES>& tiles, const Items<Storage>& items, void* y, float* lse,
+                    const ScoreScale& scores, uint32_t out_bits) {
+  const Dense<Storage>& call = items.call;
+  const uint32_t which = threadIdx.x / WARPGROUP - 1, above = which * WARPGROUP_ROWS;
+  const bool arrives = threadIdx.x % 32 == 0;
+  Place<STAGES> next;
+  uint32_t q_parity = 0, turn_parity = which ^ 1;  // the first warpgroup's first turn has come
+  // Waits for the next stage and passes it.
+  const auto take = [&] {
+    const uint32_t stage = next.stage;
+    mbarrier_wait(tiles.full[stage], next.parity);
+    next.advance();
+    return stage;
+  };
+  // For its warp, when all of it has come.
+  const auto arrive = [&](Mbarrier& barrier) {
+    __syncwarp();
+    if (arrives) mbarrier_arrive(barrier);
+  };
+  for (uint32_t i = blockIdx.x; i < items.count(); i += gridDim.x, q_parity ^= 1) {
+    const Item item = items.at(i);
+    const OwnRows own(items, item);
+    OnlineSoftmax softmax;
+    float sum[DIM / 2] = {}, score[KEY_ROWS / 2], keep[2];
+    uint32_t weights[KEY_ROWS / 16][4];
+    mbarrier_wait(tiles.q_full, q_parity);
+    uint32_t keys = take();
+    Step step = tiles.step[keys];
+    if (step.key != Step::END) {
+      wgmma_fence();
+      multiply_rows<FORMAT, DIM>(score, tiles.q, above, tiles.ring[keys]);
+      wgmma_commit();
+      wgmma_wait<0>();
+      arrive(tiles.empty[keys]);
+      scores.cap(score);
+      mask(score, call, own, item, step);
+      softmax.take(score, keep, scores.scale);
+      pack_weights<FORMAT>(weights, score);
+      for (keys = take(); tiles.step[keys].key != Step::END; keys = take()) {
+        step = tiles.step[keys];
+        mbarrier_wait(tiles.turn[which], turn_parity);
+        turn_parity ^= 1;
+        wgmma_fence();
+        multiply_rows<FORMAT, DIM>(score, tiles.q, above, tiles.ring[keys]);
+        wgmma_commit();
+        const uint32_t values = take();
+        wgmma_fence();
+        add_weighted_rows<FORMAT, DIM, KEY_ROWS>(sum, weights, tiles.ring[values]);
+        wgmma_commit();
+        arrive(tiles.turn[which ^ 1]);
+        wgmma_wait<1>();
+        arrive(tiles.empty[keys]);
+        scores.cap(score);
+        mask(score, call, own, item, step);
+        softmax.take(score, keep, scores.scale);
+        wgmma_wait<0>();
+        arrive(tiles.empty[values]);
+#pragma unroll
+        for (uint32_t j = 0; j < DIM / 2; j++) sum[j] *= keep[j / 2 % 2];
+        pack_weights<FORMAT>(weights, score);
+      }
+      arrive(tiles.empty[keys]);
+      arrive(tiles.q_empty);
+      const uint32_t values = take();
+      wgmma_fence();
+      add_weighted_rows<FORMAT, DIM, KEY_ROWS>(sum, weights, tiles.ring[values]);
+      wgmma_commit();
+      wgmma_wait<0>();
+      arrive(tiles.empty[values]);
+    } else {
+      arrive(tiles.empty[keys]);
+      arrive(tiles.q_empty);
+    }
+    softmax.join();
+#pragma unroll
+    for (uint32_t r = 0; r < 2; r++)
+      if (threadIdx.x % 4 == 0 && own.row[r] <= item.last)
+        lse[static_cast<uint64_t>(own.row[r]) * call.heads + own.head[r]] = softmax.log_sum(r, MASKED);
+    store_items<FORMAT, DIM>(y, out_bits, call.heads, sum, own, item, softmax);
+  }
+}
+
+template <class Storage, uint32_t DIM, uint32_t STAGES>
+DEVICE void attention_wgmma(const TensorMap& qkv, const Dense<Storage>& call, const Cut& cut,
+                            void* y, float* lse, float scale, float softcap, uint32_t out_bits) {
+  constexpr WgmmaFormat FORMAT = std::is_same_v<Storage, BF16> ? WgmmaFormat::bf16 : WgmmaFormat::f16;
+  using Shared = Tiles<DIM, STAGES>;
+  DYNAMIC_SHARED(tiles, Shared);
+  if (threadIdx.x == 0) {
+    mbarrier_init(tiles.q_full, 1);
+    mbarrier_init(tiles.q_empty, CONSUMER_WARPS);
+    for (uint32_t s = 0; s < STAGES; s++) {
+      mbarrier_init(tiles.full[s], 1);
+      mbarrier_init(tiles.empty[s], CONSUMER_WARPS);
+    }
+    for (uint32_t w = 0; w < 2; w++) mbarrier_init(tiles.turn[w], CONSUMER_WARPS / 2);
+    mbarrier_fence_init();
+  }
+  __syncthreads();
+  const Items<Storage> items(call, cut);
+  if (threadIdx.x < WARPGROUP) {
+    registers_give_back<40>();
+    if (threadIdx.x < 32) produce(tiles, qkv, items);
+  } else {
+    registers_take<232>();
+    consume<FORMAT>(tiles, items, y, lse, ScoreScale(scale, softcap), out_bits);
+  }
+}
+
+static_assert(sizeof(Tiles<64, 8>) == 147680 && sizeof(Tiles<128, 6>) == 229552);
+
+KERNEL_SHARED(attention_wgmma_bf16_64, 384, 147680, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents,
+              void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
+              uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
+              uint32_t out_bits) {
+  attention_wgmma<BF16, 64, 8>(qkv, {nullptr, documents, heads, kv_heads, 64, sequence, causal, window},
+                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
+}
+
+KERNEL_SHARED(attention_wgmma_f16_64, 384, 147680, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents,
+              void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
+              uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
+              uint32_t out_bits) {
+  attention_wgmma<F16, 64, 8>(qkv, {nullptr, documents, heads, kv_heads, 64, sequence, causal, window},
+                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
+}
+
+KERNEL_SHARED(attention_wgmma_bf16_128, 384, 229552, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents,
+              void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
+              uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
+              uint32_t out_bits) {
+  attention_wgmma<BF16, 128, 6>(qkv, {nullptr, documents, heads, kv_heads, 128, sequence, causal, window},
+                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
+}
+
+KERNEL_SHARED(attention_wgmma_f16_128, 384, 229552, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents,
+              void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
+              uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
+              uint32_t out_bits) {
+  attention_wgmma<F16, 128, 6>(qkv, {nullptr, documents, heads, kv_heads, 128, sequence, causal, window},
+                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
+}
