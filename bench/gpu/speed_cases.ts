@@ -22,8 +22,45 @@ const matmulIn16 = (rows: number, columns: number, depth: number, format: 'f16' 
   inputs: { x: tensorType(format, rows, depth), w: tensorType(format, columns, depth) },
 })
 
-/** Columns and depth of the products of a layer: qkv, attention's output, gate and up, down. */
+/** x and w in blocks of 8 bits with a scale each, y in bf16. */
+const matmulIn8 = (rows: number, columns: number, depth: number): SpeedCase => ({
+  name: `${rows}x${columns}x${depth}_both_e4m3_128`,
+  op: 'matmul',
+  attrs: { output: 'bf16' },
+  inputs: { x: tensorType('e4m3_128', rows, depth), w: tensorType('e4m3_128', columns, depth) },
+})
+
+/** Both gradients of a product in bf16. */
+const matmulBackwardIn16 = (rows: number, columns: number, depth: number): SpeedCase[] => [
+  {
+    name: `${rows}x${columns}x${depth}_both_bf16`,
+    op: 'matmul_backward_input',
+    attrs: { output: 'bf16' },
+    inputs: { dy: tensorType('bf16', rows, columns), w: tensorType('bf16', columns, depth) },
+  },
+  {
+    name: `${rows}x${columns}x${depth}_both_bf16`,
+    op: 'matmul_backward_weight',
+    inputs: {
+      accumulator: tensorType('f32', columns, depth),
+      dy: tensorType('bf16', rows, columns),
+      x: tensorType('bf16', rows, depth),
+    },
+  },
+]
+
+/**
+ * Columns and depth of the products of a layer: qkv, attention's output, gate and up (GPT-2: up), down. The last of
+ * GPT-2's is its head.
+ */
 const LAYERS = {
+  '124M': [
+    [2304, 768],
+    [768, 768],
+    [3072, 768],
+    [768, 3072],
+    [50304, 768],
+  ],
   '1B': [
     [3072, 2048],
     [2048, 2048],
@@ -65,7 +102,7 @@ function attentionIn16(length: number, dim: number): SpeedCase[] {
 const wholeRange = { tensors: [[0, 2 ** 27]] }
 
 /** Decoding `batch` sequences that have `context` tokens each. */
-function decode(batch: number, context: number, kv: 'f32' | 'f16'): SpeedCase {
+function decode(batch: number, context: number, kv: 'f32' | 'f16' | 'e4m3'): SpeedCase {
   const pages = context / 64
   const pool = tensorType(kv, batch * pages, HEADS.kv_heads, 64, HEADS.head_dim)
   return {
@@ -97,7 +134,19 @@ export const speedCases: readonly SpeedCase[] = [
   ...weightFormats.map((format) => matmul(4096, 4096, 4096, format)),
   matmulIn16(8192, 8192, 8192, 'bf16'),
   matmulIn16(4096, 4096, 4096, 'f16'),
-  ...[...LAYERS['1B'], ...LAYERS['8B']].map(([columns, depth]) => matmulIn16(4096, columns, depth, 'bf16')),
+  ...[...LAYERS['1B'], ...LAYERS['8B']].flatMap(([columns, depth]) => [
+    matmulIn16(4096, columns, depth, 'bf16'),
+    matmulIn8(4096, columns, depth),
+  ]),
+  matmulIn8(4096, 4096, 4096),
+  matmulIn8(8192, 8192, 8192),
+  // Products of a training step of 32 sequences of 1,024 tokens, and of decoding 64 sequences.
+  ...LAYERS['124M'].flatMap(([columns, depth]) => [
+    matmulIn16(32768, columns, depth, 'bf16'),
+    ...matmulBackwardIn16(32768, columns, depth),
+  ]),
+  ...LAYERS['8B'].map(([columns, depth]) => matmul(64, columns, depth, 'bf16')),
+  ...matmulBackwardIn16(4096, 4096, 4096),
   {
     name: '4096x4096x4096_bf16',
     op: 'matmul_backward_input',
@@ -128,6 +177,7 @@ export const speedCases: readonly SpeedCase[] = [
   decode(1, 4096, 'f16'),
   decode(1, 32768, 'f16'),
   decode(32, 4096, 'f16'),
+  decode(32, 4096, 'e4m3'),
   {
     name: '8192x4096',
     op: 'rms_norm',
