@@ -3,7 +3,7 @@
 // Bytes: 4 per element written and the element read (0.6 to 4), no flops but a scale: memory bandwidth is the limit.
 #include "lib/pack.h"
 #include "lib/row_of_id.h"
-#include "lib/storage.h"
+#include "lib/small_float.h"
 
 // Four elements a thread; `width` counts packs, `elements` those of the table.
 template <typename W>
@@ -64,4 +64,19 @@ KERNEL(embedding_q8_0_4, 256, const uint32_t* ids, const void* table, float* y, 
 KERNEL(embedding_q4_0_4, 256, const uint32_t* ids, const void* table, float* y, OPTIONAL const uint32_t* first,
        uint64_t rows, uint64_t width, uint32_t vocabulary) {
   embedding<Q4_0>(ids, table, y, first, rows, width, vocabulary);
+}
+
+KERNEL(embedding_e4m3_128_4, 256, const uint32_t* ids, const void* table, float* y, OPTIONAL const uint32_t* first,
+       uint64_t rows, uint64_t width, uint32_t vocabulary) {
+  embedding<E4M3_128>(ids, table, y, first, rows, width, vocabulary);
+}
+
+KERNEL(embedding_mxfp8_4, 256, const uint32_t* ids, const void* table, float* y, OPTIONAL const uint32_t* first,
+       uint64_t rows, uint64_t width, uint32_t vocabulary) {
+  embedding<MXFP8>(ids, table, y, first, rows, width, vocabulary);
+}
+
+KERNEL(embedding_nvfp4_4, 256, const uint32_t* ids, const void* table, float* y, OPTIONAL const uint32_t* first,
+       uint64_t rows, uint64_t width, uint32_t vocabulary) {
+  embedding<NVFP4>(ids, table, y, first, rows, width, vocabulary);
 }

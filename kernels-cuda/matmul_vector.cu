@@ -8,6 +8,7 @@
 // registers let 512 threads or more have four loads of 16 bytes each on their way: 32 KB.
 #include "lib/epilogue.h"
 #include "lib/reduce.h"
+#include "lib/small_float.h"
 
 constexpr uint32_t THREADS = 128, COLUMNS = 4;
 
@@ -67,6 +68,28 @@ struct ChunkQ4_0 {
   }
 };
 
+// Quants in e4m3, of blocks of 128 or 32.
+template <class Blocks>
+struct ChunkE4M3 {
+  static constexpr uint32_t elements = 16, words = 4;
+  DEVICE static float scale(const void* w, uint64_t count, uint64_t index) {
+    return Blocks::scale(w, count, index / Blocks::BLOCK);
+  }
+  DEVICE static float4 four(const uint32_t (&word)[words], uint32_t i) { return e4m3_four_to_f32(word[i]); }
+};
+
+// A block, 8 bytes at a time.
+struct ChunkNVFP4 {
+  static constexpr uint32_t elements = 16, words = 2;
+  DEVICE static float scale(const void* w, uint64_t count, uint64_t index) {
+    return NVFP4::scale(w, count, index / NVFP4::BLOCK);
+  }
+  DEVICE static float4 four(const uint32_t (&word)[words], uint32_t i) {
+    const uint32_t q = word[i / 2] >> (i % 2 * 16);
+    return make_float4(e2m1_to_f32(q), e2m1_to_f32(q >> 4), e2m1_to_f32(q >> 8), e2m1_to_f32(q >> 12));
+  }
+};
+
 template <class Chunk, uint32_t ELEMENT_BITS>
 DEVICE void load_chunk(uint32_t (&word)[Chunk::words], const void* w, uint64_t index) {
   const uint8_t* at = static_cast<const uint8_t*>(w) + index * ELEMENT_BITS / 8;
@@ -108,7 +131,7 @@ DEVICE void matmul_vector(const void* x, const void* w, const Epilogue& epilogue
 #pragma unroll
       for (uint32_t r = 0; r < ROWS; r++) {
         if (r >= rows) continue;
-        const float4 v = X::load4(x, 0, static_cast<uint64_t>(r) * depth + k + 4 * i);
+        const float4 v = X::load4(x, static_cast<uint64_t>(rows) * depth, static_cast<uint64_t>(r) * depth + k + 4 * i);
 #pragma unroll
         for (uint32_t c = 0; c < COLUMNS; c++) {
           part[r][c] += v.x * weight[c].x;
@@ -210,4 +233,33 @@ KERNEL(matmul_vector_q4_0, 128, const float* x, const void* w, OPTIONAL const vo
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_rows<ChunkQ4_0>(x, w, epilogue, rows, columns, depth);
+}
+
+KERNEL(matmul_vector_e4m3_128, 128, const float* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_rows<ChunkE4M3<E4M3_128>>(x, w, epilogue, rows, columns, depth);
+}
+
+KERNEL(matmul_vector_mxfp8, 128, const float* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_rows<ChunkE4M3<MXFP8>>(x, w, epilogue, rows, columns, depth);
+}
+
+KERNEL(matmul_vector_nvfp4, 128, const float* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_rows<ChunkNVFP4>(x, w, epilogue, rows, columns, depth);
+}
+
+// x in e4m3_128 too.
+KERNEL(matmul_vector_e4m3_128_both, 128, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_rows<ChunkE4M3<E4M3_128>, E4M3_128>(x, w, epilogue, rows, columns, depth);
 }

@@ -164,7 +164,10 @@ DEVICE void mma_group(float (&sum)[2][4][4], const typename Left::Shared& left, 
 #pragma unroll
     for (uint32_t n = 0; n < 4; n++)
 #pragma unroll
-      for (uint32_t i = 0; i < 4; i++) sum[m][n][i] += (i < 2 ? upper : lower) * part[m][n][i];
+      for (uint32_t i = 0; i < 4; i++) {
+        const float right_scale = Right::scale(right, n_first + n * 8 + threadIdx.x % 4 * 2 + i % 2, group);
+        sum[m][n][i] += (i < 2 ? upper : lower) * right_scale * part[m][n][i];
+      }
   }
 }
 

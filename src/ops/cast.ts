@@ -4,7 +4,7 @@ import { formatOf } from '../tensor/format.ts'
 import { tensorType } from '../tensor/type.ts'
 import { normal, values } from './cases.ts'
 import { defineOp } from './contract.ts'
-import { exact, relative } from './tolerance.ts'
+import { readFrom } from './tolerance.ts'
 
 const targets = ['f32', 'f16', 'bf16', 'e4m3'] as const
 const blocks = ['q8_0', 'q4_0', 'e4m3_128', 'mxfp8', 'nvfp4'] as const
@@ -85,10 +85,8 @@ export const cast = defineOp<{ to: (typeof targets)[number] }>({
   gradient: { none: 'gradients are kept in f32; casts are for publishing weights' },
   // Encoding the output to its format is the rounding.
   reference: (_call, { x }) => ({ y: x!.slice() }),
-  // Only a quant times its scale in f32 does not fit an f32: one rounding, two with the tensor's scale of nvfp4, one of
-  // the expected number.
   tolerance: ({ inputs }, _inputs, { y }) => ({
-    y: inputs.x!.format === 'nvfp4' || inputs.x!.format === 'e4m3_128' ? relative(y!, 2) : exact,
+    y: readFrom(inputs.x!.format, y!),
   }),
   flops: () => 0,
   cases: [

@@ -4,7 +4,7 @@ import { weightFormats } from '../tensor/format.ts'
 import { byteSize, elementCount, lastDim, sameShape, type TensorType, tensorType } from '../tensor/type.ts'
 import { integers, normal, values } from './cases.ts'
 import { defineOp } from './contract.ts'
-import { EPS_F32, exact, TINY_F32 } from './tolerance.ts'
+import { EPS_F32, readFrom, TINY_F32 } from './tolerance.ts'
 
 /** Where tensor-parallel ranks have a part of the table each: they differ in this input alone, not in the program. */
 const first = {
@@ -69,7 +69,7 @@ export const embedding = defineOp<Record<string, never>>({
   },
   // f32, f16 and bf16 are f32 values. A quant (8 bits) times an f16 scale (11 bits) is exact in f32 too, but a
   // product of an f16 subnormal scale that is converted with flushing is zero.
-  tolerance: () => ({ y: exact }),
+  tolerance: ({ inputs }, _inputs, { y }) => ({ y: readFrom(inputs.table!.format, y!) }),
   flops: () => 0,
   // As if no id came twice.
   work: ({ inputs }) => ({
@@ -127,6 +127,11 @@ export const embedding = defineOp<Record<string, never>>({
     },
     { name: 'q8_0', attrs: {}, inputs: { ids: integers([15], 0, 21), table: normal([21, 96], 1, 'q8_0') } },
     { name: 'q4_0', attrs: {}, inputs: { ids: integers([15], 0, 21), table: normal([21, 96], 1, 'q4_0') } },
+    ...(['e4m3_128', 'mxfp8', 'nvfp4'] as const).map((format) => ({
+      name: format,
+      attrs: {},
+      inputs: { ids: integers([7], 0, 6), table: normal([5, 256], 1, format) },
+    })),
   ],
 })
 

@@ -1,15 +1,18 @@
 import { z } from 'zod'
 import { check, ExactmapError } from '../errors.ts'
-import { weightFormats } from '../tensor/format.ts'
+import { type FormatName, formatOf, weightFormats } from '../tensor/format.ts'
 import { lastDim, rowCount, sameShape, tensorType } from '../tensor/type.ts'
 import { gelu_tanh_function, geluGate, silu_function } from './activation.ts'
 import { normal, uniform, values } from './cases.ts'
 import { defineOp, type GradientContext, type Tolerance } from './contract.ts'
-import { EPS_F32, rowNorms, storedIn, TINY_F32 } from './tolerance.ts'
+import { EPS_F32, rowNorms, scaleRoundings, storedIn, TINY_F32 } from './tolerance.ts'
 
 type MatmulAttributes = {
   activation: 'none' | 'gelu_tanh' | 'silu'
-  /** Format of y where it is not f32: that of x, so that activations between two products stay in 16 bits. */
+  /**
+   * Format of y where it is not f32: that of x, so that activations between two products stay in 16 bits; either where x
+   * is in blocks.
+   */
   output?: 'f16' | 'bf16' | undefined
 }
 
@@ -19,6 +22,29 @@ const activations = { gelu_tanh: gelu_tanh_function, silu: silu_function } as co
 
 const activate = (activation: MatmulAttributes['activation'], v: number): number =>
   activation === 'none' ? v : activations[activation].value(v)
+
+const inBlocks = (format: FormatName): boolean => formatOf(format).blockSize > 1
+
+/**
+ * What products of e4m3 lose in a block of 128: Hopper's tensor cores sum 32 of them at a time, and with them what they
+ * summed before, cutting each addend off 13 bits below the largest. (DeepSeek-V3 technical report, 3.5.2: about 14 bits
+ * are kept, which is why sums of blocks are then added in f32.)
+ */
+function cutOff(x: Float64Array, w: Float64Array, depth: number, row: number, column: number): number {
+  let error = 0
+  let sum = 0
+  for (let first = 0; first < depth; first += 32) {
+    if (first % 128 === 0) sum = 0
+    let largest = Math.abs(sum)
+    for (let k = first; k < first + 32; k++) {
+      const product = x[row * depth + k]! * w[column * depth + k]!
+      largest = Math.max(largest, Math.abs(product))
+      sum += product
+    }
+    error += 33 * 2 ** -13 * Math.max(largest, Math.abs(sum))
+  }
+  return error
+}
 
 /** Gradients are taken of the graph before fusion, where activations are ops of their own, and of f32 activations. */
 function plain({ attrs, inputs }: GradientContext<MatmulAttributes>): void {
@@ -39,12 +65,12 @@ export const matmul = defineOp<MatmulAttributes>({
   name: 'matmul',
   summary: 'y[t,n] = activation(sum_k x[t,k] * w[n,k] + bias[n]) + residual[t,n]',
   inputs: {
-    x: { doc: '[..., K]', formats: ['f32', 'f16', 'bf16'] },
-    w: { doc: '[N, K], the format of x where that has 16 bits', formats: weightFormats },
+    x: { doc: '[..., K]', formats: ['f32', 'f16', 'bf16', 'e4m3_128'] },
+    w: { doc: '[N, K], the format of x where that is not f32', formats: weightFormats },
     bias: { doc: '[N]', formats: ['f32', 'f16', 'bf16'], optional: true },
     residual: { doc: '[..., N]', formats: ['f32'], optional: true },
   },
-  outputs: { y: { doc: '[..., N], f32 or the format of x', formats: ['f32', 'f16', 'bf16'] } },
+  outputs: { y: { doc: '[..., N], f32 or the attribute `output`', formats: ['f32', 'f16', 'bf16'] } },
   attributes: z.strictObject({
     activation: z.enum(['none', 'gelu_tanh', 'silu']).default('none'),
     output: z.enum(['f16', 'bf16']).optional(),
@@ -57,7 +83,7 @@ export const matmul = defineOp<MatmulAttributes>({
       () => `matmul: x in ${x!.format} needs w in ${x!.format}, got ${w!.format}`,
     )
     check(
-      !output || output === x!.format,
+      !output || output === x!.format || inBlocks(x!.format),
       'unsupported',
       () => `matmul: y can be f32 or the format of x, ${x!.format}, not ${output}`,
     )
@@ -124,17 +150,21 @@ export const matmul = defineOp<MatmulAttributes>({
   // The sum v: K products and the bias. Activations v * sigmoid(a) pass on at most 1.13 of its error and add, in
   // ulp of the result: exp 3 + 2|a|, its rounded argument at most 6|a| (each weighted by 1 - sigmoid, below 1),
   // a sum, a division (2.5) and a product. The kernels cap e^-a at e^87: an error of |v| 2^-125. Then one addition.
-  // Products of 16-bit x and w are exact in f32, so the bound holds for them too.
+  // Products of 16-bit x and w are exact in f32, so the bound holds for them too, and so are those of e4m3, whose scales
+  // are then applied to sums: the products of scales and of these with a sum round as often as numbers times scales.
   tolerance({ inputs, attrs }, { x, w, bias, residual }, { y }) {
     const depth = lastDim(inputs.x!.shape)
     const width = inputs.w!.shape[0]!
     const xs = rowNorms(x!, depth)
     const ws = rowNorms(w!, depth)
+    const roundings = (scaleRoundings[inputs.x!.format] ?? 0) + (scaleRoundings[inputs.w!.format] ?? 0)
+    const lost: Tolerance = (i) =>
+      inBlocks(inputs.x!.format) ? cutOff(x!, w!, depth, Math.floor(i / width), i % width) : 0
     const inF32: Tolerance = (i) => {
       const b = Math.abs(bias?.[i % width] ?? 0)
       const r = residual?.[i] ?? 0
       const magnitude = xs[Math.floor(i / width)]! * ws[i % width]! + b
-      const sum = (depth + 3) * EPS_F32 * magnitude + TINY_F32 * depth
+      const sum = (depth + 3 + roundings) * EPS_F32 * magnitude + TINY_F32 * depth + lost(i)
       const rounding = EPS_F32 * (Math.abs(y![i]!) + Math.abs(r))
       if (attrs.activation === 'none') return sum + rounding
       const value = Math.abs(y![i]! - r)
@@ -213,6 +243,48 @@ export const matmul = defineOp<MatmulAttributes>({
       inputs: { x: normal([1, 2080]), w: normal([5, 2080], 1, 'q4_0'), residual: normal([1, 5]) },
     },
     { name: 'vector_q4_0_short', attrs: none, inputs: { x: normal([1, 96]), w: normal([7, 96], 1, 'q4_0') } },
+    // A few rows
+    {
+      name: 'skinny_bf16',
+      attrs: { activation: 'silu' },
+      inputs: {
+        x: normal([8, 840]),
+        w: normal([37, 840], 0.1, 'bf16'),
+        bias: normal([37]),
+        residual: normal([8, 37]),
+      },
+    },
+    {
+      name: 'skinny_bf16_16_rows',
+      attrs: none,
+      inputs: { x: normal([13, 296]), w: normal([70, 296], 1, 'bf16') },
+    },
+    {
+      name: 'skinny_bf16_32_rows',
+      attrs: { activation: 'gelu_tanh' },
+      inputs: { x: normal([29, 328]), w: normal([131, 328], 0.1, 'bf16'), residual: normal([29, 131]) },
+    },
+    {
+      name: 'skinny_f16',
+      attrs: none,
+      inputs: { x: normal([9, 136]), w: normal([35, 136], 1, 'f16'), bias: normal([35], 1, 'f16') },
+    },
+    { name: 'skinny_q8_0', attrs: none, inputs: { x: normal([6, 1120]), w: normal([40, 1120], 1, 'q8_0') } },
+    {
+      name: 'skinny_q8_0_32_rows',
+      attrs: none,
+      inputs: { x: normal([32, 96]), w: normal([129, 96], 1, 'q8_0') },
+    },
+    {
+      name: 'skinny_q4_0',
+      attrs: { activation: 'silu' },
+      inputs: { x: normal([8, 1184]), w: normal([33, 1184], 0.1, 'q4_0'), residual: normal([8, 33]) },
+    },
+    {
+      name: 'skinny_q4_0_16_rows',
+      attrs: none,
+      inputs: { x: normal([16, 160]), w: normal([65, 160], 1, 'q4_0') },
+    },
     // Two rows and more
     {
       name: 'tile_small',
@@ -247,6 +319,7 @@ export const matmul = defineOp<MatmulAttributes>({
       attrs: none,
       inputs: { x: normal([7, 96]), w: normal([65, 96], 1, 'q8_0'), residual: normal([7, 65]) },
     },
+    { name: 'tile_q8_0_many', attrs: none, inputs: { x: normal([35, 96]), w: normal([67, 96], 1, 'q8_0') } },
     { name: 'tile_q4_0', attrs: none, inputs: { x: normal([18, 160]), w: normal([37, 160], 1, 'q4_0') } },
     { name: 'large_magnitude', attrs: none, inputs: { x: normal([5, 128], 1e6), w: normal([40, 128], 1e6) } },
     {
@@ -260,6 +333,69 @@ export const matmul = defineOp<MatmulAttributes>({
       inputs: { x: uniform([4, 128], 0, 10), w: normal([16, 128], 10) },
     },
     { name: 'zeros', attrs: none, inputs: { x: values([3, 32], [0]), w: values([16, 32], [0], 'q4_0') } },
+    // Weights in blocks of small floats
+    {
+      name: 'vector_e4m3_128',
+      attrs: none,
+      inputs: { x: normal([1, 256]), w: normal([7, 256], 1, 'e4m3_128'), bias: normal([7]) },
+    },
+    { name: 'vector_mxfp8', attrs: none, inputs: { x: normal([1, 608]), w: normal([6, 608], 1, 'mxfp8') } },
+    {
+      name: 'vector_nvfp4',
+      attrs: { activation: 'silu' },
+      inputs: { x: normal([1, 144]), w: normal([9, 144], 0.2, 'nvfp4'), residual: normal([1, 9]) },
+    },
+    {
+      name: 'tile_e4m3_128',
+      attrs: none,
+      inputs: { x: normal([9, 256]), w: normal([37, 256], 1, 'e4m3_128') },
+    },
+    { name: 'tile_mxfp8', attrs: none, inputs: { x: normal([18, 96]), w: normal([65, 96], 1, 'mxfp8') } },
+    {
+      name: 'tile_nvfp4',
+      attrs: none,
+      inputs: { x: normal([7, 176]), w: normal([66, 176], 1, 'nvfp4'), residual: normal([7, 66]) },
+    },
+    // Both operands in blocks of e4m3
+    {
+      name: 'both_e4m3_128_one_row',
+      attrs: { activation: 'none', output: 'bf16' },
+      inputs: { x: normal([1, 256], 1, 'e4m3_128'), w: normal([18, 256], 0.2, 'e4m3_128') },
+    },
+    {
+      name: 'both_e4m3_128_small',
+      attrs: none,
+      inputs: { x: normal([3, 128], 1, 'e4m3_128'), w: normal([9, 128], 1, 'e4m3_128'), bias: normal([9]) },
+    },
+    {
+      name: 'both_e4m3_128_past_edges',
+      attrs: { activation: 'gelu_tanh' },
+      inputs: {
+        x: normal([2, 67, 256], 1, 'e4m3_128'),
+        w: normal([133, 256], 0.05, 'e4m3_128'),
+        bias: normal([133], 1, 'bf16'),
+        residual: normal([2, 67, 133]),
+      },
+    },
+    {
+      name: 'both_e4m3_128_deep',
+      attrs: { activation: 'silu', output: 'bf16' },
+      inputs: {
+        x: normal([5, 1408], 1, 'e4m3_128'),
+        w: normal([24, 1408], 0.1, 'e4m3_128'),
+        bias: normal([24]),
+      },
+    },
+    {
+      name: 'both_e4m3_128_wide',
+      attrs: { activation: 'none', output: 'f16' },
+      inputs: { x: normal([5, 128], 1, 'e4m3_128'), w: normal([390, 128], 1, 'e4m3_128') },
+    },
+    {
+      name: 'both_e4m3_128_large_magnitude',
+      attrs: none,
+      inputs: { x: normal([6, 256], 1e6, 'e4m3_128'), w: normal([40, 256], 1e-6, 'e4m3_128') },
+    },
     // Both operands in 16 bits
     {
       name: 'both_bf16_one_row',

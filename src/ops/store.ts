@@ -50,5 +50,10 @@ export const store = defineOp<Record<string, never>>({
       attrs: {},
       inputs: { destination: destination(format, [3, 64]), x: normal([3, 64]) },
     })),
+    ...(['e4m3_128', 'mxfp8', 'nvfp4'] as const).map((format) => ({
+      name: `${format}_rows`,
+      attrs: {},
+      inputs: { destination: destination(format, [3, 128]), x: normal([3, 128]) },
+    })),
   ],
 })

@@ -153,7 +153,7 @@ export const formats: Readonly<Record<FormatName, StorageFormat>> = {
 }
 
 /** Formats a weight matrix may be stored in. */
-export const weightFormats = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'] as const
+export const weightFormats = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'e4m3_128', 'mxfp8', 'nvfp4'] as const
 
 export function formatOf(name: string): StorageFormat {
   const format = (formats as Record<string, StorageFormat>)[name]

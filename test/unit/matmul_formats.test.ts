@@ -9,18 +9,22 @@ import { differentiate } from '../../src/train/autodiff.ts'
 // Products whose x, w and y are not f32; what they compute is in the stored vectors.
 const typeOfY = (x: FormatName, w: FormatName, columns: number, attrs: object): FormatName =>
   checkCall(opContract('matmul'), attrs, {
-    x: tensorType(x, 3, 32),
-    w: tensorType(w, columns, 32),
+    x: tensorType(x, 3, 128),
+    w: tensorType(w, columns, 128),
   }).outputs.y!.format
 
 it('y is f32, or the format of x', () => {
   expect(typeOfY('bf16', 'bf16', 6, {})).toBe('f32')
   expect(typeOfY('bf16', 'bf16', 6, { output: 'bf16' })).toBe('bf16')
   expect(typeOfY('f16', 'f16', 6, { output: 'f16' })).toBe('f16')
+  // Of x in blocks, as it is asked for.
+  expect(typeOfY('e4m3_128', 'e4m3_128', 6, {})).toBe('f32')
+  expect(typeOfY('e4m3_128', 'e4m3_128', 6, { output: 'bf16' })).toBe('bf16')
 })
 
 it.each([
   ['bf16', 'f16', 6, {}, 'x in bf16 needs w in bf16, got f16'],
+  ['e4m3_128', 'f16', 6, {}, 'x in e4m3_128 needs w in e4m3_128, got f16'],
   ['f16', 'q4_0', 6, {}, 'x in f16 needs w in f16, got q4_0'],
   ['bf16', 'bf16', 6, { output: 'f16' }, 'the format of x, bf16, not f16'],
   ['f32', 'f16', 6, { output: 'f16' }, 'the format of x, f32, not f16'],

@@ -57,6 +57,18 @@ const splits: Readonly<Record<string, Split>> = {
     launches: 3,
     inputs: { x: normal([3, 96]), w: normal([704, 96], 1, 'q4_0'), bias: normal([704]) },
   },
+  'matmul vector e4m3_128': {
+    op: 'matmul',
+    limit: 16384,
+    launches: 3,
+    inputs: { x: normal([1, 128]), w: normal([300, 128], 1, 'e4m3_128') },
+  },
+  'matmul tile mxfp8': {
+    op: 'matmul',
+    limit: 16384,
+    launches: 4,
+    inputs: { x: normal([3, 96]), w: normal([600, 96], 1, 'mxfp8'), bias: normal([600]) },
+  },
   'matmul scalar bf16': {
     op: 'matmul',
     limit: 16384,
@@ -118,7 +130,7 @@ describe('weights larger than a binding', () => {
     })
 
   it('covers every row once, aligned, for any size', () => {
-    for (const format of ['f32', 'f16', 'q8_0', 'q4_0'] as const)
+    for (const format of ['f32', 'f16', 'q8_0', 'q4_0', 'mxfp8'] as const)
       for (const [rows, width] of [[1000, 96] as const, [1024, 32] as const, [777, 256] as const]) {
         const limits = { ...device.target.limits, maxBindingSize: 8192, bindingAlignment: 256 }
         const parts = weightParts({ format, shape: [rows, width] }, limits)
@@ -141,6 +153,9 @@ describe('weights larger than a binding', () => {
     const limits = { ...device.target.limits, maxBindingSize: 1024, bindingAlignment: 256 }
     expect(weightParts({ format: 'f32', shape: [8, 512] }, limits)).toMatch(
       /exceed the largest binding, 1024 bytes/,
+    )
+    expect(weightParts({ format: 'nvfp4', shape: [64, 64] }, limits)).toMatch(
+      /2308 bytes exceed .* nvfp4 has one scale for all of them/,
     )
   })
 })

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { packageRoot } from '../../backends/package_root.ts'
+import { weightFormats } from '../../src/tensor/format.ts'
 import { buildDist } from '../helpers/build_dist.ts'
 
 // The developer's loop as a developer has it: the built command, kernels in a folder, a file saved.
@@ -51,14 +52,13 @@ describe('exactmap verify', () => {
   it('chooses cases for a budget, every op and storage format first, and says what it left out', () => {
     const { status, stdout } = verify('store', '--budget', '0s')
     expect(status).toBe(0)
-    for (const format of ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'])
-      expect(stdout).toMatch(new RegExp(`^pass {2}store/${format}_`, 'm'))
+    for (const format of weightFormats) expect(stdout).toMatch(new RegExp(`^pass {2}store/${format}_`, 'm'))
     expect(stdout).toMatch(/^the budget of 0 s is less than the \d+\.\d s of one case per op and storage/m)
     expect(stdout).toMatch(
-      /^5 of 8 cases for a budget of 0 s: estimated .* \(measured on \w+ .*\)\nleft out: store 3$/m,
+      /^8 of 11 cases for a budget of 0 s: estimated .* \(measured on \w+ .*\)\nleft out: store 3$/m,
     )
     const round = JSON.parse(verify('store', '--budget', '60m', '--json').stdout)
-    expect(round).toMatchObject({ passed: 8, budget: { seconds: 3600, chosen: 8, of: 8, leftOut: {} } })
+    expect(round).toMatchObject({ passed: 11, budget: { seconds: 3600, chosen: 11, of: 11, leftOut: {} } })
     expect(verify('store', '--budget', 'soon').status).toBe(2)
   })
 

@@ -5,8 +5,8 @@ import { decide } from './parameter.ts'
 import { foldGrid, isCpu, tunable, type WebGpuTraits } from './rule.ts'
 import { type WeightPart, weightModules, weightParts } from './weight_parts.ts'
 
-/** Weights (of four) in one 16-byte load. */
-const chunks: Readonly<Record<string, number>> = { f32: 1, f16: 2, bf16: 2, q8_0: 4, q4_0: 8 }
+/** Weights (of four) in one 16-byte load, of formats that have a module for that. */
+const chunks: Partial<Record<string, number>> = { f16: 2, bf16: 2, q8_0: 4, q4_0: 8 }
 const WORKGROUP = 64
 
 /** The parameter of all products in register tiles. */
@@ -111,7 +111,7 @@ function vector({ op, inputs }: OpCall, traits: WebGpuTraits, part: WeightPart, 
   const lanes = onCpu || features.has('subgroups') ? subgroupSize : WORKGROUP
   const depth4 = shape[1]! / 4
   // Wide chunks, where lanes that walk together have them for at least half of their number.
-  const wide = chunks[format]!
+  const wide = chunks[format] ?? 1
   const chunk = depth4 % wide === 0 && (onCpu || depth4 / wide >= lanes / 2) ? wide : 1
   const weight = weightModules(
     chunk > 1 ? `lib/chunk_${format}` : `lib/weight_${format}`,
