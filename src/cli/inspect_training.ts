@@ -11,6 +11,7 @@ import { memoryReport } from '../program/memory_report.ts'
 import type { Program } from '../program/program.ts'
 import { parseTrainConfig, type TrainConfig } from '../train/config.ts'
 import { type GridPlace, gridOfPlan, oneRankGrid, type TrainingGrid } from '../train/grid.ts'
+import { type RecipeName, recipes } from '../train/recipe.ts'
 import { type RankProgram, trainingProgram } from '../train/trainer.ts'
 import { grouped } from './options.ts'
 import { table } from './table.ts'
@@ -25,6 +26,8 @@ interface ProgramReport {
   readonly ranks: number
   readonly parameters: number
   readonly peak: number
+  /** Bytes of every arena. */
+  readonly arenas: Readonly<Record<string, number>>
   readonly slots: number
   /** Of one optimizer step. */
   readonly launches: number
@@ -35,6 +38,7 @@ interface ProgramReport {
 export interface TrainingReport {
   readonly model: string
   readonly target: string
+  readonly recipe: RecipeName
   /** Hash of the plan, where there is one. */
   readonly plan?: string
   readonly ranks: number
@@ -72,17 +76,22 @@ export async function inspectTraining(
   return {
     model: `${family.name}, ${model.layers} layers, vocabulary ${model.vocab}`,
     target: target.name,
+    recipe: config.recipe,
     ...(plan ? { plan: plan.hash } : {}),
     ranks,
-    programs: [...programs].map(([hash, { compiled, places: own }]) => ({
-      hash,
-      places: own,
-      ranks: (own.length * ranks) / places.length,
-      parameters: compiled.layout.bytes,
-      peak: memoryReport(compiled.program).peak,
-      slots: compiled.program.slots,
-      ...stepCounts(compiled),
-    })),
+    programs: [...programs].map(([hash, { compiled, places: own }]) => {
+      const { peak, arenas } = memoryReport(compiled.program)
+      return {
+        hash,
+        places: own,
+        ranks: (own.length * ranks) / places.length,
+        parameters: compiled.layout.bytes,
+        peak,
+        arenas: Object.fromEntries(arenas.map(({ kind, bytes }) => [kind, bytes])),
+        slots: compiled.program.slots,
+        ...stepCounts(compiled),
+      }
+    }),
   }
 }
 
@@ -133,13 +142,15 @@ function stepCounts({ program, entries }: RankProgram): {
   }
 }
 
-export function trainingText({ model, target, plan, ranks, programs }: TrainingReport): string {
+export function trainingText({ model, target, recipe, plan, ranks, programs }: TrainingReport): string {
+  const kinds = [...new Set(programs.flatMap(({ arenas }) => Object.keys(arenas)))]
   const at = ({ pipeline, tensor, data }: GridPlace): string => `${pipeline}.${tensor}.${data}`
   const some = (places: readonly GridPlace[]): string =>
     `${places.slice(0, 4).map(at).join(' ')}${places.length > 4 ? ` … ${at(places.at(-1)!)}` : ''}`
   return [
     `model    ${model}`,
     `target   ${target}`,
+    `recipe   ${recipe}: ${recipes[recipe].summary}`,
     ...(plan ? [`plan     ${plan}`] : []),
     `ranks    ${grouped(ranks)} with ${programs.length} program${programs.length === 1 ? '' : 's'}`,
     '',
@@ -169,5 +180,12 @@ export function trainingText({ model, target, plan, ranks, programs }: TrainingR
     ]),
     '',
     'bytes of a rank; launches, messages (those to itself are copies) and bytes sent of one optimizer step',
+    '',
+    ...table([
+      ['program', ...kinds],
+      ...programs.map(({ hash, arenas }) => [hash, ...kinds.map((kind) => grouped(arenas[kind] ?? 0))]),
+    ]),
+    '',
+    'bytes of each arena: weights are what the passes read in other formats than f32, rounded from the parameters',
   ].join('\n')
 }

@@ -8,6 +8,7 @@ import { open } from '../open.ts'
 import { chromeTrace } from '../parallel/chrome_trace.ts'
 import { parseTrainConfig, type TrainConfig } from '../train/config.ts'
 import { dataParallelGrid, gridOfPlan, onePlace, placeInPlan } from '../train/grid.ts'
+import { recipes } from '../train/recipe.ts'
 import { runTraining } from '../train/run.ts'
 import { StepTrace } from '../train/step_trace.ts'
 import type { RankOfMany } from '../train/trainer.ts'
@@ -34,6 +35,11 @@ export function trainCommand(): Command {
     .addHelpText(
       'after',
       `
+Recipes (recipe: in the file, default f32); masters, moments and summed gradients are f32 in all of them:
+${Object.values(recipes)
+  .map(({ name, summary }) => `  ${name.padEnd(5)} ${summary}`)
+  .join('\n')}
+
 Ctrl-C saves a checkpoint and ends; a second Ctrl-C ends at once.
 On several ranks: mpirun -np 4 npx exactmap train run.yaml --plan plan.yaml. Without a plan the ranks divide the
 microbatches. There SIGUSR1 to mpirun saves a checkpoint and ends; SIGINT and SIGTERM end at once.`,

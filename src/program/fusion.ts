@@ -12,7 +12,7 @@ const withResidual: Readonly<Record<string, string>> = {
 
 /**
  * Joins ops whose intermediate nobody else reads:
- * - matmul, then gelu_tanh or silu: the activation becomes the matmul's epilogue;
+ * - matmul with f32 y, then gelu_tanh or silu: the activation becomes the matmul's epilogue;
  * - matmul or the gradient of a norm, then add: the other operand becomes its residual.
  * qkv and gate + up are fused by the models themselves (one weight, one matmul), bias is part of matmul.
  */
@@ -36,6 +36,8 @@ export function fuse(graph: Graph): Graph {
       activations.has(user.op) &&
       user.segment === node.segment &&
       node.attrs.activation === 'none' &&
+      // Inside one launch the sum would not be rounded as the graph has it.
+      !node.attrs.output &&
       !node.inputs.residual
     ) {
       plan.activation = user

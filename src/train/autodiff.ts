@@ -4,6 +4,7 @@ import type { GradientContext, GradientRule, Value } from '../ops/contract.ts'
 import { opContract } from '../ops/index.ts'
 import type { Graph, GraphNode, GraphValue } from '../program/graph.ts'
 import { rewrite } from '../program/rewrite.ts'
+import { formatOf } from '../tensor/format.ts'
 import { tensorType } from '../tensor/type.ts'
 
 export interface DifferentiateOptions {
@@ -13,7 +14,7 @@ export interface DifferentiateOptions {
     readonly seed?: string
   }[]
   /** Arena whose tensors are parameters; their gradients accumulate in arena `gradients` under the same names. */
-  readonly parameters?: 'parameters' | 'weights'
+  readonly parameters?: 'parameters'
   /** Another name for the accumulator of a parameter's gradient at one of its uses. */
   readonly accumulator?: (parameter: string, use: GraphNode) => string
   /** Further values whose gradients are declared as outputs `d.<name>` of the last segment. */
@@ -32,6 +33,8 @@ export interface DifferentiateOptions {
  * parameter gradients into their accumulators, so that a schedule may run them later (zero-bubble). Gradients of nodes
  * in a segment `forward.<chunk>` go to `backward_input.<chunk>` and `backward_weight.<chunk>`. Where a value was sent
  * to another rank its gradient is received, and that of a received value is sent.
+ *
+ * @throws ExactmapError `unsupported` for an op without a gradient, or a value on the way that is not f32
  */
 export function differentiate(forward: Graph, options: DifferentiateOptions): Graph {
   const map = new Map<number, GraphValue>()
@@ -66,6 +69,19 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
   for (const node of forward.nodes)
     if (Object.values(node.inputs).some((id) => needs.has(id)))
       for (const id of Object.values(node.outputs)) needs.add(id)
+
+  for (const id of needs) {
+    const { name, type } = forward.value(id)
+    check(
+      type.format === 'f32' ||
+        formatOf(type.format).kind === 'integer' ||
+        isParameter(id) ||
+        options.inputs?.includes(id),
+      'unsupported',
+      () =>
+        `gradients are taken of f32 graphs, ${name} is ${type.format}; a recipe (src/train/recipe.ts) rounds forward and backward passes together afterwards`,
+    )
+  }
 
   const gradients = new Map<number, GraphValue>()
   const accumulators = new Map<string, GraphValue>()

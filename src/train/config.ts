@@ -1,6 +1,7 @@
 import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { ExactmapError } from '../errors.ts'
+import { type RecipeName, recipes } from './recipe.ts'
 
 const count = z.number().int().positive()
 const fraction = z.number().min(0).max(1)
@@ -62,13 +63,10 @@ export const trainSchema = z.strictObject({
       final: fraction.default(0.1).describe('last learning rate as a part of the highest'),
     })
     .prefault({}),
-  types: z
-    .strictObject({
-      parameter: z.literal('f32').default('f32'),
-      compute: z.enum(['f32', 'bf16']).default('f32'),
-      reduce: z.literal('f32').default('f32'),
-    })
-    .prefault({}),
+  recipe: z
+    .enum(Object.keys(recipes) as [RecipeName, ...RecipeName[]])
+    .default('f32')
+    .describe('formats of products and of what goes between them; masters, gradients and moments are f32'),
   recompute: z.enum(['none', 'layer']).default('none'),
   evaluate_every: count.default(250).describe('steps between validation losses'),
   evaluate_batches: count.default(8),

@@ -37,7 +37,6 @@ export class Division {
     config: ModelShape,
     readonly grid: TrainingGrid,
     forward: Graph,
-    private readonly arena: ArenaKind,
   ) {
     this.specs = new Map(family.parameters(config).map((spec) => [spec.name, spec]))
     this.uses = this.usesByRank(forward, grid.schedule)
@@ -55,7 +54,7 @@ export class Division {
     for (const node of forward.nodes)
       for (const id of Object.values(node.inputs)) {
         const { origin } = forward.value(id)
-        if (origin.kind !== 'external' || origin.arena !== this.arena) continue
+        if (origin.kind !== 'external' || origin.arena !== 'parameters') continue
         const { name } = origin
         check(
           this.specs.has(name),

@@ -27,6 +27,7 @@ import {
   oneRankGrid,
   type TrainingGrid,
 } from './grid.ts'
+import { recipes } from './recipe.ts'
 import { trainingGraph } from './training_graph.ts'
 
 /** Where microbatches come from: a pure function of their number. */
@@ -85,7 +86,7 @@ export function trainingProgram(
   const spec = {
     batch,
     sequence,
-    compute: config.types.compute,
+    recipe: recipes[config.recipe],
     documentMask: config.data.document_mask,
     recompute: config.recompute,
   }
@@ -197,7 +198,7 @@ export class Trainer {
     return { shard, offset: tensor.offset }
   }
 
-  /** Brings the compute weights up to date after parameters were written from outside. */
+  /** Brings the weights that the passes read up to date after parameters were written from outside. */
   parametersChanged(): void {
     if (this.executable.program.segments.some((s) => s.name === 'publish')) this.executable.run('publish')
   }

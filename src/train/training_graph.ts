@@ -5,17 +5,18 @@ import { lowerCollectives } from '../parallel/collectives/lower.ts'
 import { rankGraph } from '../parallel/stages.ts'
 import { Graph } from '../program/graph.ts'
 import { tensorType } from '../tensor/type.ts'
+import { applyRecipe } from './apply_recipe.ts'
 import { differentiate } from './autodiff.ts'
 import { Division, type TrainingLayout } from './division.ts'
 import { type GridPlace, groupsAt, samePlace, type TrainingGrid } from './grid.ts'
+import type { Recipe } from './recipe.ts'
 import { addUpdate } from './update_graph.ts'
 
 export interface TrainingSpec {
   /** Sequences of one microbatch and their length. */
   readonly batch: number
   readonly sequence: number
-  /** Type of the weights the forward and backward launches read; parameters, gradients and moments are f32. */
-  readonly compute: 'f32' | 'bf16'
+  readonly recipe: Recipe
   /** Attention stays inside a document. */
   readonly documentMask: boolean
   readonly recompute: 'none' | 'layer'
@@ -35,7 +36,7 @@ export interface TrainingGraph {
  * - backward_input, backward_weight (or backward): gradients added into their arena
  * - reduce: gradients summed over ranks, norm[1] of all of them, clipping. Input: limit[1] (0: off)
  * - optimizer: AdamW over the ranges of matrices and vectors. Inputs: hyper_matrices[8], hyper_vectors[8]
- * - publish: parameters cast to the compute weights (only when compute is not f32)
+ * - publish: parameters rounded to the weights that the passes read (only where the recipe reads them in other formats)
  *
  * With tensor parallelism first_id[1] is the first vocabulary entry of the rank, targets count from there, and
  * `positions.own`, `ids.own` hold the rank's part of the rows.
@@ -51,24 +52,23 @@ export function trainingGraph(
   place: GridPlace,
   chunk: number,
 ): TrainingGraph {
-  const arena = spec.compute === 'f32' ? 'parameters' : 'weights'
   const forward = forwardGraph(name, family, config, spec, {
     group: 'tensor',
     size: grid.tensor,
     member: place.tensor,
     sequence: grid.tensor > 1,
   })
-  const division = new Division(family, config, grid, forward, arena)
+  const division = new Division(family, config, grid, forward)
   const passes = spec.recompute === 'layer' ? ['backward'] : ['backward_input', 'backward_weight']
   const part = rankGraph(forward, grid.schedule, place.pipeline, passes)
   const trained = differentiate(part, {
     roots: part.outputs.map(({ value }) => ({ value })),
-    parameters: arena,
+    parameters: 'parameters',
     recompute: spec.recompute,
     accumulator: (parameter, use) => division.accumulator(place.pipeline, parameter, use),
   })
   const layout = division.layout(place, chunk)
-  const whole = addUpdate(trained, spec, division, layout, place)
+  const whole = applyRecipe(addUpdate(trained, division, layout, place), spec.recipe)
   const members = Object.fromEntries(
     Object.entries(groupsAt(grid, place)).map(([group, places]) => [
       group,
@@ -94,7 +94,6 @@ function forwardGraph(
   )
   const g = new Graph(name)
   const u32 = (label: string, count = rows): Value => g.input(label, tensorType('u32', count))
-  const arena = spec.compute === 'f32' ? 'parameters' : 'weights'
   g.segment('forward', () => {
     const documents = spec.documentMask ? u32('documents') : undefined
     const [ids, positions] = [u32('ids'), u32('positions')]
@@ -114,8 +113,8 @@ function forwardGraph(
         rows: (_m, x) => x,
         ownRows: (input) => u32(input === ids ? 'ids.own' : 'positions.own', rows / tensor.size),
       },
-      arena,
-      (_name, shape) => (shape.length > 1 ? spec.compute : 'f32'),
+      'parameters',
+      () => 'f32',
       tensor,
     )
     const logits = family.build(m, config)

@@ -6,7 +6,6 @@ import { tensorType } from '../tensor/type.ts'
 import { type Division, ownedRange, type TrainingLayout } from './division.ts'
 import { gradientNorm } from './gradient_norm.ts'
 import { type GridPlace, groupsAt } from './grid.ts'
-import type { TrainingSpec } from './training_graph.ts'
 
 /** Gradients and parameters go to other ranks in pieces of this many bytes, which bounds the memory it takes. */
 const BUCKET = 4 * 2 ** 20
@@ -14,7 +13,6 @@ const BUCKET = 4 * 2 ** 20
 /** Adds the segments around the passes: see `trainingGraph`. */
 export function addUpdate(
   passes: Graph,
-  spec: Pick<TrainingSpec, 'compute'>,
   division: Division,
   layout: TrainingLayout,
   place: GridPlace,
@@ -66,7 +64,6 @@ export function addUpdate(
     update('vectors', matrixBytes, bytes)
     if (division.grid.zero > 0) shareParameters(g, division, bytes, place, range)
   })
-  if (spec.compute !== 'f32') publish(g, parameterShapes(layout), spec.compute)
   return g
 }
 
@@ -155,23 +152,4 @@ function shareParameters(
     for (const { data, from, to } of theirs)
       g.op('store', {}, { destination: range('parameters', from, to), x: received[`y${data}`]! })
   }
-}
-
-const parameterShapes = ({ shards }: TrainingLayout): { name: string; shape: readonly number[] }[] =>
-  [...shards].map(([name, { shape }]) => ({ name, shape }))
-
-/** Segment `publish`: parameters (f32) cast or copied into the weights another program or the next step reads. */
-function publish(
-  g: Graph,
-  parameters: readonly { readonly name: string; readonly shape: readonly number[] }[],
-  format: 'f32' | 'f16' | 'bf16',
-): void {
-  g.segment('publish', () => {
-    for (const { name, shape } of parameters) {
-      const x = g.external('parameters', name, tensorType('f32', ...shape))
-      const to = shape.length > 1 ? format : 'f32'
-      const weights = g.external('weights', name, tensorType(to, ...shape))
-      g.op('store', {}, { destination: weights, x })
-    }
-  })
 }

@@ -69,7 +69,10 @@ export async function trainSteps(trainer: Trainer, data: Sampler, count: number)
 export const readArena = (arena: Arena): Promise<Uint8Array> => arena.read(0, arena.plan.bytes)
 
 /** Tensors of a parameter-shaped arena under their names and layouts in a Hugging Face checkpoint. */
-export async function checkpointOf(trainer: Trainer, kind: ArenaKind): Promise<Map<string, Float32Array>> {
+export async function checkpointOf(
+  trainer: Pick<Trainer, 'arena' | 'family' | 'model'>,
+  kind: ArenaKind,
+): Promise<Map<string, Float32Array>> {
   const arena = trainer.arena(kind)
   const bytes = await readArena(arena)
   const all = new Map<string, Float32Array>()

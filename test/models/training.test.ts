@@ -198,21 +198,6 @@ describe('runs that must agree', () => {
       expect(again.activationBytes).toBeLessThan(kept.activationBytes)
     })
 
-  it('bf16 compute learns and stays near f32', async () => {
-    const exact = resultOf('qwen2')
-    const rounded = await train('qwen2', trainConfig({ types: { compute: 'bf16' } }))
-    const [first, last] = [rounded.reports[0]!.loss, rounded.reports.at(-1)!.loss]
-    expect(last).toBeLessThan(first)
-    // Weights rounded to 8 bits: a relative 2^-9 each, independent, so nine products add up as a root.
-    const [off, scale] = compare(
-      rounded.reports.map((r) => r.loss),
-      exact.reports.map((r) => r.loss),
-    )
-    console.log(`bf16: losses off by ${(off / scale).toExponential(2)} of ${scale}`)
-    expect(off).toBeGreaterThan(0)
-    expect(off / scale).toBeLessThanOrEqual(3 * 2 ** -9)
-  })
-
   it('a tiny model learns a tiny text by heart', async () => {
     // The shapes of the other runs, so that no further kernels have to be compiled.
     const path = folders.llama!

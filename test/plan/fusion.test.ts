@@ -156,6 +156,17 @@ describe('fuse leaves alone', () => {
     expect(fused(given.g)).toEqual(['matmul+gelu_tanh', 'silu'])
   })
 
+  it('an activation of what was rounded to 16 bits', () => {
+    const g = new Graph('rounded')
+    const [x, w] = [
+      g.input('x', tensorType('bf16', 3, 8)),
+      g.external('weights', 'w', tensorType('bf16', 8, 8)),
+    ]
+    const { y } = g.op('matmul', { output: 'bf16' }, { x, w })
+    g.output('y', g.op('silu', {}, { x: y }).y!)
+    expect(shape(fuse(g))).toEqual(['matmul', 'silu'])
+  })
+
   it('an activation in another segment', () => {
     const { g, x, linear, op } = start()
     const y = g.segment('forward', () => linear(x))

@@ -61,7 +61,7 @@ export function equalitySuite(device: Device): void {
       results.expectSameBytes('qwen2', { pipeline: 2, schedule: 'zb_v' }, 4))
 
     it('gpt2, recomputing layers, in bf16', () =>
-      results.expectSameBytes('gpt2', { pipeline: 2 }, 4, { recompute: 'layer', types: { compute: 'bf16' } }))
+      results.expectSameBytes('gpt2', { pipeline: 2 }, 4, { recompute: 'layer', recipe: 'bf16' }))
   })
 
   describe('data ranks give the bytes of one rank', () => {

@@ -31,7 +31,7 @@ describe('training configuration', () => {
       weight_decay: 0.1,
       clip: 1,
     })
-    expect(small.types).toEqual({ parameter: 'f32', compute: 'f32', reduce: 'f32' })
+    expect(small.recipe).toBe('f32')
   })
 
   it('names the field, what was expected and the file', () => {
@@ -39,6 +39,7 @@ describe('training configuration', () => {
     expect(refusal(minimal.replace('100', '-3'))).toMatch(/steps: .*>0/)
     expect(refusal(`${minimal}typo: 1\n`)).toMatch(/typo/)
     expect(refusal(`${minimal}schedule: { kind: step }\n`)).toMatch(/schedule\.kind: .*cosine/)
+    expect(refusal(`${minimal}recipe: fp16\n`)).toMatch(/recipe: .*f32.*bf16.*fp8/)
     expect(refusal(`${minimal}optimizer: { learning_rate: fast }\n`)).toMatch(
       /optimizer\.learning_rate: .*number/,
     )

@@ -1,0 +1,144 @@
+import type { Device } from '../../backends/backend.ts'
+import { type FormatName, formatOf } from '../../src/tensor/format.ts'
+import { Philox } from '../../src/tensor/philox.ts'
+import type { TrainConfig } from '../../src/train/config.ts'
+import { type RecipeName, recipes } from '../../src/train/recipe.ts'
+import type { Trainer } from '../../src/train/trainer.ts'
+import { tinyConfigs } from './tiny.ts'
+import { checkpointOf, sampler, trainConfig, trainerOf, trainSteps } from './train.ts'
+
+/** Widths, and rows of a microbatch, that blocks of 128 divide. */
+export const recipeModel = {
+  ...tinyConfigs.llama,
+  hidden_size: 128,
+  intermediate_size: 256,
+  num_attention_heads: 2,
+  num_key_value_heads: 1,
+}
+
+export const recipeConfig = (recipe: RecipeName): TrainConfig =>
+  // Without clipping gradients are what the passes give.
+  trainConfig({ recipe, sequence: 64, optimizer: { learning_rate: 2e-3, eps: 1e-4, clip: 0 } })
+
+export type Gradients = ReadonlyMap<string, Float32Array>
+
+interface Run {
+  readonly losses: readonly number[]
+  /** Of the first step. */
+  readonly gradients: Gradients
+}
+
+/** What happens to an f32 run when the weights that it starts with are rounded. */
+interface Spread {
+  /** Root mean square of the difference of a loss, over seeds and steps. */
+  readonly loss: number
+  /** By tensor: the same of its gradient, relative. */
+  readonly gradients: ReadonlyMap<string, number>
+}
+
+/**
+ * A recipe rounds more than the weights. A rounding of w counts twice, in y and in dx; beside it stand those of x, y and
+ * rotated y forward, of dy, dx and a gate's gradient backward, and of x and dy in dw: 8 of about the same relative size
+ * and independent, so that the error is sqrt((2 + 8) / 2) times that of w alone. Twice that is allowed: at three standard
+ * deviations of the sample of seeds and tensors it should hold for all.
+ */
+export const FACTOR = 2 * Math.sqrt(5)
+
+/** Runs of ten steps by recipe, each made when first asked for. */
+export class Recipes {
+  private readonly runs = new Map<string, Promise<Run>>()
+
+  constructor(
+    private readonly device: Device,
+    private readonly folder: string,
+    private readonly steps: number,
+  ) {}
+
+  train(recipe: RecipeName): Promise<Run> {
+    return this.once(recipe, recipe)
+  }
+
+  async spread(recipe: 'bf16' | 'fp8', seeds: readonly number[]): Promise<Spread> {
+    const exact = await this.train('f32')
+    const rounded = await Promise.all(
+      seeds.map((seed) =>
+        this.once(`${recipe}.${seed}`, 'f32', (trainer) => roundWeights(trainer, recipe, seed)),
+      ),
+    )
+    const squares = rounded.flatMap(({ losses }) => losses.map((loss, i) => (loss - exact.losses[i]!) ** 2))
+    const errors = rounded.map(({ gradients }) => relativeErrors(gradients, exact.gradients))
+    return {
+      loss: rms(squares),
+      gradients: new Map(
+        [...exact.gradients.keys()].map((name) => [name, rms(errors.map((e) => e.get(name)! ** 2))]),
+      ),
+    }
+  }
+
+  private once(key: string, recipe: RecipeName, change?: (trainer: Trainer) => Promise<void>): Promise<Run> {
+    const found = this.runs.get(key) ?? this.run(recipe, change)
+    this.runs.set(key, found)
+    return found
+  }
+
+  private async run(recipe: RecipeName, change?: (trainer: Trainer) => Promise<void>): Promise<Run> {
+    const config = recipeConfig(recipe)
+    const trainer = await trainerOf(this.device, this.folder, config)
+    await change?.(trainer)
+    const data = await sampler(this.folder, config)
+    const first = await trainSteps(trainer, data, 1)
+    const gradients = await checkpointOf(trainer, 'gradients')
+    const reports = [...first, ...(await trainSteps(trainer, data, this.steps - 1))]
+    trainer.destroy()
+    return { losses: reports.map(({ loss }) => loss), gradients }
+  }
+}
+
+const rms = (squares: readonly number[]): number =>
+  Math.sqrt(squares.reduce((a, b) => a + b, 0) / squares.length)
+
+/** Norm of the difference over the norm of what was expected, by tensor. */
+export function relativeErrors(got: Gradients, expected: Gradients): Map<string, number> {
+  return new Map(
+    [...expected].map(([name, values]) => {
+      const of = got.get(name)!
+      const off = rms([...values].map((v, i) => (of[i]! - v) ** 2))
+      return [name, off / rms([...values].map((v) => v ** 2))]
+    }),
+  )
+}
+
+/** The tensor that uses most of what FACTOR allows it, and how much; a NaN uses more than all. */
+export function largestError(
+  got: Gradients,
+  expected: Gradients,
+  spread: ReadonlyMap<string, number>,
+): { name: string; used: number } {
+  const all = [...relativeErrors(got, expected)].map(([name, error]) => {
+    const used = error / (FACTOR * spread.get(name)!)
+    return { name, used: Number.isNaN(used) ? Number.POSITIVE_INFINITY : used }
+  })
+  return all.reduce((a, b) => (b.used > a.used ? b : a))
+}
+
+/** Bits of a number in each format, the hidden one included. */
+const significand: Partial<Record<FormatName, number>> = { bf16: 8, e4m3_128: 4 }
+
+/** Rounds matrices to the formats in which a recipe reads them, on a grid that is shifted at random for each element. */
+async function roundWeights(trainer: Trainer, recipe: 'bf16' | 'fp8', seed: number): Promise<void> {
+  const random = new Philox(seed, 0)
+  for (const { name, shape } of trainer.family.parameters(trainer.model)) {
+    if (shape.length < 2) continue
+    const { layers, head } = recipes[recipe]
+    const format = (name.startsWith('layers.') ? layers : head).forward.w
+    const values = await trainer.readParameter(name)
+    const shifts = values.map((v) => v * 2 ** (1 - significand[format]!) * (random.uniform() - 0.5))
+    const { encode, decode } = formatOf(format)
+    const rounded = decode(encode(values.map((v, i) => v + shifts[i]!)), values.length)
+    trainer.writeParameter(
+      name,
+      Float32Array.from(rounded, (v, i) => v - shifts[i]!),
+    )
+  }
+  trainer.parametersChanged()
+}
