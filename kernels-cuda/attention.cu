@@ -11,7 +11,8 @@ DEVICE void attention(const Dense<Storage>& call, void* y, float* lse, float sca
                       uint32_t out_bits) {
   SHARED(stage, Stage);
   SHARED(weights, RowStage);
-  const BlockRows rows(call.sequence, call.heads, true);  // the last queries see the most keys, if only those before
+  // The last queries see the most keys, if only those before.
+  const BlockRows rows = BlockRows::of_grid(call.sequence, call.heads, true);
   const KeyRange keys(call, rows);
   const uint32_t kv_head = rows.head / call.sharing();
   const HeadRows<Storage> q = call.query(rows.head), k = call.key(kv_head), v = call.value(kv_head);

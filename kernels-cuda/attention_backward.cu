@@ -18,7 +18,8 @@ DEVICE void backward_query(const Dense<Storage>& call, const void* dy, const voi
                            float* delta, float scale, float softcap, uint32_t out_bits) {
   SHARED(stage, Stage);
   SHARED(weights, RowStage);
-  const BlockRows rows(call.sequence, call.heads, true);  // the last queries see the most keys, if only those before
+  // The last queries see the most keys, if only those before.
+  const BlockRows rows = BlockRows::of_grid(call.sequence, call.heads, true);
   const KeyRange keys(call, rows);
   const uint32_t kv_head = rows.head / call.sharing(), row_end = rows.last + 1;
   const HeadRows<Storage> q = call.query(rows.head), k = call.key(kv_head), v = call.value(kv_head);
@@ -68,7 +69,7 @@ DEVICE void backward_key(const Dense<Storage>& call, const void* dy, const float
                          float scale, float softcap, uint32_t out_bits) {
   SHARED(stage, Stage);
   SHARED(weights, RowStage);
-  const BlockRows rows(call.sequence, call.kv_heads, false);
+  const BlockRows rows = BlockRows::of_grid(call.sequence, call.kv_heads, false);
   const uint32_t row_end = rows.last + 1;
   const HeadRows<Storage> k = call.key(rows.head), v = call.value(rows.head);
 

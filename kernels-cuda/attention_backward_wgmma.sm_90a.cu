@@ -1,25 +1,21 @@
-// attention_backward with operands in bf16 or f16, heads of 64 or 128 dims, on Hopper. Three launches: delta = dy.y;
-// dk and dv by blocks that own 128 keys of a key head and walk the queries of all heads that share it; dq by blocks
-// that own 128 queries and walk keys. Each sum belongs to one warpgroup, which adds in the order of rows, so the bytes
-// are the same in every run.
+// attention_backward with operands in bf16 or f16 and heads of 64 or 128 dims, on Hopper. Three launches: delta = dy.y;
+// dk and dv by items that own 128 keys of a key head and walk the queries of all heads that share it; dq by items that
+// own 128 queries and walk keys. Every sum belongs to one warpgroup, which adds in the order of heads and rows: the
+// bytes are the same in every run. docs/decisions.md says why these are two walks and seven products, not one of five.
 //
-// A warpgroup owns 64 rows. It multiplies them (Q and dY, or K and V) with a walked tile to scores and dp, sums of 64
-// rows by the tile in its registers; p and ds become 16 bits there and are the left operand of the products with the
-// same walked tile, now read along its dims. Nothing is stored to shared memory but by the copy engine. One warp brings
-// boxes into a ring of stages, another one numbers of single rows (lse, delta, documents); tensor cores work for one
-// warpgroup while the other one takes exponentials, and for the products of a step while the next one's are issued.
+// A warpgroup has 64 of the own rows. It multiplies them (Q and dY, or K and V) with a walked tile: scores and dp, 64
+// rows by the tile, stay in its registers, p and ds become 16 bits there and are the left operand of products with the
+// same tile, read along its dims. So nothing goes to shared memory but by the copy engine. Tensor cores work for one
+// warpgroup while the other one takes exponentials. lib/attention_walk.h has the grid and what is brought.
 //
-// Per query and key: 8 D flops of products for dk and dv, 6 D for dq: seven products, where one walk that keeps dk and
-// dv and adds dq to memory would have five. In a fixed order those additions wait from tile to tile, and ds kept in
-// memory for the second walk grows with the square of the sequence (docs/decisions.md).
-//
-// D = 128, tile of 64 queries for two warpgroups of keys: 4 products of 128 x 64 x 128, 2,048 cycles of tensor cores at
-// 2,048 multiply-adds a cycle. Meanwhile shared memory gives 192 KB of 128 bytes a cycle (75%: 128 for scores and dp
-// with both operands there, 64 for dk and dv with p and ds in registers), L2 32 KB (16 bytes a cycle of about 64), and
-// the 8,192 exponentials take 512 cycles of 16 a cycle. dq, tile of 128 keys: 3 products, 3,072 cycles, 320 KB, 1,024
-// cycles of exponentials. So tensor cores limit: 4,096 causal rows of 32 heads of 128 dims are 241 GFLOP of 7 products,
-// 0.49 ms at half of 989 TFLOP/s, which would be 344 of the five products that others count; at 80% 0.3 ms and 565.
-// Memory once 0.2 GB, 42 us at 4.8 TB/s.
+// D = 128, 128 keys by 64 queries: 4 products, 2,048 cycles of tensor cores at 2,048 multiply-adds a cycle. Meanwhile
+// shared memory gives 192 KB, 96 bytes of its 128 a cycle (all 128 for scores and dp, whose operands both lie there),
+// L2 32 KB, 16 a cycle of about 64, and 8,192 exponentials take 512 cycles of 16 a cycle. 128 queries by 128 keys: 3
+// products, 3,072 cycles, 85 and 21 bytes a cycle, 1,024 cycles of exponentials. D = 64, tiles of 128: 2,048 and 1,536
+// cycles, 80 and 85 bytes a cycle, 1,024 of exponentials, for dq two thirds of the time. So tensor cores limit. 4,096
+// causal rows of 32 heads of 128 dims are 481 GFLOP and 3% for what tiles have beyond the diagonal: 0.50 ms at 989
+// TFLOP/s, 0.67 at 75%, which is 515 TFLOP/s of the five products that others count. Memory once is 0.2 GB, 42 us at
+// 4.8 TB/s; delta reads 67 MB, 14 us.
 #include <type_traits>
 
 #include "lib/attention_walk.h"
@@ -36,22 +32,22 @@ struct OwnRows {
   float log_sum[2], delta[2];  // of queries; in base 2
 
   template <Owner OWNER, class Storage>
-  DEVICE OwnRows(const Task<OWNER, Storage>& task, uint32_t first) : row(first) {
+  DEVICE OwnRows(const Work<OWNER, Storage>& work, const Task<OWNER, Storage>& task, uint32_t first) : row(first) {
 #pragma unroll
     for (uint32_t half = 0; half < 2; half++) {
       const uint32_t r = task.rows.clamp(row + 8 * half);
       document[half] = task.call.document(r);
       if constexpr (OWNER == Owner::queries) {
         const uint64_t at = static_cast<uint64_t>(r) * task.call.heads + task.rows.head;
-        log_sum[half] = LOG2_E * task.lse[at];
-        delta[half] = task.delta[at];
+        log_sum[half] = LOG2_E * work.lse[at];
+        delta[half] = work.delta[at];
       }
     }
   }
 };
 
-// From the sums of a tile, scores capped already: p, and ds without its scale, in 16 bits. PLAIN where every query of the
-// tile sees every key and scores have no cap.
+// From the sums of a tile, scores capped already: p, and ds without its scale, in 16 bits. PLAIN where every query of
+// the tile sees every key and scores have no cap.
 template <bool PLAIN, WgmmaFormat FORMAT, uint32_t WALKED, Owner OWNER, class Storage>
 DEVICE void weigh(uint32_t (&p16)[WALKED / 16][4], uint32_t (&ds16)[WALKED / 16][4], const float (&scores)[WALKED / 2],
                   const float (&dp)[WALKED / 2], const Task<OWNER, Storage>& task, const ScoreScale& scale,
@@ -113,68 +109,79 @@ DEVICE void store_sums(void* out, uint32_t out_bits, uint32_t width, uint32_t co
 }
 
 template <uint32_t DIM, uint32_t WALKED, uint32_t STAGES, Owner OWNER, class Storage>
-DEVICE void multiply(Ring<DIM, WALKED, STAGES>& ring, const Task<OWNER, Storage>& task, float scale, float softcap,
+DEVICE void multiply(Ring<DIM, WALKED, STAGES>& ring, const Work<OWNER, Storage>& work, float scale, float softcap,
                      void* dqkv, uint32_t out_bits) {
   constexpr bool QUERIES = OWNER == Owner::queries;
   constexpr WgmmaFormat FORMAT = std::is_same_v<Storage, BF16> ? WgmmaFormat::bf16 : WgmmaFormat::f16;
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, above = (warp / 4 - 1) * WARPGROUP_ROWS;
-  const OwnRows own(task, task.rows.first + above + warp % 4 * 16 + lane / 4);
   const ScoreScale score_scale(scale, softcap);
-  float sum[DIM / 2] = {}, sum_v[DIM / 2] = {};  // of dq, or of dk and dv
+  const Dense<Storage>& call = work.call;
+  Place<STAGES> next;
+  uint32_t own_parity = 0;
   bool begun = false;
-  mbarrier_wait(ring.owned, 0);
-  for (Place<STAGES> next;; next.advance()) {
-    const uint32_t stage = next.stage;
-    mbarrier_wait(ring.full[stage], next.parity);
-    const Step step = ring.step[stage];
-    if (step.row == Step::END) break;
-    // The second warpgroup begins when the first one has its first sums: then tensor cores need not wait for both.
-    if (!begun && above > 0) barrier_sync(BEGIN, CONSUMERS);
-    const Boxes<DIM, WALKED>(&walked)[2] = ring.walked[stage];
-    float scores[WALKED / 2], dp[WALKED / 2];
-    wgmma_fence();
-    multiply_rows<FORMAT, DIM>(scores, ring.own[0], above, walked[0]);
-    multiply_rows<FORMAT, DIM>(dp, ring.own[1], above, walked[1]);
-    wgmma_commit();
-    wgmma_wait<0>();
-    if (!begun && above == 0) barrier_sync(BEGIN, CONSUMERS);
-    begun = true;
-    uint32_t p[WALKED / 16][4], ds[WALKED / 16][4];
-    score_scale.cap(scores);
-    if (score_scale.slope == 0.0f && !step.masked)
-      weigh<true, FORMAT>(p, ds, scores, dp, task, score_scale, own, ring.numbers[stage], step.row);
-    else
-      weigh<false, FORMAT>(p, ds, scores, dp, task, score_scale, own, ring.numbers[stage], step.row);
-    wgmma_fence();
-    add_weighted_rows<FORMAT, DIM>(sum, ds, walked[0]);
-    if constexpr (!QUERIES) add_weighted_rows<FORMAT, DIM>(sum_v, p, walked[1]);
-    wgmma_commit();
-    wgmma_wait<0>();
-    if (lane == 0) mbarrier_arrive(ring.empty[stage]);
-  }
-  const Dense<Storage>& call = task.call;
-  const uint32_t head = task.rows.head, last = task.rows.last;
-  store_sums<FORMAT, DIM>(dqkv, out_bits, call.width(), (QUERIES ? call.query(head) : call.key(head)).first, sum, scale,
-                          own.row, last);
-  if constexpr (!QUERIES)
-    store_sums<FORMAT, DIM>(dqkv, out_bits, call.width(), call.value(head).first, sum_v, 1.0f, own.row, last);
+  work.for_items([&](const Task<OWNER, Storage>& task) {
+    const OwnRows own(work, task, task.rows.first + above + warp % 4 * 16 + lane / 4);
+    float sum[DIM / 2] = {}, sum_v[DIM / 2] = {};  // of dq, or of dk and dv
+    mbarrier_wait(ring.own_full, own_parity);
+    own_parity ^= 1;
+    for (;; next.advance()) {
+      const uint32_t stage = next.stage;
+      mbarrier_wait(ring.full[stage], next.parity);
+      const Step step = ring.step[stage];
+      if (step.row == Step::END) break;
+      // The second warpgroup begins when the first one has its first sums: then tensor cores need not wait for both.
+      if (!begun && above > 0) barrier_sync(BEGIN, CONSUMERS);
+      const Boxes<DIM, WALKED>(&walked)[2] = ring.walked[stage];
+      float scores[WALKED / 2], dp[WALKED / 2];
+      wgmma_fence();
+      multiply_rows<FORMAT, DIM>(scores, ring.own[0], above, walked[0]);
+      multiply_rows<FORMAT, DIM>(dp, ring.own[1], above, walked[1]);
+      wgmma_commit();
+      wgmma_wait<0>();
+      if (!begun && above == 0) barrier_sync(BEGIN, CONSUMERS);
+      begun = true;
+      uint32_t p[WALKED / 16][4], ds[WALKED / 16][4];
+      score_scale.cap(scores);
+      if (score_scale.slope == 0.0f && !step.masked)
+        weigh<true, FORMAT>(p, ds, scores, dp, task, score_scale, own, ring.numbers[stage], step.row);
+      else
+        weigh<false, FORMAT>(p, ds, scores, dp, task, score_scale, own, ring.numbers[stage], step.row);
+      wgmma_fence();
+      add_weighted_rows<FORMAT, DIM>(sum, ds, walked[0]);
+      if constexpr (!QUERIES) add_weighted_rows<FORMAT, DIM>(sum_v, p, walked[1]);
+      wgmma_commit();
+      wgmma_wait<0>();
+      if (lane == 0) mbarrier_arrive(ring.empty[stage]);
+    }
+    __syncwarp();  // all lanes have read the step
+    if (lane == 0) {
+      mbarrier_arrive(ring.empty[next.stage]);
+      mbarrier_arrive(ring.own_empty);
+    }
+    next.advance();
+    const uint32_t head = task.rows.head, first = (QUERIES ? call.query(head) : call.key(head)).first;
+    store_sums<FORMAT, DIM>(dqkv, out_bits, call.width(), first, sum, scale, own.row, task.rows.last);
+    if constexpr (!QUERIES)
+      store_sums<FORMAT, DIM>(dqkv, out_bits, call.width(), call.value(head).first, sum_v, 1.0f, own.row,
+                              task.rows.last);
+  });
 }
 
 template <Owner OWNER, class Storage, uint32_t DIM, uint32_t WALKED, uint32_t STAGES>
-DEVICE void backward(const TensorMap& qkv, const TensorMap& dy, const Dense<Storage>& call, const float* lse,
-                     const float* delta, void* dqkv, float scale, float softcap, uint32_t out_bits) {
+DEVICE void backward(const TensorMap& qkv, const TensorMap& dy, const Work<OWNER, Storage>& work, float scale,
+                     float softcap, void* dqkv, uint32_t out_bits) {
   using Stages = Ring<DIM, WALKED, STAGES>;
   DYNAMIC_SHARED(ring, Stages);
-  const Task<OWNER, Storage> task(call, lse, delta);
   if (threadIdx.x == 0) ring.init();
   __syncthreads();
   if (threadIdx.x < WARPGROUP) {
     registers_give_back<40>();
-    if (threadIdx.x / 32 == 0) bring_boxes(ring, qkv, dy, task);
-    if (threadIdx.x / 32 == 1) bring_numbers(ring, task);
+    if (threadIdx.x / 32 == 0) bring_tiles(ring, qkv, dy, work);
+    if (threadIdx.x / 32 == 1) bring_numbers(ring, work);
+    if (threadIdx.x == 64) bring_own(ring, qkv, dy, work);
   } else {
     registers_take<232>();
-    multiply(ring, task, scale, softcap, dqkv, out_bits);
+    multiply(ring, work, scale, softcap, dqkv, out_bits);
   }
 }
 
@@ -184,7 +191,8 @@ DEVICE void backward_delta(const void* dy, const void* y, float* delta, uint32_t
   const uint32_t thread = blockIdx.x * 256 + threadIdx.x, item = thread / (DIM / 4);
   float dot = 0.0f;
   if (item < count) {
-    const float4 a = Storage::load4(dy, 0, 4 * static_cast<uint64_t>(thread)), b = Storage::load4(y, 0, 4 * static_cast<uint64_t>(thread));
+    const uint64_t at = 4 * static_cast<uint64_t>(thread);
+    const float4 a = Storage::load4(dy, 0, at), b = Storage::load4(y, 0, at);
     dot = a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w;
   }
 #pragma unroll
@@ -192,86 +200,86 @@ DEVICE void backward_delta(const void* dy, const void* y, float* delta, uint32_t
   if (item < count && thread % (DIM / 4) == 0) delta[item] = dot;
 }
 
-static_assert(sizeof(Ring<64, 128, 4>) == 170088 &&
-              sizeof(Ring<128, 64, 4>) == 199784 &&
-              sizeof(Ring<128, 128, 2>) == 199736);
+static_assert(sizeof(Ring<64, 128, 4>) == 170096 &&
+              sizeof(Ring<128, 64, 4>) == 199792 &&
+              sizeof(Ring<128, 128, 2>) == 199744);
 
 KERNEL(attention_backward_delta_64_bf16, 256, const void* dy, const void* y, float* delta, uint32_t count) {
   backward_delta<BF16, 64>(dy, y, delta, count);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_key_64_bf16, 384, 170088, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads,
-              uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap,
-              uint32_t out_bits) {
-  backward<Owner::keys, BF16, 64, 128, 4>(qkv, dy, {nullptr, documents, heads, kv_heads, dim, sequence, causal, window},
-                                    lse, delta, dqkv, scale, softcap, out_bits);
+KERNEL_SHARED(attention_backward_wgmma_key_64_bf16, 384, 170096, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
+              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+              float softcap, uint32_t out_bits) {
+  const Dense<BF16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
+  backward<Owner::keys, BF16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_64_bf16, 384, 170088, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads,
-              uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap,
-              uint32_t out_bits) {
-  backward<Owner::queries, BF16, 64, 128, 4>(qkv, dy, {nullptr, documents, heads, kv_heads, dim, sequence, causal, window},
-                                    lse, delta, dqkv, scale, softcap, out_bits);
+KERNEL_SHARED(attention_backward_wgmma_query_64_bf16, 384, 170096, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
+              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+              float softcap, uint32_t out_bits) {
+  const Dense<BF16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
+  backward<Owner::queries, BF16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }
 
 KERNEL(attention_backward_delta_128_bf16, 256, const void* dy, const void* y, float* delta, uint32_t count) {
   backward_delta<BF16, 128>(dy, y, delta, count);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_key_128_bf16, 384, 199784, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads,
-              uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap,
-              uint32_t out_bits) {
-  backward<Owner::keys, BF16, 128, 64, 4>(qkv, dy, {nullptr, documents, heads, kv_heads, dim, sequence, causal, window},
-                                    lse, delta, dqkv, scale, softcap, out_bits);
+KERNEL_SHARED(attention_backward_wgmma_key_128_bf16, 384, 199792, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
+              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+              float softcap, uint32_t out_bits) {
+  const Dense<BF16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
+  backward<Owner::keys, BF16, 128, 64, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_128_bf16, 384, 199736, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads,
-              uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap,
-              uint32_t out_bits) {
-  backward<Owner::queries, BF16, 128, 128, 2>(qkv, dy, {nullptr, documents, heads, kv_heads, dim, sequence, causal, window},
-                                    lse, delta, dqkv, scale, softcap, out_bits);
+KERNEL_SHARED(attention_backward_wgmma_query_128_bf16, 384, 199744, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
+              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+              float softcap, uint32_t out_bits) {
+  const Dense<BF16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
+  backward<Owner::queries, BF16, 128, 128, 2>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }
 
 KERNEL(attention_backward_delta_64_f16, 256, const void* dy, const void* y, float* delta, uint32_t count) {
   backward_delta<F16, 64>(dy, y, delta, count);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_key_64_f16, 384, 170088, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads,
-              uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap,
-              uint32_t out_bits) {
-  backward<Owner::keys, F16, 64, 128, 4>(qkv, dy, {nullptr, documents, heads, kv_heads, dim, sequence, causal, window},
-                                    lse, delta, dqkv, scale, softcap, out_bits);
+KERNEL_SHARED(attention_backward_wgmma_key_64_f16, 384, 170096, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
+              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+              float softcap, uint32_t out_bits) {
+  const Dense<F16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
+  backward<Owner::keys, F16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_64_f16, 384, 170088, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads,
-              uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap,
-              uint32_t out_bits) {
-  backward<Owner::queries, F16, 64, 128, 4>(qkv, dy, {nullptr, documents, heads, kv_heads, dim, sequence, causal, window},
-                                    lse, delta, dqkv, scale, softcap, out_bits);
+KERNEL_SHARED(attention_backward_wgmma_query_64_f16, 384, 170096, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
+              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+              float softcap, uint32_t out_bits) {
+  const Dense<F16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
+  backward<Owner::queries, F16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }
 
 KERNEL(attention_backward_delta_128_f16, 256, const void* dy, const void* y, float* delta, uint32_t count) {
   backward_delta<F16, 128>(dy, y, delta, count);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_key_128_f16, 384, 199784, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads,
-              uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap,
-              uint32_t out_bits) {
-  backward<Owner::keys, F16, 128, 64, 4>(qkv, dy, {nullptr, documents, heads, kv_heads, dim, sequence, causal, window},
-                                    lse, delta, dqkv, scale, softcap, out_bits);
+KERNEL_SHARED(attention_backward_wgmma_key_128_f16, 384, 199792, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
+              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+              float softcap, uint32_t out_bits) {
+  const Dense<F16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
+  backward<Owner::keys, F16, 128, 64, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_128_f16, 384, 199736, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t heads, uint32_t kv_heads,
-              uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale, float softcap,
-              uint32_t out_bits) {
-  backward<Owner::queries, F16, 128, 128, 2>(qkv, dy, {nullptr, documents, heads, kv_heads, dim, sequence, causal, window},
-                                    lse, delta, dqkv, scale, softcap, out_bits);
+KERNEL_SHARED(attention_backward_wgmma_query_128_f16, 384, 199744, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
+              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
+              float softcap, uint32_t out_bits) {
+  const Dense<F16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
+  backward<Owner::queries, F16, 128, 128, 2>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }

@@ -177,19 +177,23 @@ DEVICE void store_rows(void* out, uint32_t out_bits, uint32_t width, uint32_t ou
   }
 }
 
-// What a block of a launch has: `height` rows, from `first` to `last`, of a block of the call and one of its heads.
+// What a block has at a time: rows, from `first` to `last`, of a block of the call and one of its heads.
 struct BlockRows {
   uint32_t start, end;  // of the call's block
   uint32_t first, last, head;
 
-  // `heads` heads of each block; with `backwards` the last rows come first.
-  DEVICE BlockRows(uint32_t sequence, uint32_t heads, bool backwards, uint32_t height = TILE_ROWS) {
-    const uint32_t tiles = (sequence + height - 1) / height, tile = blockIdx.x % tiles;
-    head = blockIdx.x / tiles % heads;
-    start = blockIdx.x / tiles / heads * sequence;
-    end = start + sequence;
-    first = start + (backwards ? tiles - 1 - tile : tile) * height;
-    last = (end < first + height ? end : first + height) - 1;
+  // Tile `tile` of `height` rows of a unit: of `heads` heads of each block of the call, one after the other.
+  DEVICE BlockRows(uint32_t sequence, uint32_t heads, uint32_t unit, uint32_t tile, uint32_t height)
+      : start(unit / heads * sequence),
+        end(start + sequence),
+        first(start + tile * height),
+        last(min(end, first + height) - 1),
+        head(unit % heads) {}
+
+  // Where the grid has a block for each tile; with `backwards` the last rows come first.
+  DEVICE static BlockRows of_grid(uint32_t sequence, uint32_t heads, bool backwards) {
+    const uint32_t tiles = (sequence + TILE_ROWS - 1) / TILE_ROWS, tile = blockIdx.x % tiles;
+    return {sequence, heads, blockIdx.x / tiles, backwards ? tiles - 1 - tile : tile, TILE_ROWS};
   }
   DEVICE uint32_t clamp(uint32_t row) const { return row <= last ? row : last; }
 };

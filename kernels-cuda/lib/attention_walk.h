@@ -1,5 +1,5 @@
-// How a block of attention_backward owns rows of a head and walks the rows that these see, or are seen by: a ring of
-// stages in shared memory, and the two warps that fill it.
+// How blocks of attention_backward own rows of a head and walk the rows that these see, or are seen by: who does what,
+// the rows in shared memory, and the warps that bring them.
 #pragma once
 #include "attention_boxes.h"
 #include "attention_documents.h"
@@ -11,7 +11,7 @@ constexpr uint32_t OWN_ROWS = 128, BOX_ROWS = 64, CONSUMERS = 256;
 // What a block owns rows of.
 enum class Owner : uint32_t { queries, keys };
 
-// What a stage has: rows from `row` on; or nothing, after the last. With `masked` some query may not see some key.
+// What a stage has: rows from `row` on, where with `masked` some query may not see some key; or the end of an item.
 struct Step {
   static constexpr uint32_t END = 0xffffffffu;
   uint32_t row, masked;
@@ -31,11 +31,12 @@ struct Ring {
   Boxes<DIM, WALKED> walked[STAGES][2];
   Numbers<WALKED> numbers[STAGES];
   Step step[STAGES];
-  Mbarrier owned, full[STAGES], empty[STAGES];
+  Mbarrier own_full, own_empty, full[STAGES], empty[STAGES];
 
   // By one thread, with a barrier of the block before others use it.
   DEVICE void init() {
-    mbarrier_init(owned, 1);
+    mbarrier_init(own_full, 1);
+    mbarrier_init(own_empty, CONSUMERS / 32);
     for (uint32_t s = 0; s < STAGES; s++) {
       mbarrier_init(full[s], 2);
       mbarrier_init(empty[s], CONSUMERS / 32);
@@ -44,19 +45,22 @@ struct Ring {
   }
 };
 
-// A block's part of a call: `rows` of a query head or a key head, and rows [begin, end) of each of the heads [head,
-// head_end), key heads or query heads, that it walks.
+// An item of the call's `items`: a block does one at a time. It owns `rows` of a query head or a key head, and walks
+// rows [begin, end) of each of the heads [head, head_end), key heads or query heads. The longest items come first.
 template <Owner OWNER, class Storage>
 struct Task {
   static constexpr bool QUERIES = OWNER == Owner::queries;
   const Dense<Storage>& call;
-  const float* lse;
-  const float* delta;
   BlockRows rows;
   uint32_t begin, end, head, head_end;
 
-  DEVICE Task(const Dense<Storage>& of, const float* lse_of, const float* delta_of)
-      : call(of), lse(lse_of), delta(delta_of), rows(of.sequence, QUERIES ? of.heads : of.kv_heads, QUERIES, OWN_ROWS) {
+  DEVICE static BlockRows rows_of(const Dense<Storage>& call, uint32_t item, uint32_t items) {
+    const uint32_t tiles = (call.sequence + OWN_ROWS - 1) / OWN_ROWS, units = items / tiles, tile = item / units;
+    return {call.sequence, QUERIES ? call.heads : call.kv_heads, item % units, QUERIES ? tiles - 1 - tile : tile,
+            OWN_ROWS};
+  }
+
+  DEVICE Task(const Dense<Storage>& of, uint32_t item, uint32_t items) : call(of), rows(rows_of(of, item, items)) {
     if constexpr (QUERIES) {
       const KeyRange keys(call, rows);
       begin = keys.begin;
@@ -98,66 +102,97 @@ struct Task {
   }
 };
 
-// By a warp: has the copy engine bring the own rows, then tile after tile.
-template <uint32_t DIM, uint32_t WALKED, uint32_t STAGES, Owner OWNER, class Storage>
-DEVICE void bring_boxes(Ring<DIM, WALKED, STAGES>& ring, const TensorMap& qkv, const TensorMap& dy,
-                        const Task<OWNER, Storage>& task) {
-  constexpr bool QUERIES = OWNER == Owner::queries;
-  const Dense<Storage>& call = task.call;
-  const bool issues = threadIdx.x % 32 == 0;
-  if (issues) {
-    const uint32_t head = task.rows.head, row = task.rows.first;
-    const uint32_t first = (QUERIES ? call.query(head) : call.key(head)).first;
-    const uint32_t second = QUERIES ? head * DIM : call.value(head).first;
-    mbarrier_arrive_expect(ring.owned, sizeof ring.own);
-    load_boxes<DIM, OWN_ROWS>(ring.own[0], qkv, first, row, BOX_ROWS, ring.owned);
-    load_boxes<DIM, OWN_ROWS>(ring.own[1], QUERIES ? dy : qkv, second, row, BOX_ROWS, ring.owned);
+// What all items have in common.
+template <Owner OWNER, class Storage>
+struct Work {
+  const Dense<Storage>& call;
+  const float* lse;
+  const float* delta;
+  uint32_t items;
+
+  // Calls visit(task) for each item of this block. Blocks take turns, in every other round backwards, so that all have
+  // about as much to do.
+  template <typename Visit>
+  DEVICE void for_items(const Visit& visit) const {
+    for (uint32_t first = 0, turn = blockIdx.x; first < items; first += gridDim.x, turn = gridDim.x - 1 - turn)
+      if (first + turn < items) visit(Task<OWNER, Storage>(call, first + turn, items));
   }
-  Place<STAGES> next;
-  task.template for_tiles<WALKED>([&](uint32_t head, const Step& step) {
-    mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
-    if (issues) {
-      Boxes<DIM, WALKED>(&to)[2] = ring.walked[next.stage];
-      Mbarrier& full = ring.full[next.stage];
-      const uint32_t first = (QUERIES ? call.key(head) : call.query(head)).first;
-      const uint32_t second = QUERIES ? call.value(head).first : head * DIM;
-      mbarrier_arrive_expect(full, sizeof to);
-      load_boxes<DIM, WALKED>(to[0], qkv, first, step.row, BOX_ROWS, full);
-      load_boxes<DIM, WALKED>(to[1], QUERIES ? qkv : dy, second, step.row, BOX_ROWS, full);
-    }
-    __syncwarp();
-    next.advance();
+};
+
+// By a thread: has the copy engine bring the own rows of each item.
+template <uint32_t DIM, uint32_t WALKED, uint32_t STAGES, Owner OWNER, class Storage>
+DEVICE void bring_own(Ring<DIM, WALKED, STAGES>& ring, const TensorMap& qkv, const TensorMap& dy,
+                      const Work<OWNER, Storage>& work) {
+  constexpr bool QUERIES = OWNER == Owner::queries;
+  uint32_t parity = 1;
+  work.for_items([&](const Task<OWNER, Storage>& task) {
+    const uint32_t head = task.rows.head, row = task.rows.first;
+    const uint32_t first = (QUERIES ? task.call.query(head) : task.call.key(head)).first;
+    const uint32_t second = QUERIES ? head * DIM : task.call.value(head).first;
+    mbarrier_wait(ring.own_empty, parity);
+    mbarrier_arrive_expect(ring.own_full, sizeof ring.own);
+    load_boxes<DIM, OWN_ROWS>(ring.own[0], qkv, first, row, BOX_ROWS, ring.own_full);
+    load_boxes<DIM, OWN_ROWS>(ring.own[1], QUERIES ? dy : qkv, second, row, BOX_ROWS, ring.own_full);
+    parity ^= 1;
   });
-  mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
-  if (issues) mbarrier_arrive(ring.full[next.stage]);
 }
 
-// By another warp: brings steps, and what belongs to single rows of their tiles; past the end, what the last row has.
+// By a warp: has the copy engine bring tile after tile.
 template <uint32_t DIM, uint32_t WALKED, uint32_t STAGES, Owner OWNER, class Storage>
-DEVICE void bring_numbers(Ring<DIM, WALKED, STAGES>& ring, const Task<OWNER, Storage>& task) {
+DEVICE void bring_tiles(Ring<DIM, WALKED, STAGES>& ring, const TensorMap& qkv, const TensorMap& dy,
+                        const Work<OWNER, Storage>& work) {
+  constexpr bool QUERIES = OWNER == Owner::queries;
+  const bool issues = threadIdx.x % 32 == 0;
+  Place<STAGES> next;
+  work.for_items([&](const Task<OWNER, Storage>& task) {
+    task.template for_tiles<WALKED>([&](uint32_t head, const Step& step) {
+      Boxes<DIM, WALKED>(&to)[2] = ring.walked[next.stage];
+      Mbarrier& full = ring.full[next.stage];
+      mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
+      if (issues) {
+        const uint32_t first = (QUERIES ? task.call.key(head) : task.call.query(head)).first;
+        const uint32_t second = QUERIES ? task.call.value(head).first : head * DIM;
+        mbarrier_arrive_expect(full, sizeof to);
+        load_boxes<DIM, WALKED>(to[0], qkv, first, step.row, BOX_ROWS, full);
+        load_boxes<DIM, WALKED>(to[1], QUERIES ? qkv : dy, second, step.row, BOX_ROWS, full);
+      }
+      __syncwarp();
+      next.advance();
+    });
+    mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
+    if (issues) mbarrier_arrive(ring.full[next.stage]);
+    next.advance();
+  });
+}
+
+// By a warp: brings steps, and what belongs to single rows of their tiles; past the end, what the last row has.
+template <uint32_t DIM, uint32_t WALKED, uint32_t STAGES, Owner OWNER, class Storage>
+DEVICE void bring_numbers(Ring<DIM, WALKED, STAGES>& ring, const Work<OWNER, Storage>& work) {
   const uint32_t lane = threadIdx.x % 32;
   Place<STAGES> next;
   const auto bring = [&](const Step& step) {
     if (lane == 0) ring.step[next.stage] = step;
     __syncwarp();
     if (lane == 0) mbarrier_arrive(ring.full[next.stage]);
-  };
-  task.template for_tiles<WALKED>([&](uint32_t head, const Step& step) {
-    mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
-    Numbers<WALKED>& to = ring.numbers[next.stage];
-#pragma unroll
-    for (uint32_t i = lane; i < WALKED; i += 32) {
-      const uint32_t row = min(step.row + i, task.end - 1);
-      to.document[i] = task.call.document(row);
-      if constexpr (OWNER == Owner::keys) {
-        const uint64_t at = static_cast<uint64_t>(row) * task.call.heads + head;
-        to.log_sum[i] = LOG2_E * task.lse[at];
-        to.delta[i] = task.delta[at];
-      }
-    }
-    bring(step);
     next.advance();
+  };
+  work.for_items([&](const Task<OWNER, Storage>& task) {
+    task.template for_tiles<WALKED>([&](uint32_t head, const Step& step) {
+      mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
+      Numbers<WALKED>& to = ring.numbers[next.stage];
+#pragma unroll
+      for (uint32_t i = lane; i < WALKED; i += 32) {
+        const uint32_t row = min(step.row + i, task.end - 1);
+        to.document[i] = task.call.document(row);
+        if constexpr (OWNER == Owner::keys) {
+          const uint64_t at = static_cast<uint64_t>(row) * task.call.heads + head;
+          to.log_sum[i] = LOG2_E * work.lse[at];
+          to.delta[i] = work.delta[at];
+        }
+      }
+      bring(step);
+    });
+    mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
+    bring({Step::END, 0});
   });
-  mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
-  bring({Step::END, 0});
 }

@@ -68,14 +68,14 @@ function wgmma(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
       {
         name: 'wgmma',
         cycles: work / MULTIPLY_ADDS / traits.multiprocessors,
-        choice: () => ({ scratch: scratch(call), launches: launches(call) }),
+        choice: () => ({ scratch: scratch(call), launches: launches(call, traits) }),
       },
     ],
   )
 }
 
 /** delta, then dk and dv by blocks of keys, then dq by blocks of queries. */
-function launches({ attrs, inputs }: OpCall): LaunchPlan[] {
+function launches({ attrs, inputs }: OpCall, { multiprocessors }: CudaTraits): LaunchPlan[] {
   const a: DenseAttributes = attrs
   const { format, shape } = inputs.qkv!
   const rows = shape[0]!
@@ -89,15 +89,17 @@ function launches({ attrs, inputs }: OpCall): LaunchPlan[] {
     [`${name}.box_width`]: BOX,
   })
   const tiles = Math.ceil(a.sequence / OWN_ROWS) * (rows / a.sequence)
-  const walking = (owner: 'key' | 'query', heads: number): LaunchPlan =>
-    launch(
+  const walking = (owner: 'key' | 'query', heads: number): LaunchPlan => {
+    const items = tiles * heads
+    return launch(
       module,
       `attention_backward_wgmma_${owner}_${of}`,
-      tiles * heads,
+      Math.min(items, multiprocessors),
       inputs.documents ? [...walk, { port: 'documents', access: 'read' }] : walk,
       {
         ...map('qkv', packedWidth(a)),
         ...map('dy', a.heads * a.head_dim),
+        items,
         heads: a.heads,
         kv_heads: a.kv_heads,
         dim: a.head_dim,
@@ -109,18 +111,19 @@ function launches({ attrs, inputs }: OpCall): LaunchPlan[] {
         out_bits: a.output ? 16 : 32,
       },
     )
-  const items = rows * a.heads
+  }
+  const count = rows * a.heads
   return [
     launch(
       module,
       `attention_backward_delta_${of}`,
-      Math.ceil((items * a.head_dim) / 4 / DELTA_THREADS),
+      Math.ceil((count * a.head_dim) / 4 / DELTA_THREADS),
       [
         { port: 'dy', access: 'read' },
         { port: 'y', access: 'read' },
         { port: 'delta', access: 'write' },
       ],
-      { count: items },
+      { count },
     ),
     walking('key', a.kv_heads),
     walking('query', a.heads),
