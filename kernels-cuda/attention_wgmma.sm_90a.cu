@@ -153,16 +153,30 @@ struct OwnRows {
 template <class Storage>
 DEVICE void mask(float (&score)[KEY_ROWS / 2], const Dense<Storage>& call, const OwnRows& own, const Item& item,
                  const Step& step) {
+  // Of this thread's score i: column i / 4 * 8 + i % 2 from here on, row i / 2 % 2.
+  const uint32_t here = step.key + threadIdx.x % 4 * 2;
   const bool past_end = step.key + KEY_ROWS > item.end;
   const bool ahead = call.causal && step.key + KEY_ROWS - 1 > own.first;
   const bool behind = call.window > 0 && own.last >= call.window && step.key <= own.last - call.window;
-  if (!past_end && !ahead && !behind && !step.documents) return;
+  if (past_end || ahead || behind) {
 #pragma unroll
-  for (uint32_t i = 0; i < KEY_ROWS / 2; i++) {
-    const uint32_t r = i / 2 % 2, key = step.key + i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2;
-    const uint32_t document = step.documents ? call.document(min(key, item.end - 1)) : own.document[r];
-    if (key >= item.end || !call.visible(own.row[r], key, own.document[r], document)) score[i] = UNSEEN;
+    for (uint32_t r = 0; r < 2; r++) {
+      const uint32_t row = own.row[r], past = call.causal ? min(row + 1, item.end) : item.end;
+      const uint32_t begin = call.window > 0 && row >= call.window ? row + 1 - call.window : 0;
+      const int32_t from = static_cast<int32_t>(begin - here), to = static_cast<int32_t>(past - here);
+#pragma unroll
+      for (uint32_t i = 2 * r; i < KEY_ROWS / 2; i += i % 2 == 0 ? 1 : 3) {
+        const int32_t column = i / 4 * 8 + i % 2;
+        if (column < from || column >= to) score[i] = UNSEEN;
+      }
+    }
   }
+  if (step.documents)
+#pragma unroll
+    for (uint32_t i = 0; i < KEY_ROWS / 2; i++) {
+      const uint32_t document = call.document(min(here + i / 4 * 8 + i % 2, item.end - 1));
+      if (document != own.document[i / 2 % 2] || document == PADDING) score[i] = UNSEEN;
+    }
 }
 
 // Stores a thread's sums, divided, of its two rows.
