@@ -1,17 +1,22 @@
-import type { Device } from '../../backends/backend.ts'
+import type { Arena, Device } from '../../backends/backend.ts'
+import { compile } from '../../src/program/compile.ts'
+import type { ArenaKind } from '../../src/program/program.ts'
+import { rewrite } from '../../src/program/rewrite.ts'
 import { type FormatName, formatOf } from '../../src/tensor/format.ts'
 import { Philox } from '../../src/tensor/philox.ts'
 import type { TrainConfig } from '../../src/train/config.ts'
+import { onePlace, oneRankGrid } from '../../src/train/grid.ts'
 import { type RecipeName, recipes } from '../../src/train/recipe.ts'
 import type { Trainer } from '../../src/train/trainer.ts'
+import { trainingGraph } from '../../src/train/training_graph.ts'
 import { tinyConfigs } from './tiny.ts'
-import { checkpointOf, sampler, trainConfig, trainerOf, trainSteps } from './train.ts'
+import { checkpointOf, restart, sampler, trainConfig, trainerOf, trainSteps } from './train.ts'
 
 /** Widths, and rows of a microbatch, that blocks of 128 divide. */
 export const recipeModel = {
   ...tinyConfigs.llama,
   hidden_size: 128,
-  intermediate_size: 256,
+  intermediate_size: 128,
   num_attention_heads: 2,
   num_key_value_heads: 1,
 }
@@ -44,9 +49,10 @@ interface Spread {
  */
 export const FACTOR = 2 * Math.sqrt(5)
 
-/** Runs of ten steps by recipe, each made when first asked for. */
+/** Runs by recipe, each made when first asked for. */
 export class Recipes {
   private readonly runs = new Map<string, Promise<Run>>()
+  private readonly trainers = new Map<RecipeName, Trainer>()
 
   constructor(
     private readonly device: Device,
@@ -55,55 +61,102 @@ export class Recipes {
   ) {}
 
   train(recipe: RecipeName): Promise<Run> {
-    return this.once(recipe, recipe)
+    return this.once(recipe, () => this.run(recipe))
   }
 
+  /** @param seeds of the roundings */
   async spread(recipe: 'bf16' | 'fp8', seeds: readonly number[]): Promise<Spread> {
     const exact = await this.train('f32')
-    const rounded = await Promise.all(
-      seeds.map((seed) =>
-        this.once(`${recipe}.${seed}`, 'f32', (trainer) => roundWeights(trainer, recipe, seed)),
-      ),
-    )
-    const squares = rounded.flatMap(({ losses }) => losses.map((loss, i) => (loss - exact.losses[i]!) ** 2))
+    const rounded: Run[] = []
+    for (const seed of seeds)
+      rounded.push(
+        await this.once(`${recipe}, seed ${seed}`, () =>
+          this.run('f32', (trainer) => roundWeights(trainer, recipe, seed)),
+        ),
+      )
     const errors = rounded.map(({ gradients }) => relativeErrors(gradients, exact.gradients))
     return {
-      loss: rms(squares),
+      loss: rms(rounded.flatMap(({ losses }) => losses.map((loss, i) => loss - exact.losses[i]!))),
       gradients: new Map(
-        [...exact.gradients.keys()].map((name) => [name, rms(errors.map((e) => e.get(name)! ** 2))]),
+        [...exact.gradients.keys()].map((name) => [name, rms(errors.map((e) => e.get(name)!))]),
       ),
     }
   }
 
-  private once(key: string, recipe: RecipeName, change?: (trainer: Trainer) => Promise<void>): Promise<Run> {
-    const found = this.runs.get(key) ?? this.run(recipe, change)
+  destroy(): void {
+    for (const trainer of this.trainers.values()) trainer.destroy()
+  }
+
+  private once(key: string, make: () => Promise<Run>): Promise<Run> {
+    const found = this.runs.get(key) ?? make()
     this.runs.set(key, found)
     return found
   }
 
   private async run(recipe: RecipeName, change?: (trainer: Trainer) => Promise<void>): Promise<Run> {
     const config = recipeConfig(recipe)
-    const trainer = await trainerOf(this.device, this.folder, config)
+    const known = this.trainers.get(recipe)
+    const trainer = known ?? (await trainerOf(this.device, this.folder, config))
+    if (known) await restart(trainer, this.folder)
+    this.trainers.set(recipe, trainer)
     await change?.(trainer)
     const data = await sampler(this.folder, config)
     const first = await trainSteps(trainer, data, 1)
     const gradients = await checkpointOf(trainer, 'gradients')
     const reports = [...first, ...(await trainSteps(trainer, data, this.steps - 1))]
-    trainer.destroy()
     return { losses: reports.map(({ loss }) => loss), gradients }
   }
 }
 
-const rms = (squares: readonly number[]): number =>
-  Math.sqrt(squares.reduce((a, b) => a + b, 0) / squares.length)
+/** Microbatches of a step, by which its gradients are smaller than those of one alone. */
+const MICROBATCHES = 64
+
+/**
+ * Gradients of the first of many microbatches, times their number, by recipe fp8; without scales if so asked: then what
+ * e4m3 has no number for is lost before it is quantized.
+ */
+export async function gradientsOfMany(device: Device, folder: string, scales: boolean): Promise<Gradients> {
+  const config = recipeConfig('fp8')
+  const trainer = await trainerOf(device, folder, config)
+  const { family, model } = trainer
+  const spec = { ...config, recipe: recipes.fp8, documentMask: false }
+  const { graph, layout } = trainingGraph('fp8', family, model, spec, oneRankGrid(1), onePlace, 2 ** 28)
+  const changed = rewrite(graph, (node, out, find) => {
+    if (scales || node.op !== 'quantize') return undefined
+    const quants = out.op('cast', { to: 'e4m3' }, { x: find(node.inputs.x!) }).y!
+    return out.op('quantize', node.attrs, { x: out.op('cast', { to: 'f32' }, { x: quants }).y! })
+  })
+  const program = compile(changed, device.target, { layouts: layout.layouts })
+  const executable = await device.load(program, { arenas: { parameters: trainer.arena('parameters') } })
+  const batch = await (await sampler(folder, config)).batch(0)
+  const given: Record<string, ArrayBufferView> = {
+    ids: batch.tokens,
+    targets: batch.targets,
+    positions: batch.positions,
+    weights: batch.weights.map((w) => w / (MICROBATCHES * batch.counted)),
+  }
+  for (const name of ['publish', 'zero', 'forward', 'backward_input', 'backward_weight']) {
+    const { inputs } = program.segments.find((segment) => segment.name === name)!
+    executable.run(name, Object.fromEntries(inputs.map((input) => [input.name, given[input.name]!])))
+  }
+  const arena = (kind: ArenaKind): Arena => executable.arenas[kind]!
+  const gradients = await checkpointOf({ family, model, arena }, 'gradients')
+  executable.destroy()
+  trainer.destroy()
+  return new Map([...gradients].map(([name, values]) => [name, values.map((v) => MICROBATCHES * v)]))
+}
+
+/** Root mean square. */
+const rms = (values: readonly number[]): number =>
+  Math.sqrt(values.reduce((sum, v) => sum + v * v, 0) / values.length)
 
 /** Norm of the difference over the norm of what was expected, by tensor. */
 export function relativeErrors(got: Gradients, expected: Gradients): Map<string, number> {
   return new Map(
     [...expected].map(([name, values]) => {
       const of = got.get(name)!
-      const off = rms([...values].map((v, i) => (of[i]! - v) ** 2))
-      return [name, off / rms([...values].map((v) => v ** 2))]
+      const off = rms([...values].map((v, i) => of[i]! - v))
+      return [name, off / rms([...values])]
     }),
   )
 }

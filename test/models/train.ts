@@ -49,15 +49,22 @@ export async function sampler(folder: string, config: TrainConfig, file = FABLES
 export async function trainerOf(device: Device, folder: string, config: TrainConfig): Promise<Trainer> {
   const source = await openModelFolder(folder)
   const family = familyOf(source.config)
-  const model = family.parse(source.config)
-  const trainer = await Trainer.create(device, family, model, config)
-  trainer.initialise()
+  const trainer = await Trainer.create(device, family, family.parse(source.config), config)
+  await source.close()
+  await restart(trainer, folder)
+  return trainer
+}
+
+/** Brings a trainer back to step 0 with the parameters of the folder. */
+export async function restart(trainer: Trainer, folder: string): Promise<void> {
+  const source = await openModelFolder(folder)
   const names = new Set(source.weights.names())
-  for (const spec of family.parameters(model))
+  trainer.step = 0
+  trainer.initialise()
+  for (const spec of trainer.family.parameters(trainer.model))
     trainer.writeParameter(spec.name, await readParameter(spec, source.weights, names))
   trainer.parametersChanged()
   await source.close()
-  return trainer
 }
 
 export async function trainSteps(trainer: Trainer, data: Sampler, count: number): Promise<StepReport[]> {
