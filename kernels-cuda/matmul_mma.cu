@@ -63,6 +63,7 @@ KERNEL(matmul_mma_q4_0, 128, const float* x, const void* w, OPTIONAL const void*
 }
 
 using MmaE4M3_128 = MmaBlocks<MmaE4M3<ScaleF32Of128>>;
+using MmaMXFP8 = MmaBlocks<MmaE4M3<ScaleE8M0Of32>>;
 
 KERNEL(matmul_mma_e4m3_128, 128, const float* x, const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
@@ -75,8 +76,7 @@ KERNEL(matmul_mma_mxfp8, 128, const float* x, const void* w, OPTIONAL const void
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
        uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_mma(MmaBlocks<MmaE4M3<ScaleE8M0Of32>>(w, columns, depth), MmaRows<PartsF32>{{x, rows, depth}}, epilogue,
-             depth, splits, split_depth);
+  matmul_mma(MmaMXFP8(w, columns, depth), MmaRows<PartsF32>{{x, rows, depth}}, epilogue, depth, splits, split_depth);
 }
 
 KERNEL(matmul_mma_nvfp4, 128, const float* x, const void* w, OPTIONAL const void* bias,
@@ -87,10 +87,25 @@ KERNEL(matmul_mma_nvfp4, 128, const float* x, const void* w, OPTIONAL const void
              split_depth);
 }
 
-// x in e4m3_128 too.
+// x in blocks too.
 KERNEL(matmul_mma_e4m3_128_both, 128, const void* x, const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
        uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_mma(MmaE4M3_128(w, columns, depth), MmaE4M3_128(x, rows, depth), epilogue, depth, splits, split_depth);
+}
+
+KERNEL(matmul_mma_mxfp8_both, 128, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
+       uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_mma(MmaMXFP8(w, columns, depth), MmaMXFP8(x, rows, depth), epilogue, depth, splits, split_depth);
+}
+
+KERNEL(matmul_mma_nvfp4_both, 128, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
+       uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_mma(MmaBlocks<MmaNVFP4>(w, columns, depth), MmaBlocks<MmaNVFP4>(x, rows, depth), epilogue, depth, splits,
+             split_depth);
 }

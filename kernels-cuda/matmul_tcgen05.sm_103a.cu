@@ -299,3 +299,21 @@ KERNEL_SHARED(matmul_tcgen05_f16_128, 192, 215200, TENSOR_MAP x, TENSOR_MAP w, O
   matmul_tcgen05<Tcgen05Format::f16, 128, 6>({x, w, nullptr, nullptr}, epilogue,
     {rows, columns, depth, splits, split_depth});
 }
+
+KERNEL_SHARED(matmul_tcgen05_mxfp8_192, 288, 231040, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks,
+              const void* w_blocks, OPTIONAL const void* bias, OPTIONAL const float* residual, void* y, uint32_t rows,
+              uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation, uint32_t output_format,
+              uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_tcgen05<Tcgen05Format::mxfp8, 192, 5>({x, w, x_blocks, w_blocks}, epilogue,
+    {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_SHARED(matmul_tcgen05_nvfp4_192, 288, 206960, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks,
+              const void* w_blocks, OPTIONAL const void* bias, OPTIONAL const float* residual, void* y, uint32_t rows,
+              uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation, uint32_t output_format,
+              uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_tcgen05<Tcgen05Format::nvfp4, 192, 4>({x, w, x_blocks, w_blocks}, epilogue,
+    {rows, columns, depth, splits, split_depth});
+}

@@ -256,10 +256,24 @@ KERNEL(matmul_vector_nvfp4, 128, const float* x, const void* w, OPTIONAL const v
   matmul_rows<ChunkNVFP4>(x, w, epilogue, rows, columns, depth);
 }
 
-// x in e4m3_128 too.
+// x in blocks too.
 KERNEL(matmul_vector_e4m3_128_both, 128, const void* x, const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_rows<ChunkE4M3<E4M3_128>, E4M3_128>(x, w, epilogue, rows, columns, depth);
+}
+
+KERNEL(matmul_vector_mxfp8_both, 128, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_rows<ChunkE4M3<MXFP8>, MXFP8>(x, w, epilogue, rows, columns, depth);
+}
+
+KERNEL(matmul_vector_nvfp4_both, 128, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_rows<ChunkNVFP4, NVFP4>(x, w, epilogue, rows, columns, depth);
 }

@@ -65,7 +65,7 @@ export const matmul = defineOp<MatmulAttributes>({
   name: 'matmul',
   summary: 'y[t,n] = activation(sum_k x[t,k] * w[n,k] + bias[n]) + residual[t,n]',
   inputs: {
-    x: { doc: '[..., K]', formats: ['f32', 'f16', 'bf16', 'e4m3_128'] },
+    x: { doc: '[..., K]', formats: ['f32', 'f16', 'bf16', 'e4m3_128', 'mxfp8', 'nvfp4'] },
     w: { doc: '[N, K], the format of x where that is not f32', formats: weightFormats },
     bias: { doc: '[N]', formats: ['f32', 'f16', 'bf16'], optional: true },
     residual: { doc: '[..., N]', formats: ['f32'], optional: true },
@@ -159,7 +159,7 @@ export const matmul = defineOp<MatmulAttributes>({
     const ws = rowNorms(w!, depth)
     const roundings = (scaleRoundings[inputs.x!.format] ?? 0) + (scaleRoundings[inputs.w!.format] ?? 0)
     const lost: Tolerance = (i) =>
-      inBlocks(inputs.x!.format) ? cutOff(x!, w!, depth, Math.floor(i / width), i % width) : 0
+      inputs.x!.format === 'e4m3_128' ? cutOff(x!, w!, depth, Math.floor(i / width), i % width) : 0
     const inF32: Tolerance = (i) => {
       const b = Math.abs(bias?.[i % width] ?? 0)
       const r = residual?.[i] ?? 0
@@ -395,6 +395,68 @@ export const matmul = defineOp<MatmulAttributes>({
       name: 'both_e4m3_128_large_magnitude',
       attrs: none,
       inputs: { x: normal([6, 256], 1e6, 'e4m3_128'), w: normal([40, 256], 1e-6, 'e4m3_128') },
+    },
+    // Both operands in the block formats of Blackwell's tensor cores
+    {
+      name: 'both_mxfp8_past_edges',
+      attrs: { activation: 'gelu_tanh', output: 'bf16' },
+      inputs: {
+        x: normal([67, 256], 1, 'mxfp8'),
+        w: normal([198, 256], 0.1, 'mxfp8'),
+        bias: normal([198], 1, 'bf16'),
+      },
+    },
+    {
+      name: 'both_mxfp8_deep',
+      attrs: none,
+      inputs: {
+        x: normal([5, 1408], 1, 'mxfp8'),
+        w: normal([18, 1408], 1, 'mxfp8'),
+        residual: normal([5, 18]),
+      },
+    },
+    {
+      name: 'both_mxfp8_odd_depth',
+      attrs: none,
+      inputs: { x: normal([6, 96], 1, 'mxfp8'), w: normal([9, 96], 1, 'mxfp8'), bias: normal([9]) },
+    },
+    {
+      name: 'both_mxfp8_one_row',
+      attrs: { activation: 'silu', output: 'f16' },
+      inputs: { x: normal([1, 160], 1, 'mxfp8'), w: normal([6, 160], 0.2, 'mxfp8') },
+    },
+    {
+      name: 'both_nvfp4_two_rows',
+      attrs: none,
+      inputs: { x: normal([2, 176], 1, 'nvfp4'), w: normal([7, 176], 1, 'nvfp4'), bias: normal([7]) },
+    },
+    {
+      name: 'both_nvfp4_past_edges',
+      attrs: { activation: 'silu', output: 'bf16' },
+      inputs: {
+        x: normal([2, 67, 256], 1, 'nvfp4'),
+        w: normal([198, 256], 0.1, 'nvfp4'),
+        bias: normal([198]),
+      },
+    },
+    {
+      name: 'both_nvfp4_deep',
+      attrs: none,
+      inputs: {
+        x: normal([5, 1536], 1, 'nvfp4'),
+        w: normal([19, 1536], 1, 'nvfp4'),
+        residual: normal([5, 19]),
+      },
+    },
+    {
+      name: 'both_nvfp4_odd_depth',
+      attrs: none,
+      inputs: { x: normal([6, 144], 1, 'nvfp4'), w: normal([9, 144], 1, 'nvfp4') },
+    },
+    {
+      name: 'both_nvfp4_large_magnitude',
+      attrs: none,
+      inputs: { x: normal([5, 256], 1e6, 'nvfp4'), w: normal([40, 256], 1e-6, 'nvfp4') },
     },
     // Both operands in 16 bits
     {

@@ -31,4 +31,19 @@ describeRounds('matmul_tcgen05', device, 'cuda-sm_103a', {
     variant: '128',
     kernels: ['matmul_tcgen05_bf16_128', 'matmul_join'],
   },
+  'scales of 32, two tiles in one block, splits': {
+    multiprocessors: 2,
+    shape: [131, 200, 1408],
+    format: 'mxfp8',
+    variant: '192',
+    kernels: ['matmul_tcgen05_mxfp8_192'],
+  },
+  'scales of 16 and of tensors, ranges of several tiles': {
+    multiprocessors: 4,
+    shape: [20, 200, 1536],
+    format: 'nvfp4',
+    attrs: { activation: 'silu', output: 'bf16' },
+    variant: '192',
+    kernels: ['matmul_tcgen05_nvfp4_192', 'matmul_join'],
+  },
 })

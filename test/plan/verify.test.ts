@@ -350,6 +350,19 @@ describe('verifyProgram', () => {
     expect(refusal(good, { ...tightTarget, backend: 'webgpu' })).toMatch(/for backend 'test'.*'webgpu'/)
   })
 
+  it('lets a kernel on CUDA read a range twice, but not write what it reads', () => {
+    const onCuda = { ...tightTarget, backend: 'cuda' }
+    const twice = (access: 'read' | 'write'): Program => {
+      const program = draft()
+      program.target.backend = 'cuda'
+      const { bindings } = step(program, 'mul')
+      bindings[1] = { ...bindings[0]!, access }
+      return program as Program
+    }
+    expect(refusal(twice('read'), onCuda)).toBe('accepted')
+    expect(refusal(twice('write'), onCuda)).toMatch(/bindings 0 and 1 overlap/)
+  })
+
   for (const [name, [plant, ...says]] of Object.entries(faults))
     it(`refuses ${name}`, () => {
       const program = draft()
