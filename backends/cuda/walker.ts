@@ -84,9 +84,14 @@ function refusal(
   if (pointers > POINTERS) return `${pointers} parameters are pointers, more than ${POINTERS}`
   if (shared > TEAMS_BYTES / Math.min(MOST_TEAMS, all / threads))
     return `a block has ${shared} bytes of shared memory`
-  if (/\bregisters_(take|give_back)</.test(target.moduleText(module))) return 'warps exchange registers'
-  return ''
+  return UNWALKED.find(([pattern]) => pattern.test(target.moduleText(module)))?.[1] ?? ''
 }
+
+/** What kernels of a file hold in registers where a walker has 128 for each thread. */
+const UNWALKED: readonly (readonly [pattern: RegExp, reason: string])[] = [
+  [/\bregisters_(take|give_back)</, 'warps exchange registers'],
+  [/^#line 1 "kernels-cuda\/lib\/mma_tile\.h"/m, 'threads hold tiles of a product in up to 255 registers'],
+]
 
 /** Parts of a linked text, each with the name of its file. */
 const partsOf = (text: string): { file: string; text: string }[] =>

@@ -8,9 +8,11 @@ import { readCudaSources } from '../../backends/cuda/library.ts'
 import { encodeModelFile, type ModelTensor, tensorChecksum } from '../../backends/cuda/model_file.ts'
 import { encodeProgramFile } from '../../backends/cuda/program_file.ts'
 import { type CudaTarget, cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import { type Walker, walkersOf } from '../../backends/cuda/walker.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import { inferenceSpec } from '../engine/defaults.ts'
 import { inferenceGraph, segmentOfPrefill } from '../engine/inference_graph.ts'
+import { DECODE, predictDecode, predictionText } from '../engine/whole_step.ts'
 import { check, ExactmapError } from '../errors.ts'
 import { parseJson } from '../formats/json.ts'
 import { openModelFolder } from '../formats/model_folder.ts'
@@ -25,7 +27,7 @@ import { cudaCase } from '../verify/cuda_cases.ts'
 import { withVariants } from '../verify/run.ts'
 import { readVectors } from '../verify/suite.ts'
 import { vectorName } from '../verify/vector.ts'
-import { contextOption, grouped, kvOption, ProgressLine, weightsOption } from './options.ts'
+import { contextOption, grouped, kvOption, ProgressLine, weightsOption, wholeStepOption } from './options.ts'
 import { bundledModel, examplePrompt } from './run.ts'
 
 interface ExportReport {
@@ -35,6 +37,8 @@ interface ExportReport {
   readonly modules: number
   readonly images: readonly string[]
   readonly model?: { readonly name: string; readonly weightBytes: number; readonly tokens: number }
+  /** What `--whole-step` made of the decode step. */
+  readonly decode?: string
   readonly cases?: number
 }
 
@@ -56,6 +60,7 @@ export function exportCommand(): Command {
     .addOption(contextOption())
     .addOption(weightsOption())
     .addOption(kvOption())
+    .addOption(wholeStepOption())
     .option('-p, --prompt <text>', 'what the executable continues where it is given no tokens')
     .option('--json', 'print the report as JSON')
     .addHelpText(
@@ -78,6 +83,7 @@ export function exportCommand(): Command {
       const images = await writeImages(o.to, written.programs, target, {
         emulated: o.emulated ?? false,
         note: (text) => process.stderr.write(`${text}\n`),
+        walkers: written.walkers,
       })
       await copyFile(executableFile(), join(o.to, 'exactmap-cuda')).catch(() => {
         throw new ExactmapError('not_found', 'the executable is not built; run npx exactmap build cuda')
@@ -91,7 +97,8 @@ export function exportCommand(): Command {
 
 interface Written {
   readonly programs: readonly Program[]
-  readonly report: Pick<ExportReport, 'model' | 'cases'>
+  readonly walkers: readonly Walker[]
+  readonly report: Pick<ExportReport, 'model' | 'decode' | 'cases'>
 }
 
 async function exportVectors(
@@ -110,14 +117,14 @@ async function exportVectors(
     await mkdir(place, { recursive: true })
     await writeFileAtomic(join(place, `${vectorName(vector)}.case`), [encodeCaseFile(file)])
   }
-  return { programs, report: { cases: vectors.length } }
+  return { programs, walkers: [], report: { cases: vectors.length } }
 }
 
 async function exportModel(
   folder: string,
   path: string,
   target: CudaTarget,
-  options: { context?: number; weights: 'f16'; kv: 'f16'; prompt?: string },
+  options: { context?: number; weights: 'f16'; kv: 'f16'; wholeStep?: boolean; prompt?: string },
   progress: ProgressLine,
 ): Promise<Written> {
   const source = await openModelFolder(path)
@@ -137,6 +144,8 @@ async function exportModel(
     })
     const name = `${family.name}-inference`
     const program = compile(inferenceGraph(name, family, config, spec), target)
+    const prediction = options.wholeStep ? predictDecode(program, spec) : undefined
+    const walkers = walkersOf(program, prediction?.whole ? [DECODE] : [], target)
     const { tensors, bytes } = await writeWeightFile(
       folder,
       source.weights,
@@ -148,7 +157,7 @@ async function exportModel(
     await writeFileAtomic(join(folder, 'model.exm'), [
       encodeModelFile({
         name,
-        program: encodeProgramFile(program, target),
+        program: encodeProgramFile(program, target, walkers),
         context: spec.context,
         batch: spec.batch,
         pageTokens: PAGE_TOKENS,
@@ -164,7 +173,11 @@ async function exportModel(
     ])
     return {
       programs: [program],
-      report: { model: { name, weightBytes: bytes, tokens: tokenizer.vocabSize } },
+      walkers: [...walkers.values()],
+      report: {
+        model: { name, weightBytes: bytes, tokens: tokenizer.vocabSize },
+        ...(prediction ? { decode: predictionText(prediction) } : {}),
+      },
     }
   } finally {
     await source.close()
@@ -214,7 +227,7 @@ async function writeWeightFile(
   return { tensors, bytes: plan.bytes }
 }
 
-function text({ folder, target, modules, images, model, cases }: ExportReport): string {
+function text({ folder, target, modules, images, model, decode, cases }: ExportReport): string {
   const what = model
     ? `${model.name}, ${grouped(model.weightBytes)} bytes of weights, ${model.tokens} tokens`
     : `${cases} stored vectors`
@@ -222,6 +235,7 @@ function text({ folder, target, modules, images, model, cases }: ExportReport): 
     `wrote     ${folder}: ${what}`,
     `target    ${target}`,
     `kernels   ${modules} modules for ${images.join(' and ')}`,
+    ...(decode ? [`decode    ${decode}`] : []),
     `run it    ${folder}/exactmap-cuda ${model ? 'run' : 'verify'} ${folder}`,
     '',
   ].join('\n')

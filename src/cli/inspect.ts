@@ -4,12 +4,14 @@ import { Command, Option } from 'commander'
 import type { Target } from '../../backends/backend.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import { walkersOf } from '../../backends/cuda/walker.ts'
 import { referenceTarget } from '../../backends/reference/device.ts'
 import { readKernelLibrary } from '../../backends/webgpu/node/library.ts'
 import { storedTarget, storedTargetNames } from '../../backends/webgpu/node/stored_targets.ts'
 import { inferenceSpec } from '../engine/defaults.ts'
-import { inferenceGraph } from '../engine/inference_graph.ts'
-import { check } from '../errors.ts'
+import { type InferenceSpec, inferenceGraph } from '../engine/inference_graph.ts'
+import { DECODE, predictDecode, predictionText } from '../engine/whole_step.ts'
+import { check, ExactmapError } from '../errors.ts'
 import { parseJson } from '../formats/json.ts'
 import { refuseIo, writeFileAtomic } from '../formats/node_file.ts'
 import { familyOf } from '../models/index.ts'
@@ -60,6 +62,8 @@ interface InspectReport {
   readonly memory: MemoryReport
   readonly segments: readonly LaunchReport[]
   readonly fusion: FusionReport
+  /** Whether decode steps may be one kernel, on targets that have such kernels. */
+  readonly wholeStep?: string
 }
 
 /** `exactmap inspect`: what a model becomes on a target, exactly, without a device or weights. */
@@ -116,6 +120,7 @@ export function inspectCommand(): Command {
         memory: memoryReport(program),
         segments: program.segments.map((s) => launchReport(s, shape.layers)),
         fusion: fusionReport(program, compile(graph, target, { portable: true })),
+        ...wholeStep(program, spec, o.target),
       }
       const write = (file: string, text: string | Uint8Array): Promise<void> =>
         writeFileAtomic(file, [typeof text === 'string' ? new TextEncoder().encode(text) : text])
@@ -126,6 +131,20 @@ export function inspectCommand(): Command {
         o.json ? `${JSON.stringify(report, null, 2)}\n` : `${text(report)}\n${lifetimePicture(program)}`,
       )
     })
+}
+
+/** What decode steps as one kernel are predicted to be, or which launch is in the way. */
+function wholeStep(program: Program, spec: InferenceSpec, target: string): Pick<InspectReport, 'wholeStep'> {
+  const prediction = predictDecode(program, spec)
+  const traits = cudaTraits[target]
+  if (!prediction || !traits) return {}
+  try {
+    walkersOf(program, [DECODE], cudaTarget(traits, readCudaSources()))
+    return { wholeStep: predictionText(prediction) }
+  } catch (error) {
+    if (error instanceof ExactmapError && error.code === 'unsupported') return { wholeStep: error.message }
+    throw error
+  }
 }
 
 async function readConfig(path: string): Promise<unknown> {
@@ -185,7 +204,8 @@ const counts = (ops: Readonly<Record<string, number>>): string =>
     .map(([op, n]) => `${op}${n === 1 ? '' : ` x ${n}`}`)
     .join(', ') || '-'
 
-function text({ model, target, spec, hash, kernels, memory, segments, fusion }: InspectReport): string {
+function text(report: InspectReport): string {
+  const { model, target, spec, hash, kernels, memory, segments, fusion, wholeStep } = report
   const { arenas, peak, lowerBound } = memory
   return [
     `model    ${model}`,
@@ -219,6 +239,7 @@ function text({ model, target, spec, hash, kernels, memory, segments, fusion }: 
         `${s.segment}, each layer: ${counts(s.perLayer)}`,
         `${s.segment}, besides: ${counts(s.outside)}`,
       ]),
+    ...(wholeStep ? [`${DECODE}, as one kernel: ${wholeStep}`] : []),
     '',
     `fused    ${counts(fusion.joined)}`,
     `         ${fusion.launchesBefore} launches become ${fusion.launches}, activations ${grouped(fusion.activationsBefore)} become ${grouped(fusion.activations)} bytes`,

@@ -53,6 +53,13 @@ export const weightsOption = (): Option =>
 export const kvOption = (): Option =>
   new Option('--kv <format>', 'storage of the KV cache').choices(kvFormats).default('f16')
 
+/** `--whole-step` */
+export const wholeStepOption = (): Option =>
+  new Option(
+    '--whole-step',
+    'CUDA: decode steps as one kernel where gaps between launches are predicted to matter',
+  )
+
 /** A line on stderr that is redrawn in place on a terminal, and only now and then in a log. */
 export class ProgressLine {
   private last = 0

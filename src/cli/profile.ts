@@ -16,7 +16,14 @@ import { profileInference } from '../verify/profile_inference.ts'
 import { profileSvg } from '../verify/profile_picture.ts'
 import { profileTraining } from '../verify/profile_training.ts'
 import { modelJson } from './inspect_training.ts'
-import { backendOption, contextOption, numberIn, ProgressLine, weightsOption } from './options.ts'
+import {
+  backendOption,
+  contextOption,
+  numberIn,
+  ProgressLine,
+  weightsOption,
+  wholeStepOption,
+} from './options.ts'
 import { type ProfileReport, profileText, stepReport } from './profile_report.ts'
 
 /** `exactmap profile`: where the time of a model's steps goes, against what the device can do. */
@@ -36,6 +43,7 @@ export function profileCommand(): Command {
     )
     .addOption(contextOption())
     .addOption(weightsOption())
+    .addOption(wholeStepOption())
     .addOption(backendOption('where it runs', 'webgpu'))
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--svg <file>', 'write the picture: each step as a bar, each kernel against its limit')
@@ -70,6 +78,7 @@ interface ProfileOptions {
   readonly tokens: number
   readonly context?: number
   readonly weights: FormatName
+  readonly wholeStep?: boolean
   readonly backend: string
   readonly driver?: string
   readonly svg?: string
@@ -99,6 +108,7 @@ async function measureInference(
     device,
     ...(o.context === undefined ? {} : { context: o.context }),
     weights: o.weights,
+    wholeStep: o.wholeStep ?? false,
     onProgress: (what, done, total) => progress.show(`${what} ${Math.round((100 * done) / total)} %`),
   })
   const context = {

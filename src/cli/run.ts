@@ -24,6 +24,7 @@ import {
   numberIn,
   ProgressLine,
   weightsOption,
+  wholeStepOption,
 } from './options.ts'
 
 /** Folder of the model that comes with the package. */
@@ -73,6 +74,7 @@ export function runCommand(): Command {
     .addOption(contextOption())
     .addOption(weightsOption())
     .addOption(kvOption())
+    .addOption(wholeStepOption())
     .addOption(backendOption('where it runs', 'auto'))
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
     .option('--save <file>', 'write the session (tokens and KV cache) when the text ends')
@@ -95,6 +97,7 @@ interface RunOptions extends Required<SamplingOptions> {
   readonly context?: number
   readonly weights: InferenceSpec['weights']
   readonly kv: InferenceSpec['kv']
+  readonly wholeStep?: boolean
   readonly backend: string
   readonly driver?: string
   readonly save?: string
@@ -126,6 +129,7 @@ async function run(path: string | undefined, o: RunOptions, transport: Transport
     ...(o.context === undefined ? {} : { context: o.context }),
     weights: o.weights,
     kv: o.kv,
+    wholeStep: o.wholeStep ?? false,
     onProgress: (what, done, total) => {
       if (main) progress.show(`${what} ${Math.round((100 * done) / total)} %`)
     },

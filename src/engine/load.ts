@@ -20,6 +20,7 @@ import { type InferenceSpec, inferenceGraph } from './inference_graph.ts'
 import { communicatorOf, type InferenceRank, wholeModel } from './ranks.ts'
 import type { SamplingOptions } from './sampling.ts'
 import type { Session } from './session.ts'
+import { DECODE, predictDecode } from './whole_step.ts'
 
 export interface LoadModelOptions extends Omit<InferenceOptions, 'prompt'> {
   readonly device: Device
@@ -27,6 +28,8 @@ export interface LoadModelOptions extends Omit<InferenceOptions, 'prompt'> {
   readonly prompt?: string
   /** This rank of several that share the model; all of them load it, and are asked the same in the same order. */
   readonly rank?: InferenceRank
+  /** Decode steps as one kernel where gaps between launches are predicted to matter; CUDA only. */
+  readonly wholeStep?: boolean
   readonly onProgress?: (what: string, done: number, total: number) => void
 }
 
@@ -57,7 +60,7 @@ export interface Model {
  * inference program, allocates its arenas once, streams the weights in; of several ranks each its part of them.
  *
  * @throws ExactmapError `not_found`, `invalid_format`, `invalid_config`, `unsupported` (architecture: lists the
- *   supported ones), `out_of_memory` (with the memory table, before anything is allocated), `conflict` (ranks that
+ *   supported ones; a step that can't be one kernel: names the launch), `out_of_memory` (with the memory table, before anything is allocated), `conflict` (ranks that
  *   differ, by name)
  */
 export async function loadModel(path: string, options: LoadModelOptions): Promise<Model> {
@@ -73,7 +76,7 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
       await readFile(folder.files.tokenizer),
       tokenizerConfig && parseJson(await readFile(tokenizerConfig), tokenizerConfig),
     )
-    const { prompt, ...sizes } = options
+    const { prompt, wholeStep, ...sizes } = options
     const spec = inferenceSpec(config, {
       ...sizes,
       ...(prompt === undefined ? {} : { prompt: tokenizer.encode(prompt).length }),
@@ -84,9 +87,18 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
     }
     const graph = inferenceGraph(`${family.name}-inference`, family, config, spec, rank)
     const program = compile(graph, device.target)
-    const load: LoadOptions = onProgress
-      ? { onProgress: (done, total, what) => onProgress(`compiling ${what}`, done, total) }
-      : {}
+    const prediction = wholeStep ? predictDecode(program, spec) : undefined
+    check(
+      !wholeStep || prediction,
+      'unsupported',
+      `a step as one kernel needs a CUDA device; ${device.info.device} runs steps as lists of launches`,
+    )
+    const load: LoadOptions = {
+      ...(prediction?.whole ? { whole: [DECODE] } : {}),
+      ...(onProgress
+        ? { onProgress: (done, total, what) => onProgress(`compiling ${what}`, done, total) }
+        : {}),
+    }
     const executable = rank
       ? await loadForRank(device, program, { ...load, communicator: communicatorOf(rank) })
       : await device.load(program, load)

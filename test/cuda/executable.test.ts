@@ -19,7 +19,11 @@ const device = await emulatedDevice()
 const reason =
   typeof device === 'string' ? device : existsSync(executableFile()) ? '' : 'the executable is not built'
 const folder = mkdtempSync(join(tmpdir(), 'exactmap-executable-'))
-const [vectors, model] = [join(folder, 'vectors'), join(folder, 'model')]
+const [vectors, model, whole] = ['vectors', 'model', 'whole'].map((name) => join(folder, name)) as [
+  string,
+  string,
+  string,
+]
 const bundled = join(packageRoot(), 'assets', 'shakespeare')
 
 interface Ran {
@@ -28,9 +32,11 @@ interface Ran {
   readonly err: string
 }
 
-const run = (...args: string[]): Ran => {
+const run = (...args: string[]): Ran => runWith({}, ...args)
+function runWith(env: Record<string, string>, ...args: string[]): Ran {
   const { status, stdout, stderr } = spawnSync(executableFile(), [...args, '--driver', emulatedDriver()], {
     encoding: 'utf8',
+    env: { ...process.env, ...env },
   })
   return { status, out: stdout, err: stderr }
 }
@@ -56,6 +62,7 @@ describe.skipIf(reason)(`exactmap-cuda${reason && ` (skipped: ${reason})`}`, () 
       execFileSync(process.execPath, [cli, 'export', '--emulated', '--to', ...args], { stdio: 'pipe' })
     exporting(vectors, '--vectors', 'add', 'quantize', 'sample', 'kv_write')
     exporting(model, '--context', '128')
+    exporting(whole, '--context', '128', '--whole-step')
   })
   afterAll(() => {
     if (typeof device !== 'string') device.destroy()
@@ -86,6 +93,15 @@ describe.skipIf(reason)(`exactmap-cuda${reason && ` (skipped: ${reason})`}`, () 
     expect(records(some).map((r) => r.case)).toEqual(['add/past_workgroup', 'add/prime'])
     expect(records(some)[1]).toMatchObject({ pass: true, worst: 0, flops: 111, ms: expect.any(Number) })
     expect(run('verify', vectors, '--only', 'nothing').err).toContain('no cases that start with nothing')
+  })
+
+  it.each(['forward', 'reverse', 'shuffle:7'])('decodes by one kernel as by a graph, threads %s', (order) => {
+    const [want, got] = [model, whole].map((path) =>
+      runWith({ EXACTMAP_EMULATED_ORDER: order }, 'run', path, '--max-tokens', '64', '--temperature', '0'),
+    ) as [Ran, Ran]
+    expect([got.status, got.err]).toEqual([0, expect.any(String)])
+    expect(want.out.length).toBeGreaterThan(64)
+    expect(got.out).toBe(want.out)
   })
 
   it('names the first wrong element, and goes on after a damaged file', () => {

@@ -2,13 +2,28 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { LoadOptions } from '../../backends/backend.ts'
-import type { InferenceSpec } from '../../src/engine/inference_graph.ts'
+import { loadAddon } from '../../backends/cuda/addon.ts'
+import { emulatedDriver } from '../../backends/cuda/build/places.ts'
+import type { CudaDevice } from '../../backends/cuda/device.ts'
+import { readCudaSources } from '../../backends/cuda/library.ts'
+import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import { walkerOf } from '../../backends/cuda/walker.ts'
+import { type InferenceSpec, inferenceGraph } from '../../src/engine/inference_graph.ts'
+import { predictDecode } from '../../src/engine/whole_step.ts'
+import { ExactmapError } from '../../src/errors.ts'
+import { familyOf } from '../../src/models/index.ts'
+import { compile } from '../../src/program/compile.ts'
+import type { Launch, Program, Segment, Transfer } from '../../src/program/program.ts'
 import { emulatedDevice } from '../helpers/cuda.ts'
-import { Driver, loadInference } from '../models/drive.ts'
+import { Driver, loadInference, type Step } from '../models/drive.ts'
 import { temporaryFolder, tinyConfigs, writeModelFolder } from '../models/tiny.ts'
+import { asWords, RANK, words } from './tiny_device.ts'
+import { encodeRaw, type RawRange, type RawStep, tinyImage, tinyProgram, WORDS } from './tiny_program.ts'
 
-// A decode step as one persistent kernel against the graph of its launches, bit for bit.
+// A decode step as one persistent kernel against the graph of its launches, bit for bit; executable.test.ts does it in
+// other orders of threads. With one thread of the host blocks run one after the other, each as far as it comes.
 
+process.env.EXACTMAP_EMULATED_THREADS = '1'
 const device = await emulatedDevice()
 const reason = typeof device === 'string' ? device : ''
 let folder = ''
@@ -24,7 +39,7 @@ const spec: InferenceSpec = {
 const PROMPT = Array.from({ length: 40 }, (_, i) => 3 + ((29 * i) % 250))
 const TOKENS = 64
 
-describe.skipIf(reason)(`a walked decode step${reason && ` (skipped: ${reason})`}`, () => {
+describe.skipIf(reason)(`a step as one kernel${reason && ` (skipped: ${reason})`}`, () => {
   beforeAll(async () => {
     folder = await temporaryFolder()
   })
@@ -33,9 +48,8 @@ describe.skipIf(reason)(`a walked decode step${reason && ` (skipped: ${reason})`
     if (typeof device !== 'string') device.destroy()
   })
 
-  async function greedy(path: string, options: LoadOptions) {
-    if (typeof device === 'string') throw new Error(device)
-    const executable = await loadInference(device, path, spec, undefined, options)
+  async function greedy(path: string, options: LoadOptions): Promise<Step[]> {
+    const executable = await loadInference(device as CudaDevice, path, spec, undefined, options)
     const steps = await new Driver(executable, spec).greedy(PROMPT, TOKENS)
     executable.destroy()
     return steps
@@ -52,4 +66,101 @@ describe.skipIf(reason)(`a walked decode step${reason && ` (skipped: ${reason})`
     expect(got.map((s) => s.token)).toEqual(want.map((s) => s.token))
     expect(got.map((s) => s.logits)).toEqual(want.map((s) => s.logits))
   }, 120_000)
+
+  /** The last output of y = x + table, copy = x + table, z = y + copy, where the last step comes after the others. */
+  async function lastOf(after: number[]): Promise<number[]> {
+    const native = loadAddon().openDevice(0, emulatedDriver())
+    native.loadModule('runtime_test', await tinyImage())
+    const program = tinyProgram()
+    const { steps, outputs } = program.segments[4]!
+    const [first, last] = steps as [RawStep, RawStep]
+    const [x, table, y] = first.pointers as [RawRange, RawRange, RawRange]
+    const copy: RawRange = [y[0], 256, y[2]]
+    steps.splice(
+      1,
+      1,
+      { ...first, pointers: [x, table, copy] },
+      { ...last, after, pointers: [y, copy, outputs[0]!.range] },
+    )
+    const arenas = program.arenas.map(({ kind, bytes }) => native.createArena(kind, bytes, true))
+    const loaded = await native.loadProgram(encodeRaw(program), arenas, RANK)
+    const z = asWords(
+      await loaded.step(
+        4,
+        0,
+        0,
+        words(() => 5),
+      ),
+    )
+    native.destroy()
+    return z
+  }
+
+  // Steps of two blocks on four multiprocessors: the third is done where the first was, which the second was not.
+  it('waits for every step that it comes after: without one of them the result is another', async () => {
+    const want = Array.from({ length: WORDS }, (_, i) => 2 * (5 + i))
+    expect(await lastOf([0, 1])).toEqual(want)
+    expect(await lastOf([0])).not.toEqual(want)
+  })
+})
+
+describe('what can be one kernel', () => {
+  const target = cudaTarget(cudaTraits['cuda-sm_90a']!, readCudaSources())
+  const programOf = (batch: number): Program => {
+    const family = familyOf(tinyConfigs.llama)
+    const config = family.parse(tinyConfigs.llama)
+    return compile(inferenceGraph('tiny', family, config, { ...spec, batch }), target)
+  }
+  const decode = (program: Program): Segment => program.segments.find(({ name }) => name === 'decode')!
+  const refusalOf = (program: Program, segment: Segment): ExactmapError => {
+    try {
+      walkerOf(program, segment, target)
+    } catch (error) {
+      if (error instanceof ExactmapError) return error
+    }
+    throw new Error('it was not refused')
+  }
+
+  it('its text depends on kernels and constants, not on order and places', () => {
+    const program = programOf(1)
+    const segment = decode(program)
+    const walker = walkerOf(program, segment, target)
+    expect(walker.signature).toMatchObject({ name: 'walk', threads: 512, shared: 224256 })
+    expect(walker.text.match(/^ {4}case \d+:$/gm)).toHaveLength(walker.kernels.length)
+    const backwards = { ...segment, steps: segment.steps.toReversed() }
+    expect(walkerOf(program, backwards, target).module).toBe(walker.module)
+    expect(walkerOf(programOf(2), decode(programOf(2)), target).module).not.toBe(walker.module)
+  })
+
+  it('names the launch that it can not be made of', () => {
+    const many = programOf(16)
+    const error = refusalOf(many, decode(many))
+    expect(error.code).toBe('unsupported')
+    expect(error.message).toMatch(/segment 'decode' can't be one kernel: of matmul_\w+ threads hold tiles/)
+    expect(error.place).toMatchObject({ segment: 'decode', launch: expect.stringContaining('matmul') })
+    const program = programOf(1)
+    const segment = decode(program)
+    const [first, ...rest] = segment.steps
+    const wide = { ...(first as Launch), workgroups: [1, 2, 1] as const }
+    expect(refusalOf(program, { ...segment, steps: [wide, ...rest] }).message).toContain(
+      'more than one dimension',
+    )
+    const range = { arena: 'activations', offset: 0, bytes: 256 } as const
+    const copy: Transfer = { ...(first as Launch), kind: 'transfer', from: range, to: range }
+    expect(refusalOf(program, { ...segment, steps: [copy, ...rest] }).message).toContain('is no launch')
+  })
+
+  it('is predicted to be worth it where gaps are a tenth of a step', () => {
+    const program = programOf(1)
+    const own = { ...spec, context: 128 }
+    const tiny = predictDecode(program, own)!
+    expect(tiny.whole).toBe(true)
+    expect(tiny.launches).toBe(decode(program).steps.length)
+    // Every byte of the weights but the rows of the embedding that are not looked up.
+    const weights = program.arenas.find((a) => a.kind === 'weights')!.bytes
+    expect(tiny.bytes).toBeGreaterThan(weights / 2)
+    expect(
+      predictDecode({ ...program, target: { ...program.target, name: 'webgpu-lavapipe' } }, own),
+    ).toBeUndefined()
+  })
 })
