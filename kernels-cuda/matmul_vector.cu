@@ -173,14 +173,14 @@ DEVICE void matmul_rows(const void* x, const void* w, const Epilogue& epilogue, 
     matmul_vector<Chunk, X, 4>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_f32, 128, const float* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_f32, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_rows<ChunkF32>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_f16, 128, const float* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_f16, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
@@ -190,7 +190,7 @@ KERNEL(matmul_vector_f16, 128, const float* x, const void* w, OPTIONAL const voi
     matmul_rows<ChunkF16<2>>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_bf16, 128, const float* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_bf16, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
@@ -201,7 +201,7 @@ KERNEL(matmul_vector_bf16, 128, const float* x, const void* w, OPTIONAL const vo
 }
 
 // x in 16 bits too.
-KERNEL(matmul_vector_f16_x16, 128, const void* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_f16_x16, 128, const void* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
@@ -211,7 +211,7 @@ KERNEL(matmul_vector_f16_x16, 128, const void* x, const void* w, OPTIONAL const 
     matmul_rows<ChunkF16<2>, F16>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_bf16_x16, 128, const void* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_bf16_x16, 128, const void* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
@@ -221,35 +221,35 @@ KERNEL(matmul_vector_bf16_x16, 128, const void* x, const void* w, OPTIONAL const
     matmul_rows<ChunkBF16<2>, BF16>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_q8_0, 128, const float* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_q8_0, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_rows<ChunkQ8_0>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_q4_0, 128, const float* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_q4_0, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_rows<ChunkQ4_0>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_e4m3_128, 128, const float* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_e4m3_128, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_rows<ChunkE4M3<E4M3_128>>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_mxfp8, 128, const float* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_mxfp8, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_rows<ChunkE4M3<MXFP8>>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_nvfp4, 128, const float* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_nvfp4, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
@@ -257,21 +257,21 @@ KERNEL(matmul_vector_nvfp4, 128, const float* x, const void* w, OPTIONAL const v
 }
 
 // x in blocks too.
-KERNEL(matmul_vector_e4m3_128_both, 128, const void* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_e4m3_128_both, 128, const void* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_rows<ChunkE4M3<E4M3_128>, E4M3_128>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_mxfp8_both, 128, const void* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_mxfp8_both, 128, const void* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_rows<ChunkE4M3<MXFP8>, MXFP8>(x, w, epilogue, rows, columns, depth);
 }
 
-KERNEL(matmul_vector_nvfp4_both, 128, const void* x, const void* w, OPTIONAL const void* bias,
+KERNEL(matmul_vector_nvfp4_both, 128, const void* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
        uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};

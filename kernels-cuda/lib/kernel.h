@@ -4,8 +4,8 @@
 // - KERNEL(name, threads, parameters...) declares an entry point with blocks of `threads` threads (a literal, at most
 //   1024, in x only). Parameters are pointers, then scalars of type uint32_t, int32_t, float or uint64_t. A pointer is
 //   bound by name to a range of an arena, at an address that is a multiple of 256; two pointers of a launch never
-//   overlap. OPTIONAL before a pointer says that it may be null; STREAMED, that block i of n reads the i-th n-th of
-//   what is bound to it, which a walker (lib/walker.h) then fetches ahead. Scalars are the constants of the launch.
+//   overlap. OPTIONAL before a pointer says that it may be null; STREAMED, that block i of n reads about the i-th n-th
+//   of what is bound to it, which a walker fetches ahead. Scalars are the constants of the launch.
 //   This text is read by backends/cuda/signature.ts: no macros, templates or comments inside a parameter list.
 // - TENSOR_MAP name is a parameter too: a matrix with a box, for lib/tma.h. It is bound by name as a pointer is, and
 //   the launch has five more constants for it: name.format (as FORMAT_... of lib/epilogue.h), name.rows, name.width,
@@ -17,6 +17,9 @@
 // - SHARED(name, type) declares static shared memory, aligned to 16 bytes: SHARED(tile, float[16][68]); at most 48 KB
 //   in all. It holds garbage at first.
 // - Inline PTX, and everything that waits on memory, lives in a wrapper of this folder with two bodies.
+// - A walker (lib/walker.h) calls KERNEL and KERNEL_SHARED again and again in the same memory, without clusters and
+//   tensor maps. So barriers of lib/mbarrier.h are invalidated at the end, and SHARED arrays of a template, which its
+//   instantiations share there, lie behind a barrier when they are used first.
 // - Nothing else of the CUDA headers than thread indices, barriers, warp functions, integer atomics (float atomics
 //   would make results depend on timing), vector types and math functions.
 #pragma once

@@ -37,7 +37,7 @@ describe.each(Object.values(cudaTraits))('$name', (traits) => {
 describe('declarations', () => {
   it('are read with their parameters', () => {
     const text =
-      'KERNEL(demo, 128, const float* x, OPTIONAL const void *w, float* __restrict__ y, uint32_t rows,\n  float eps) {\n}'
+      'KERNEL(demo, 128, STREAMED const float* x, OPTIONAL const void *w, float* __restrict__ y, uint32_t rows,\n  float eps) {\n}'
     expect(parseSignatures('m', text)).toEqual([
       {
         name: 'demo',
@@ -46,9 +46,9 @@ describe('declarations', () => {
         shared: 0,
         cluster: 1,
         parameters: [
-          { kind: 'pointer', name: 'x', optional: false },
-          { kind: 'pointer', name: 'w', optional: true },
-          { kind: 'pointer', name: 'y', optional: false },
+          { kind: 'pointer', name: 'x', optional: false, streamed: true },
+          { kind: 'pointer', name: 'w', optional: true, streamed: false },
+          { kind: 'pointer', name: 'y', optional: false, streamed: false },
           { kind: 'scalar', name: 'rows', type: 'u32' },
           { kind: 'scalar', name: 'eps', type: 'f32' },
         ],
@@ -69,7 +69,7 @@ describe('declarations', () => {
       cluster: 1,
       parameters: [
         { kind: 'tensor_map', name: 'x' },
-        { kind: 'pointer', name: 'y', optional: false },
+        { kind: 'pointer', name: 'y', optional: false, streamed: false },
         { kind: 'scalar', name: 'n', type: 'u32' },
       ],
     })
