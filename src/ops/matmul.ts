@@ -285,6 +285,11 @@ export const matmul = defineOp<MatmulAttributes>({
       attrs: none,
       inputs: { x: normal([16, 160]), w: normal([65, 160], 1, 'q4_0') },
     },
+    {
+      name: 'skinny_e4m3_128',
+      attrs: none,
+      inputs: { x: normal([7, 1152]), w: normal([33, 1152], 1, 'e4m3_128'), bias: normal([33]) },
+    },
     // Two rows and more
     {
       name: 'tile_small',
@@ -349,6 +354,11 @@ export const matmul = defineOp<MatmulAttributes>({
       name: 'tile_e4m3_128',
       attrs: none,
       inputs: { x: normal([9, 256]), w: normal([37, 256], 1, 'e4m3_128') },
+    },
+    {
+      name: 'tile_e4m3_128_many',
+      attrs: none,
+      inputs: { x: normal([34, 128]), w: normal([35, 128], 1, 'e4m3_128') },
     },
     { name: 'tile_mxfp8', attrs: none, inputs: { x: normal([18, 96]), w: normal([65, 96], 1, 'mxfp8') } },
     {

@@ -3,6 +3,7 @@ import { formatOf } from '../../../src/tensor/format.ts'
 import { rowCount } from '../../../src/tensor/type.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { depthOfRange, epilogue, inRanges, productOf } from './matmul_epilogue.ts'
+import { matmulSkinny } from './matmul_skinny.ts'
 import { matmulTcgen05 } from './matmul_tcgen05.ts'
 import { matmulWgmma } from './matmul_wgmma.ts'
 import { type CudaTraits, type KernelRule, launch } from './rule.ts'
@@ -14,8 +15,9 @@ const VECTOR_COLUMNS = 4
 const MMA_TILE = 64
 
 /**
- * Few rows: matmul_vector. More, and rows that are not a multiple of four elements: matmul_mma, or where the architecture
- * has it and operands allow it matmul_wgmma or matmul_tcgen05.
+ * Up to four rows: matmul_vector; up to 32, where rows of w are whole 16 bytes: matmul_skinny. More, and rows that are
+ * not a multiple of four elements: matmul_mma, or where the architecture has it and operands allow it matmul_wgmma or
+ * matmul_tcgen05.
  */
 export const matmul: KernelRule = (call, traits) => {
   const { x, w } = call.inputs
@@ -40,8 +42,8 @@ export const matmul: KernelRule = (call, traits) => {
       ],
     }
   }
-  const exact = matmulWgmma(call, traits) ?? matmulTcgen05(call, traits)
-  if (exact) return exact
+  const other = matmulWgmma(call, traits) ?? matmulTcgen05(call, traits) ?? matmulSkinny(call, traits)
+  if (other) return other
   // About four blocks per multiprocessor; shorter ranges would cost more in parts written and read than they gain.
   const blocks = tiles(rows, columns)
   const range = depthOfRange(depth, (4 * traits.multiprocessors) / blocks, 128)
