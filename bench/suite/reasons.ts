@@ -14,7 +14,7 @@ const reasons: Readonly<Record<string, string>> = {
   'matmul webgpu swiftshader':
     'Runs differ by more than the distance to the goal; the machine was shared. Next: measure it on a quiet one.',
   'decode fact lavapipe':
-    'At its goal within noise (runs differ by 0.1). 126 launches a token; what lies between kernels is not yet told apart from the host. Next: fewer launches, norms into the products that follow them.',
+    'At its goal within noise (runs differ by 0.1). 126 launches a token (114 since rope and kv_write are one kernel, not measured again); what lies between kernels is not yet told apart from the host. Next: norms into the products that follow them.',
   'train_step engines swiftshader':
     'Why jax-js is only so much slower here has not been profiled. Next: exactmap profile of the step on SwiftShader, beside that of its forward pass.',
   'train_step fact':

@@ -41,6 +41,7 @@ import { random_bits } from './random_bits.ts'
 import { broadcast, reduce } from './reduce.ts'
 import { rms_norm, rms_norm_backward_input, rms_norm_backward_weight } from './rms_norm.ts'
 import { rope } from './rope.ts'
+import { rope_kv_write } from './rope_kv_write.ts'
 import { sample } from './sample.ts'
 import { silu, silu_backward } from './silu.ts'
 import { softmax, softmax_backward } from './softmax.ts'
@@ -87,6 +88,7 @@ export const ops = {
   attention,
   attention_backward,
   kv_write,
+  rope_kv_write,
   attention_paged,
   softmax,
   softmax_backward,

@@ -7,11 +7,11 @@ export const EPS_F32 = 2 ** -24
 export const TINY_F32 = 2 ** -126
 
 /** Unit roundoff of a format: half the spacing of 1. */
-const unitRoundoff: Partial<Record<FormatName, number>> = { f16: 2 ** -11, bf16: 2 ** -8 }
+const unitRoundoff: Partial<Record<FormatName, number>> = { f16: 2 ** -11, bf16: 2 ** -8, e4m3: 2 ** -4 }
 /** Half the spacing of a format's subnormals; those of bf16 may be flushed as those of f32. */
-const halfSubnormal: Partial<Record<FormatName, number>> = { f16: 2 ** -25, bf16: TINY_F32 }
+const halfSubnormal: Partial<Record<FormatName, number>> = { f16: 2 ** -25, bf16: TINY_F32, e4m3: 2 ** -10 }
 
-/** Largest error of rounding `x` to a format of 16 bits; 0 for others, whose roundings count with the arithmetic. */
+/** Largest error of rounding `x` to a format of 16 or 8 bits; 0 for others, whose roundings count with the arithmetic. */
 export const roundingError = (format: FormatName, x: number): number =>
   (unitRoundoff[format] ?? 0) * Math.abs(x) + (halfSubnormal[format] ?? 0)
 

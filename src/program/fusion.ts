@@ -1,3 +1,4 @@
+import type { Value } from '../ops/contract.ts'
 import type { Graph, GraphNode } from './graph.ts'
 import { rewrite, usesOf } from './rewrite.ts'
 
@@ -10,13 +11,16 @@ const withResidual: Readonly<Record<string, string>> = {
   layer_norm_backward_input: 'dx',
 }
 
+/** Joins ops that one launch can do: see epilogues and cached rotations below. */
+export const fuse = (graph: Graph): Graph => joinCachedRotations(joinEpilogues(graph))
+
 /**
  * Joins ops whose intermediate nobody else reads:
  * - matmul with f32 y, then gelu_tanh or silu: the activation becomes the matmul's epilogue;
  * - matmul or the gradient of a norm, then add: the other operand becomes its residual.
  * qkv and gate + up are fused by the models themselves (one weight, one matmul), bias is part of matmul.
  */
-export function fuse(graph: Graph): Graph {
+function joinEpilogues(graph: Graph): Graph {
   const uses = usesOf(graph)
   const isOutput = new Set(graph.outputs.map((o) => o.value))
   const onlyUser = (id: number): GraphNode | undefined => {
@@ -77,5 +81,46 @@ export function fuse(graph: Graph): Graph {
     )
     bind(end.outputs.y!, made[port]!)
     return {}
+  })
+}
+
+/**
+ * Joins rope of a packed projection's queries and keys with kv_write of it at the same positions. Whoever else reads what
+ * was rotated comes later.
+ */
+function joinCachedRotations(graph: Graph): Graph {
+  const uses = usesOf(graph)
+  const isOutput = new Set(graph.outputs.map((o) => o.value))
+  const rotations = new Map<number, GraphNode>()
+  for (const write of graph.nodes) {
+    if (write.op !== 'kv_write') continue
+    const { origin } = graph.value(write.inputs.qkv!)
+    const rope = origin.kind === 'node' ? graph.nodes.find((node) => node.id === origin.node) : undefined
+    if (
+      rope?.op === 'rope' &&
+      rope.segment === write.segment &&
+      !rope.attrs.inverse &&
+      rope.attrs.head_dim === write.attrs.head_dim &&
+      rope.attrs.rotated_heads === write.attrs.heads + write.attrs.kv_heads &&
+      rope.inputs.positions === write.inputs.position &&
+      !isOutput.has(rope.outputs.y!) &&
+      (uses.get(rope.outputs.y!) ?? []).every((user) => user.id >= write.id)
+    )
+      rotations.set(write.id, rope)
+  }
+  const gone = new Set([...rotations.values()].map((rope) => rope.id))
+  return rewrite(graph, (node, out, find, bind): Record<string, Value> | undefined => {
+    if (gone.has(node.id)) return {}
+    const rope = rotations.get(node.id)
+    if (!rope) return undefined
+    const { qkv: _, ...paged } = node.inputs
+    const inputs = { ...paged, qkv: rope.inputs.x!, table: rope.inputs.table! }
+    const { qkv_out, k_pool_out, v_pool_out } = out.op(
+      'rope_kv_write',
+      { ...node.attrs, layout: rope.attrs.layout },
+      Object.fromEntries(Object.entries(inputs).map(([port, id]) => [port, find(id)])),
+    )
+    bind(rope.outputs.y!, qkv_out!)
+    return { k_pool_out: k_pool_out!, v_pool_out: v_pool_out! }
   })
 }

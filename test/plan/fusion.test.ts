@@ -42,6 +42,51 @@ function fused(g: Graph): string[] {
   return shape(after)
 }
 
+/** A packed projection that is rotated, written to a cache and attended to. */
+function cached({ positions = 'position', inverse = false, keepRotated = false } = {}): Graph {
+  const g = new Graph('cached')
+  const attrs = { heads: 2, kv_heads: 1, head_dim: 8 }
+  const u32 = (name: string, ...shape: number[]) => g.input(name, tensorType('u32', ...shape))
+  const table = g.input('table', f32(64, 8))
+  const where = {
+    page_table: u32('page_table', 1, 1),
+    sequence: u32('sequence', 3),
+    position: u32('position', 3),
+  }
+  const x = g.input('qkv', f32(3, 32))
+  const rope = { head_dim: 8, rotated_heads: 3, layout: 'half', inverse }
+  const rotated = g.op('rope', rope, { x, positions: u32(positions, 3), table }).y!
+  const pools = {
+    k_pool: g.external('kv', 'k', f32(1, 1, 64, 8)),
+    v_pool: g.external('kv', 'v', f32(1, 1, 64, 8)),
+  }
+  const { k_pool_out, v_pool_out } = g.op('kv_write', attrs, { qkv: rotated, ...pools, ...where })
+  const scores = { ...attrs, scale: 1, window: 0, softcap: 0 }
+  const read = { qkv: rotated, k_pool: k_pool_out!, v_pool: v_pool_out!, ...where }
+  g.output('y', g.op('attention_paged', scores, read).y!)
+  if (keepRotated) g.output('rotated', rotated)
+  return g
+}
+
+const ops = (g: Graph): string[] => g.nodes.map((node) => node.op)
+
+describe('fuse joins rope and kv_write', () => {
+  it('at the same positions', () => {
+    const after = fuse(cached())
+    expect(ops(after)).toEqual(['rope_kv_write', 'attention_paged'])
+    // Attention reads what was rotated.
+    expect(after.nodes[1]!.inputs.qkv).toBe(after.nodes[0]!.outputs.qkv_out)
+  })
+
+  it.each([
+    ['positions differ', { positions: 'other' }],
+    ['the rotation is an inverse', { inverse: true }],
+    ['what was rotated is an output', { keepRotated: true }],
+  ])('not where %s', (_, change) => {
+    expect(ops(fuse(cached(change)))).toEqual(['rope', 'kv_write', 'attention_paged'])
+  })
+})
+
 describe('fuse joins', () => {
   for (const activation of ['silu', 'gelu_tanh'])
     it(`a matmul and ${activation}`, () => {

@@ -43,6 +43,7 @@ import {
 } from './norm.ts'
 import { adamw, clip_by_norm, norm_of_sums, square_sums } from './optimizer.ts'
 import { rope } from './rope.ts'
+import { ropeKvWrite } from './rope_kv_write.ts'
 import type { KernelRule } from './rule.ts'
 import { random_bits, sample } from './sample.ts'
 import { tokens_read, tokens_write } from './tokens.ts'
@@ -77,6 +78,7 @@ export const kernelRules: Record<OpName, KernelRule> = {
   argmax,
   attention_paged,
   kv_write,
+  rope_kv_write: (call, traits) => ropeKvWrite(call, (part) => kernelRules[part.op as OpName](part, traits)),
   add,
   mul,
   accumulate,

@@ -19,7 +19,7 @@ import {
 } from './elementwise.ts'
 import { embedding } from './embedding.ts'
 import { embedding_backward } from './embedding_backward.ts'
-import { kv_write } from './kv_write.ts'
+import { kv_write, ropeKvWrite } from './kv_write.ts'
 import {
   argmax,
   cross_entropy,
@@ -70,6 +70,10 @@ export const kernelRules: Record<OpName, KernelRule> = {
   attention: throughF32(attention, ['qkv', 'y']),
   attention_backward: throughF32(attention_backward, ['dy', 'qkv', 'y', 'dqkv']),
   kv_write: throughF32(kv_write, ['qkv']),
+  rope_kv_write: throughF32(
+    ropeKvWrite((part, traits) => kernelRules[part.op as OpName](part, traits)),
+    ['qkv', 'qkv_out'],
+  ),
   attention_paged: throughF32(attention_paged, ['qkv', 'y']),
   add,
   mul,

@@ -420,18 +420,18 @@ fn add_residual(v: Pack, index: u32) -> Pack {
   return v;
 }
 
-// kv_write_f16 = kv_write + lib/kv_word_f16 + lib/store_f16
+// kv_write_f16 = kv_write + lib/cache_words_f16 + lib/store_f16
 const HEADS: u32 = 4u;
 const KV_HEADS: u32 = 4u;
-const HEAD_DIM: u32 = 16u;
+const HEAD: u32 = 4u; // fours of a head
 const PAGES: u32 = 1u; // entries in a row of the page table
-const WORDS: u32 = 512u; // words of one pool that are written, all rows together
-const GRID_X: u32 = 8u;
+const COUNT: u32 = 256u; // invocations that have work
+const GRID_X: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 const PAGE_TOKENS: u32 = 64u;
 const PADDING: u32 = 0xffffffffu;
 
-@group(0) @binding(0) var<storage, read_write> qkv: array<u32>; // bits of f32
+@group(0) @binding(0) var<storage, read_write> qkv: array<vec4u>; // bits of f32
 @group(0) @binding(1) var<storage, read_write> k_pool: array<u32>;
 @group(0) @binding(2) var<storage, read_write> v_pool: array<u32>;
 @group(0) @binding(3) var<storage, read_write> page_table: array<u32>;
@@ -441,22 +441,30 @@ const PADDING: u32 = 0xffffffffu;
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let index = (group.x + group.y * GRID_X) * WORKGROUP + lane;
-  if (index >= WORDS) { return; }
-  let d = (index * PER_WORD) % HEAD_DIM;
-  let head = (index * PER_WORD / HEAD_DIM) % KV_HEADS;
-  let row = index * PER_WORD / (HEAD_DIM * KV_HEADS);
+  if (index >= COUNT) { return; }
+  let i = index % HEAD;
+  let head = (index / HEAD) % KV_HEADS;
+  let row = index / (HEAD * KV_HEADS);
   let owner = sequence[row];
   if (owner == PADDING) { return; }
   let place = position[row];
   let page = page_table[owner * PAGES + place / PAGE_TOKENS];
-  let to = (((page * KV_HEADS + head) * PAGE_TOKENS + place % PAGE_TOKENS) * HEAD_DIM + d) / PER_WORD;
-  let key = (row * (HEADS + 2u * KV_HEADS) + HEADS + head) * HEAD_DIM + d;
-  k_pool[to] = kv_word(key);
-  v_pool[to] = kv_word(key + KV_HEADS * HEAD_DIM);
+  let to = (((page * KV_HEADS + head) * PAGE_TOKENS + place % PAGE_TOKENS) * HEAD + i) * WORDS;
+  let key = (row * (HEADS + 2u * KV_HEADS) + HEADS + head) * HEAD + i;
+  let k = cache_words(qkv[key]);
+  let v = cache_words(qkv[key + KV_HEADS * HEAD]);
+  for (var j = 0u; j < WORDS; j++) {
+    k_pool[to + j] = k[j];
+    v_pool[to + j] = v[j];
+  }
 }
-const PER_WORD: u32 = 2u;
+const WORDS: u32 = 2u;
 
-fn kv_word(at: u32) -> u32 { return f16_bits(qkv[at]) | (f16_bits(qkv[at + 1u]) << 16u); }
+fn cache_words(bits: vec4u) -> vec4u {
+  let low = f16_bits(bits.x) | (f16_bits(bits.y) << 16u);
+  let high = f16_bits(bits.z) | (f16_bits(bits.w) << 16u);
+  return vec4u(low, high, 0u, 0u);
+}
 fn f16_bits(bits: u32) -> u32 {
   let sign = (bits >> 16u) & 0x8000u;
   let magnitude = bits & 0x7fffffffu;

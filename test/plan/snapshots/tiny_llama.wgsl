@@ -365,93 +365,96 @@ fn add_residual(v: Pack, index: u32) -> Pack {
   return v;
 }
 
-// rope_4 = rope + lib/pack_4
-const WIDTH: u32 = 32u; // of a row of x
-const HEAD: u32 = 4u; // of a head
-const ROTATED: u32 = 6u; // heads
-const HALF: u32 = 2u; // of the pairs of a head
-const COUNT: u32 = 192u; // invocations that have work
+// rope_kv_write_f16 = rope_kv_write + lib/cache_words_f16 + lib/store_f16
+const HEADS: u32 = 4u;
+const KV_HEADS: u32 = 2u;
+const HEAD: u32 = 4u;
+const PAIRS: u32 = 8u; // pairs that are rotated of a head
 const INTERLEAVED: u32 = 0u;
-const INVERSE: u32 = 0u;
-const GRID_X: u32 = 3u;
+const PAGES: u32 = 1u; // entries in a row of the page table
+const COUNT: u32 = 512u; // invocations that have work
+const GRID_X: u32 = 8u;
 const WORKGROUP: u32 = 64u;
+const PAGE_TOKENS: u32 = 64u;
+const PADDING: u32 = 0xffffffffu;
 
-@group(0) @binding(0) var<storage, read_write> x: array<Pack>;
-@group(0) @binding(1) var<storage, read_write> positions: array<u32>;
-@group(0) @binding(2) var<storage, read_write> table: array<Pack>;
+@group(0) @binding(0) var<storage, read_write> qkv: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> table: array<vec2f>; // [positions][PAIRS / 2 of cosines, as many of sines]
+@group(0) @binding(2) var<storage, read_write> k_pool: array<u32>;
+@group(0) @binding(3) var<storage, read_write> v_pool: array<u32>;
+@group(0) @binding(4) var<storage, read_write> page_table: array<u32>;
+@group(0) @binding(5) var<storage, read_write> sequence: array<u32>;
+@group(0) @binding(6) var<storage, read_write> position: array<u32>;
+struct Slot {
+  live: bool,
+  first: u32,
+}
+
+fn to_keys(slot: Slot, head: u32, i: u32, x: vec4f) {
+  if (!slot.live || head < HEADS) { return; }
+  let words = cache_words(bitcast<vec4u>(x));
+  let to = (slot.first + (head - HEADS) * PAGE_TOKENS * HEAD + i) * WORDS;
+  for (var j = 0u; j < WORDS; j++) { k_pool[to + j] = words[j]; }
+}
+
+fn to_values(slot: Slot, head: u32, i: u32, x: vec4f) {
+  if (!slot.live) { return; }
+  let words = cache_words(bitcast<vec4u>(x));
+  let to = (slot.first + (head - HEADS - KV_HEADS) * PAGE_TOKENS * HEAD + i) * WORDS;
+  for (var j = 0u; j < WORDS; j++) { v_pool[to + j] = words[j]; }
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let index = (group.x + group.y * GRID_X) * WORKGROUP + lane;
   if (index >= COUNT) { return; }
-  let i = index % HALF;
-  let head = (index / HALF) % ROTATED;
-  let row = index / (HALF * ROTATED);
-  let at = positions[row] * 2u * HALF + i;
-  let cosine = table[at];
-  let sine = select(table[at + HALF], -table[at + HALF], INVERSE == 1u);
-  let start = row * WIDTH + head * HEAD;
-  let a = start + select(i, 2u * i, INTERLEAVED == 1u);
-  let b = a + select(HALF, 1u, INTERLEAVED == 1u);
-  let xa = x[a];
-  let xb = x[b];
-  x[a] = xa * cosine - xb * sine;
-  x[b] = xb * cosine + xa * sine;
-}
-alias Pack = vec4f;
-alias PackU = vec4u;
-const PACK: u32 = 4u;
-const PACK_INDEX: vec4u = vec4u(0u, 1u, 2u, 3u);
-
-fn pack_sum(v: Pack) -> f32 {
-  return (v.x + v.y) + (v.z + v.w);
-}
-
-fn pack_max(v: Pack) -> f32 {
-  return max(max(v.x, v.y), max(v.z, v.w));
-}
-
-fn pack_min_u32(v: PackU) -> u32 {
-  return min(min(v.x, v.y), min(v.z, v.w));
-}
-
-// kv_write_f16 = kv_write + lib/kv_word_f16 + lib/store_f16
-const HEADS: u32 = 4u;
-const KV_HEADS: u32 = 2u;
-const HEAD_DIM: u32 = 16u;
-const PAGES: u32 = 1u; // entries in a row of the page table
-const WORDS: u32 = 256u; // words of one pool that are written, all rows together
-const GRID_X: u32 = 4u;
-const WORKGROUP: u32 = 64u;
-const PAGE_TOKENS: u32 = 64u;
-const PADDING: u32 = 0xffffffffu;
-
-@group(0) @binding(0) var<storage, read_write> qkv: array<u32>; // bits of f32
-@group(0) @binding(1) var<storage, read_write> k_pool: array<u32>;
-@group(0) @binding(2) var<storage, read_write> v_pool: array<u32>;
-@group(0) @binding(3) var<storage, read_write> page_table: array<u32>;
-@group(0) @binding(4) var<storage, read_write> sequence: array<u32>;
-@group(0) @binding(5) var<storage, read_write> position: array<u32>;
-
-@compute @workgroup_size(WORKGROUP)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let index = (group.x + group.y * GRID_X) * WORKGROUP + lane;
-  if (index >= WORDS) { return; }
-  let d = (index * PER_WORD) % HEAD_DIM;
-  let head = (index * PER_WORD / HEAD_DIM) % KV_HEADS;
-  let row = index * PER_WORD / (HEAD_DIM * KV_HEADS);
-  let owner = sequence[row];
-  if (owner == PADDING) { return; }
+  let i = index % HEAD;
+  let head = (index / HEAD) % (HEADS + 2u * KV_HEADS);
+  let row = index / (HEAD * (HEADS + 2u * KV_HEADS));
   let place = position[row];
-  let page = page_table[owner * PAGES + place / PAGE_TOKENS];
-  let to = (((page * KV_HEADS + head) * PAGE_TOKENS + place % PAGE_TOKENS) * HEAD_DIM + d) / PER_WORD;
-  let key = (row * (HEADS + 2u * KV_HEADS) + HEADS + head) * HEAD_DIM + d;
-  k_pool[to] = kv_word(key);
-  v_pool[to] = kv_word(key + KV_HEADS * HEAD_DIM);
+  let owner = sequence[row];
+  var slot = Slot(owner != PADDING, 0u);
+  if (slot.live) {
+    let page = page_table[owner * PAGES + place / PAGE_TOKENS];
+    slot.first = (page * KV_HEADS * PAGE_TOKENS + place % PAGE_TOKENS) * HEAD;
+  }
+  let x = qkv[index];
+  if (head >= HEADS + KV_HEADS) {
+    to_values(slot, head, i, x);
+    return;
+  }
+  if (i >= PAIRS / 2u) {
+    to_keys(slot, head, i, x);
+    return;
+  }
+  let at = place * PAIRS;
+  if (INTERLEAVED == 1u) {
+    let c = table[at + i].xxyy;
+    let s = table[at + PAIRS / 2u + i].xxyy;
+    let y = x * c + x.yxwz * s * vec4f(-1.0, 1.0, -1.0, 1.0);
+    qkv[index] = y;
+    to_keys(slot, head, i, y);
+    return;
+  }
+  let half = PAIRS / 4u;
+  if (i >= half) { return; } // its partner's invocation has it
+  let b = qkv[index + half];
+  let c = vec4f(table[at + 2u * i], table[at + 2u * i + 1u]);
+  let s = vec4f(table[at + PAIRS / 2u + 2u * i], table[at + PAIRS / 2u + 2u * i + 1u]);
+  let ya = x * c - b * s;
+  let yb = b * c + x * s;
+  qkv[index] = ya;
+  qkv[index + half] = yb;
+  to_keys(slot, head, i, ya);
+  to_keys(slot, head, i + half, yb);
 }
-const PER_WORD: u32 = 2u;
+const WORDS: u32 = 2u;
 
-fn kv_word(at: u32) -> u32 { return f16_bits(qkv[at]) | (f16_bits(qkv[at + 1u]) << 16u); }
+fn cache_words(bits: vec4u) -> vec4u {
+  let low = f16_bits(bits.x) | (f16_bits(bits.y) << 16u);
+  let high = f16_bits(bits.z) | (f16_bits(bits.w) << 16u);
+  return vec4u(low, high, 0u, 0u);
+}
 fn f16_bits(bits: u32) -> u32 {
   let sign = (bits >> 16u) & 0x8000u;
   let magnitude = bits & 0x7fffffffu;
