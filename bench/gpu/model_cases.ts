@@ -110,7 +110,7 @@ export function trainCase(
       steps: 1,
       batch,
       sequence,
-      types: { compute: 'bf16' },
+      recipe: 'bf16',
     }),
   )
   const rows = batch * sequence
