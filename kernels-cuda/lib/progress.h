@@ -41,5 +41,8 @@ inline void progress_wait(const uint32_t* counter, uint32_t amount, simt::Site s
 }
 inline uint32_t progress_count(uint32_t* counter) { return __atomic_fetch_add(counter, 1u, __ATOMIC_ACQ_REL); }
 inline void progress_fence() {}
-inline void prefetch_bytes(const void*, uint32_t) {}
+inline void prefetch_bytes(const void* from, uint32_t bytes, simt::Site site = simt::Site::current()) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0 || bytes % 16 != 0)
+    simt::runtime->fail(simt::this_thread(), "a prefetch is of whole 16 bytes", site);
+}
 #endif
