@@ -97,7 +97,8 @@ export class BuiltCubins implements KernelImages {
   async image(module: string, text: string): Promise<Uint8Array> {
     try {
       return await this.known.image(module, text)
-    } catch {
+    } catch (error) {
+      if (!(error instanceof ExactmapError && ['not_found', 'conflict'].includes(error.code))) throw error
       await buildText(this.arch, module, text)
       return this.known.image(module, text)
     }
