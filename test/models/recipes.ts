@@ -4,6 +4,7 @@ import type { ArenaKind } from '../../src/program/program.ts'
 import { rewrite } from '../../src/program/rewrite.ts'
 import { type FormatName, formatOf } from '../../src/tensor/format.ts'
 import { Philox } from '../../src/tensor/philox.ts'
+import { loadCheckpoint, saveCheckpoint } from '../../src/train/checkpoint.ts'
 import type { TrainConfig } from '../../src/train/config.ts'
 import { onePlace, oneRankGrid } from '../../src/train/grid.ts'
 import { type RecipeName, recipes } from '../../src/train/recipe.ts'
@@ -27,7 +28,7 @@ export const recipeConfig = (recipe: RecipeName): TrainConfig =>
 
 export type Gradients = ReadonlyMap<string, Float32Array>
 
-interface Run {
+export interface Run {
   readonly losses: readonly number[]
   /** Of the first step. */
   readonly gradients: Gradients
@@ -49,6 +50,9 @@ interface Spread {
  */
 export const FACTOR = 2 * Math.sqrt(5)
 
+/** Of the roundings of weights. */
+const SEEDS = [1, 2]
+
 /** Runs by recipe, each made when first asked for. */
 export class Recipes {
   private readonly runs = new Map<string, Promise<Run>>()
@@ -64,11 +68,10 @@ export class Recipes {
     return this.once(recipe, () => this.run(recipe))
   }
 
-  /** @param seeds of the roundings */
-  async spread(recipe: 'bf16' | 'fp8', seeds: readonly number[]): Promise<Spread> {
+  async spread(recipe: 'bf16' | 'fp8'): Promise<Spread> {
     const exact = await this.train('f32')
     const rounded: Run[] = []
-    for (const seed of seeds)
+    for (const seed of SEEDS)
       rounded.push(
         await this.once(`${recipe}, seed ${seed}`, () =>
           this.run('f32', (trainer) => roundWeights(trainer, recipe, seed)),
@@ -81,6 +84,20 @@ export class Recipes {
         [...exact.gradients.keys()].map((name) => [name, rms(errors.map((e) => e.get(name)!))]),
       ),
     }
+  }
+
+  /** Losses of a run that is saved after some steps, started anew, and goes on from what was saved. */
+  async resumed(recipe: RecipeName, after: number, output: string): Promise<readonly number[]> {
+    await this.train(recipe)
+    const trainer = this.trainers.get(recipe)!
+    await restart(trainer, this.folder)
+    const data = await sampler(this.folder, trainer.config)
+    const before = await trainSteps(trainer, data, after)
+    await saveCheckpoint(output, trainer, { tokens: 0, seconds: 0, data: 'recipes' }, 1)
+    await restart(trainer, this.folder)
+    await loadCheckpoint(output, after, trainer, 'recipes', false)
+    const rest = await trainSteps(trainer, data, this.steps - after)
+    return [...before, ...rest].map(({ loss }) => loss)
   }
 
   destroy(): void {
@@ -106,6 +123,36 @@ export class Recipes {
     const reports = [...first, ...(await trainSteps(trainer, data, this.steps - 1))]
     return { losses: reports.map(({ loss }) => loss), gradients }
   }
+}
+
+/** How much a run uses of what it may differ from others by, and the tensor whose gradient uses most. */
+interface Verdict {
+  readonly gradients: number
+  readonly tensor: string
+  readonly losses: number
+}
+
+/**
+ * Judges a run by a recipe, on any device, by other runs: its gradients against those of f32, its losses against those
+ * of the recipe `base`; both may be off by FACTOR times what rounding the weights alone does.
+ */
+export async function judge(
+  got: Run,
+  recipe: 'bf16' | 'fp8',
+  base: RecipeName,
+  runs: Recipes,
+): Promise<Verdict> {
+  const exact = await runs.train('f32')
+  const spread = await runs.spread(recipe)
+  const { name, used } = largestError(got.gradients, exact.gradients, spread.gradients)
+  const expected = (await runs.train(base)).losses
+  const off = Math.max(...got.losses.map((loss, step) => Math.abs(loss - expected[step]!)))
+  const losses = off / (FACTOR * spread.loss)
+  const percent = (part: number): string => `${(100 * part).toFixed(0)}%`
+  console.log(
+    `${recipe}: gradients use ${percent(used)} of what they may be off f32's (${name}); losses ${got.losses[0]!.toFixed(4)} to ${got.losses.at(-1)!.toFixed(4)}, off ${base}'s by up to ${off.toExponential(2)}, ${percent(losses)} of what they may be`,
+  )
+  return { gradients: used, tensor: name, losses: Number.isNaN(losses) ? Number.POSITIVE_INFINITY : losses }
 }
 
 /** Microbatches of a step, by which its gradients are smaller than those of one alone. */

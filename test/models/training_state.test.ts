@@ -131,6 +131,7 @@ describe('a training run', () => {
     }
     for (const [changes, data, word] of [
       [{ recompute: 'layer' }, DATA, 'program'],
+      [{ recipe: 'bf16' }, DATA, 'program'],
       [{ seed: 4 }, DATA, 'seed'],
       [{}, 'other data', 'data'],
     ] as const) {
