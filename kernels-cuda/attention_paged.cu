@@ -252,7 +252,8 @@ DEVICE void decode(const DecodeCall& call) {
     }
     const uint64_t item = static_cast<uint64_t>(share.row) * call.heads + share.first_head + h;
     if (call.y) {
-      store4_as(call.output_format, call.y, item * dim + 4 * chunk, times(joined, of_all > 0.0f ? 1.0f / of_all : 0.0f));
+      const float inverse = of_all > 0.0f ? 1.0f / of_all : 0.0f;
+      store4_as(call.output_format, call.y, item * dim + 4 * chunk, times(joined, inverse));
     } else {
       const uint64_t place = item * call.splits + share.split;
       reinterpret_cast<float4*>(call.sums)[place * (dim / 4) + chunk] = joined;

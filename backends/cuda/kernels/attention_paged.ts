@@ -1,15 +1,15 @@
 import type { ScoreAttributes } from '../../../src/ops/attention_math.ts'
 import type { OpCall } from '../../../src/ops/contract.ts'
 import { PAGE_TOKENS } from '../../../src/ops/kv_write.ts'
+import { formatOf } from '../../../src/tensor/format.ts'
 import { tensorType } from '../../../src/tensor/type.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
+import { splitsOf } from './attention_splits.ts'
 import { formatNumbers } from './matmul_epilogue.ts'
 import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 
 /** Query heads that share a block of the decode kernel. */
 const HEADS = 4
-/** Blocks of the decode kernel that a multiprocessor holds: what splitting a row's tokens aims at. */
-const RESIDENT = 3
 /** Pairs of row and query head in a tile of the prefill kernel. */
 const ITEMS = 64
 
@@ -20,20 +20,6 @@ const cache = ['qkv', 'k_pool', 'v_pool', 'page_table', 'sequence', 'position'].
 /** Scores in the base-2 domain, as lib/paged.h wants them. */
 const scores = ({ scale, softcap }: ScoreAttributes): { scale: number; cap: number } =>
   softcap > 0 ? { scale: scale / softcap, cap: softcap * Math.LOG2E } : { scale: scale * Math.LOG2E, cap: 0 }
-
-/**
- * Splits of each row's tokens: as many as the GPU has room for in one wave, and at most one for each page that the row
- * may see. How many pages it does see is known at run time only; they are dealt out evenly then.
- */
-function splitsOf(
-  attrs: ScoreAttributes,
-  blocks: number,
-  pages: number,
-  { multiprocessors }: CudaTraits,
-): number {
-  const seen = attrs.window > 0 ? Math.min(pages, Math.ceil(attrs.window / PAGE_TOKENS) + 1) : pages
-  return Math.max(1, Math.min(seen, Math.floor((RESIDENT * multiprocessors) / blocks)))
-}
 
 /** Numbers of the formats of activations. */
 const activations = ({ inputs, outputs }: OpCall) => ({
@@ -46,7 +32,16 @@ function decode(call: OpCall, rows: number, pages: number, traits: CudaTraits): 
   const { heads, kv_heads, head_dim: dim, window } = attrs
   const { format } = call.inputs.k_pool!
   const blocks = rows * kv_heads * Math.ceil(heads / kv_heads / HEADS)
-  const splits = splitsOf(attrs, blocks, pages, traits)
+  const seen = window > 0 ? Math.min(pages, Math.ceil(window / PAGE_TOKENS) + 1) : pages
+  const splits = splitsOf(
+    {
+      blocks,
+      pages: seen,
+      pageBytes: 2 * PAGE_TOKENS * dim * formatOf(format).blockBytes,
+      sumsBytes: 4 * rows * heads * (dim + 2),
+    },
+    traits.multiprocessors,
+  )
   const { output_format } = activations(call)
   const attend = (bindings: LaunchPlan['bindings']): LaunchPlan =>
     launch('attention_paged', `attention_paged_decode_${format}`, blocks * splits, [...cache, ...bindings], {
