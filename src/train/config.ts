@@ -68,6 +68,12 @@ export const trainSchema = z.strictObject({
     .default('f32')
     .describe('formats of products and of what goes between them; masters, gradients and moments are f32'),
   recompute: z.enum(['none', 'layer']).default('none'),
+  logits: z
+    .enum(['stored', 'recomputed'])
+    .default('stored')
+    .describe(
+      'recomputed: never more than a part of the vocabulary at a time, for a product more in each pass',
+    ),
   evaluate_every: count.default(250).describe('steps between validation losses'),
   evaluate_batches: count.default(8),
   checkpoint_every: count.default(250),

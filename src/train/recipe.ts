@@ -85,6 +85,10 @@ export function readingsOf(
   switch (op) {
     case 'matmul':
       return { x: as(forward.x), w: as(forward.w) }
+    case 'linear_cross_entropy':
+    case 'linear_cross_entropy_backward_input':
+    case 'linear_cross_entropy_backward_weight':
+      return { x: as(forward.x), w: as(forward.w) }
     case 'matmul_backward_input':
       return { dy: as(input.dy), w: alongRows(input.w) }
     case 'matmul_backward_weight':

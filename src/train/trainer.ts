@@ -89,6 +89,7 @@ export function trainingProgram(
     recipe: recipes[config.recipe],
     documentMask: config.data.document_mask,
     recompute: config.recompute,
+    logits: config.logits,
   }
   const chunk = Math.floor(target.limits.maxBufferSize / 256) * 256
   const name = `train-${family.name}`

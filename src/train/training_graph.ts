@@ -10,6 +10,7 @@ import { differentiate } from './autodiff.ts'
 import { Division, type TrainingLayout } from './division.ts'
 import { type GridPlace, groupsAt, samePlace, type TrainingGrid } from './grid.ts'
 import type { Recipe } from './recipe.ts'
+import { withRecomputedLogits } from './recomputed_logits.ts'
 import { addUpdate } from './update_graph.ts'
 
 export interface TrainingSpec {
@@ -20,6 +21,7 @@ export interface TrainingSpec {
   /** Attention stays inside a document. */
   readonly documentMask: boolean
   readonly recompute: 'none' | 'layer'
+  readonly logits: 'stored' | 'recomputed'
 }
 
 export interface TrainingGraph {
@@ -125,5 +127,5 @@ function forwardGraph(
         : g.op('cross_entropy_parallel', { group: tensor.group, size: tensor.size }, ports)
     g.output('loss', loss!)
   })
-  return g
+  return spec.logits === 'stored' ? g : withRecomputedLogits(g)
 }

@@ -198,6 +198,18 @@ describe('runs that must agree', () => {
       expect(again.activationBytes).toBeLessThan(kept.activationBytes)
     })
 
+  it('logits that are recomputed give the losses and gradients of stored ones', async () => {
+    // The tied head: its weight's gradient is a sum of the embedding's and the loss's.
+    const kept = resultOf('qwen2')
+    const again = await train('qwen2', { ...subjects.qwen2.config, logits: 'recomputed' }, device, 1)
+    const losses = compare([again.reports[0]!.loss], [kept.reports[0]!.loss])
+    expect(losses[0]).toBeLessThanOrEqual(CHAIN * losses[1])
+    for (const [key, gradient] of again.gradients) {
+      const [off, largest] = compare(gradient, kept.gradients.get(key)!)
+      expect(off, key).toBeLessThanOrEqual(CHAIN * largest)
+    }
+  })
+
   it('a tiny model learns a tiny text by heart', async () => {
     // The shapes of the other runs, so that no further kernels have to be compiled.
     const path = folders.llama!
