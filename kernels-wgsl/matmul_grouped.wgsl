@@ -35,11 +35,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (FIRST_ROW == 0u) { y[i] = 0.0; }
     return;
   }
-  let from = expert * COLUMNS + i % COLUMNS;
-  if (from < FIRST_ROW || from >= FIRST_ROW + PART_ROWS) { return; }
+  let w_row = expert * COLUMNS + i % COLUMNS;
+  if (w_row < FIRST_ROW || w_row >= FIRST_ROW + PART_ROWS) { return; }
   var sum = vec4f();
   for (var k = 0u; k < DEPTH4; k++) {
-    sum += x[row * DEPTH4 + k] * load_weight4((from - FIRST_ROW) * DEPTH4 + k);
+    sum += x[row * DEPTH4 + k] * load_weight4((w_row - FIRST_ROW) * DEPTH4 + k);
   }
   y[i] = (sum.x + sum.y) + (sum.z + sum.w);
 }

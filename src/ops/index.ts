@@ -36,6 +36,7 @@ import {
 } from './linear_cross_entropy.ts'
 import { matmul } from './matmul.ts'
 import { matmul_backward_input, matmul_backward_weight } from './matmul_backward.ts'
+import { matmul_grouped } from './matmul_grouped.ts'
 import { quantize } from './quantize.ts'
 import { random_bits } from './random_bits.ts'
 import { broadcast, reduce } from './reduce.ts'
@@ -58,6 +59,7 @@ export const ops = {
   matmul,
   matmul_backward_input,
   matmul_backward_weight,
+  matmul_grouped,
   rms_norm,
   rms_norm_backward_input,
   rms_norm_backward_weight,

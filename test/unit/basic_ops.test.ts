@@ -104,6 +104,22 @@ const refused: readonly (readonly [
     /cross_entropy_join: weights must be \[4\].*got \[3\]/,
   ],
   ['quantize', { to: 'q8_0' }, { x: f32(2, 33) }, /multiple of 32/],
+  ['quantize', { to: 'nvfp4' }, { x: f32(2, 24) }, /multiple of 16/],
+  ['quantize', { to: 'e4m3_128', transpose: true }, { x: f32(100, 4) }, /multiple of 128 rows of x, got 100/],
+  ['quantize', { to: 'q8_0', transpose: true }, { x: f32(32, 4) }, /transpose x into e4m3_128, mxfp8, nvfp4/],
+  ['cast', { to: 'f16' }, { x: tensorType('q8_0', 2, 32) }, /x in q8_0 can become f32, not f16/],
+  [
+    'matmul_grouped',
+    {},
+    { x: f32(4, 12), offsets: tensorType('u32', 3), w: f32(2, 5, 12) },
+    /K a multiple of 8, got x \[4,12\]/,
+  ],
+  [
+    'matmul_grouped',
+    {},
+    { x: f32(4, 8), offsets: tensorType('u32', 2), w: f32(2, 5, 8) },
+    /offsets must be \[3\] for 2 experts, got \[2\]/,
+  ],
   ['quantize', { to: 'f16' }, { x: f32(2, 32) }, /quantize: attribute to/],
 ]
 

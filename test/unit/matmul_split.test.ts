@@ -3,7 +3,7 @@ import type { Target } from '../../backends/backend.ts'
 import { weightParts } from '../../backends/webgpu/kernels/weight_parts.ts'
 import { readKernelLibrary } from '../../backends/webgpu/node/library.ts'
 import { webGpuTarget } from '../../backends/webgpu/target.ts'
-import { integers, normal } from '../../src/ops/cases.ts'
+import { integers, normal, values } from '../../src/ops/cases.ts'
 import type { CaseInput } from '../../src/ops/contract.ts'
 import { opContract } from '../../src/ops/index.ts'
 import { compareOutputs, vectorProgram } from '../../src/verify/run.ts'
@@ -104,6 +104,16 @@ const splits: Readonly<Record<string, Split>> = {
     limit: 16384,
     launches: 4,
     inputs: { ids: integers([40], 0, 600), table: normal([600, 96], 1, 'q8_0') },
+  },
+  'matmul_grouped bf16, an expert in two parts, rows of no expert': {
+    op: 'matmul_grouped',
+    limit: 8192,
+    launches: 2,
+    inputs: {
+      x: normal([20, 64]),
+      offsets: values([4], [1, 8, 9, 17], 'u32'),
+      w: normal([3, 30, 64], 1, 'bf16'),
+    },
   },
   embedding_backward: {
     op: 'embedding_backward',

@@ -31,6 +31,7 @@ import {
   softmax_backward,
 } from './logits.ts'
 import { matmul, matmul_backward_input, matmul_backward_weight } from './matmul.ts'
+import { matmul_grouped } from './matmul_grouped.ts'
 import { broadcast, reduce, transpose } from './movement.ts'
 import {
   bias_backward,
@@ -106,4 +107,5 @@ export const kernelRules: Record<OpName, KernelRule> = {
   matmul,
   matmul_backward_input,
   matmul_backward_weight,
+  matmul_grouped,
 }

@@ -32,6 +32,7 @@ import {
 import { matmul } from './matmul.ts'
 import { matmul_backward_input } from './matmul_backward_input.ts'
 import { matmul_backward_weight } from './matmul_backward_weight.ts'
+import { matmul_grouped } from './matmul_grouped.ts'
 import { broadcast, reduce, transpose } from './movement.ts'
 import {
   bias_backward,
@@ -59,6 +60,7 @@ export const kernelRules: Record<OpName, KernelRule> = {
   matmul: throughF32(matmul, ['x', 'y']),
   matmul_backward_input: throughF32(matmul_backward_input, ['dy', 'dx']),
   matmul_backward_weight: throughF32(matmul_backward_weight, ['dy', 'x']),
+  matmul_grouped: throughF32(matmul_grouped, ['x', 'y']),
   rms_norm: throughF32(rms_norm, ['y']),
   rms_norm_backward_input: throughF32(rms_norm_backward_input, ['dy']),
   rms_norm_backward_weight: throughF32(rms_norm_backward_weight, ['dy']),

@@ -1,0 +1,178 @@
+import { z } from 'zod'
+import { check } from '../errors.ts'
+import { tensorType } from '../tensor/type.ts'
+import { normal, values } from './cases.ts'
+import { defineOp, type Tolerance } from './contract.ts'
+import { EPS_F32, rowNorms, storedIn, TINY_F32 } from './tolerance.ts'
+
+type GroupedAttributes = {
+  /** Format of y where it is not f32: that of x. */
+  output?: 'f16' | 'bf16' | undefined
+}
+
+/**
+ * The expert of every row, -1 where it has none. An offset below one before it counts as that one, and one past the last
+ * row as its end, so that ranges never overlap.
+ */
+function expertOfRows(offsets: Float64Array, rows: number): Int32Array {
+  const experts = new Int32Array(rows).fill(-1)
+  let end = Math.min(offsets[0]!, rows)
+  for (let e = 0; e + 1 < offsets.length; e++) {
+    const first = end
+    end = Math.max(end, Math.min(offsets[e + 1]!, rows))
+    experts.fill(e, first, end)
+  }
+  return experts
+}
+
+/**
+ * A product with another matrix for each group of rows: experts of a mixture, rows sorted by expert. How many rows an
+ * expert has is known to the device alone.
+ */
+export const matmul_grouped = defineOp<GroupedAttributes>({
+  name: 'matmul_grouped',
+  summary: 'y[t,n] = sum_k x[t,k] * w[e,n,k] for offsets[e] <= t < offsets[e+1], 0 for rows of no expert',
+  inputs: {
+    x: { doc: '[T, K], rows sorted by expert; K a multiple of 8', formats: ['f32', 'f16', 'bf16'] },
+    offsets: { doc: '[E + 1], where the rows of each expert begin, and the last ones end', formats: ['u32'] },
+    w: { doc: '[E, N, K], the format of x where that has 16 bits', formats: ['f32', 'f16', 'bf16'] },
+  },
+  outputs: { y: { doc: '[T, N], f32 or the format of x', formats: ['f32', 'f16', 'bf16'] } },
+  attributes: z.strictObject({ output: z.enum(['f16', 'bf16']).optional() }),
+  infer({ output }, { x, offsets, w }) {
+    const [rows, depth] = x!.shape
+    check(
+      x!.shape.length === 2 && w!.shape.length === 3 && w!.shape[2] === depth && depth! % 8 === 0,
+      'invalid_shape',
+      () =>
+        `matmul_grouped: x [T, K] needs w [E, N, K], K a multiple of 8, got x [${x!.shape}], w [${w!.shape}]`,
+    )
+    const [experts, columns] = w!.shape
+    check(
+      offsets!.shape.length === 1 && offsets!.shape[0] === experts! + 1,
+      'invalid_shape',
+      () =>
+        `matmul_grouped: offsets must be [${experts! + 1}] for ${experts} experts, got [${offsets!.shape}]`,
+    )
+    check(
+      x!.format === 'f32' || w!.format === x!.format,
+      'unsupported',
+      () => `matmul_grouped: x in ${x!.format} needs w in ${x!.format}, got ${w!.format}`,
+    )
+    check(
+      !output || output === x!.format,
+      'unsupported',
+      () => `matmul_grouped: y can be f32 or the format of x, ${x!.format}, not ${output}`,
+    )
+    check(
+      !output || columns! % 2 === 0,
+      'invalid_shape',
+      () => `matmul_grouped: y in ${output} needs an even number of columns, got ${columns}`,
+    )
+    return { y: tensorType(output ?? 'f32', rows!, columns!) }
+  },
+  gradient: {
+    none: 'dx and dw are grouped products of their own, which do not exist yet; experts are for inference',
+  },
+  reference({ inputs }, { x, offsets, w }) {
+    const [rows, depth] = inputs.x!.shape as [number, number]
+    const columns = inputs.w!.shape[1]!
+    const y = new Float64Array(rows * columns)
+    for (const [row, expert] of expertOfRows(offsets!, rows).entries())
+      for (let n = 0; expert >= 0 && n < columns; n++)
+        for (let k = 0; k < depth; k++)
+          y[row * columns + n]! += x![row * depth + k]! * w![(expert * columns + n) * depth + k]!
+    return { y }
+  },
+  // As matmul's: K products, exact in f32 of 16-bit operands, and their sum.
+  tolerance({ inputs, attrs }, { x, offsets, w }, { y }) {
+    const [rows, depth] = inputs.x!.shape as [number, number]
+    const columns = inputs.w!.shape[1]!
+    const [xs, ws] = [rowNorms(x!, depth), rowNorms(w!, depth)]
+    const experts = expertOfRows(offsets!, rows)
+    const inF32: Tolerance = (i) => {
+      const [row, column] = [Math.floor(i / columns), i % columns]
+      const expert = experts[row]!
+      if (expert < 0) return 0
+      return (depth + 3) * EPS_F32 * xs[row]! * ws[expert * columns + column]! + TINY_F32 * depth
+    }
+    return { y: storedIn(attrs.output ?? 'f32', inF32, y!) }
+  },
+  // As if every row had an expert.
+  flops: ({ inputs }) => 2 * inputs.x!.shape[0]! * inputs.w!.shape[1]! * inputs.w!.shape[2]!,
+  cases: [
+    {
+      name: 'one',
+      attrs: {},
+      inputs: { x: normal([1, 8]), offsets: values([2], [0, 1], 'u32'), w: normal([1, 1, 8]) },
+    },
+    {
+      name: 'f32_empty_experts',
+      attrs: {},
+      inputs: {
+        x: normal([70, 40]),
+        offsets: values([6], [0, 0, 3, 67, 67, 70], 'u32'),
+        w: normal([5, 37, 40]),
+      },
+    },
+    {
+      name: 'f32_x_f16_w',
+      attrs: {},
+      inputs: {
+        x: normal([9, 24]),
+        offsets: values([4], [0, 2, 5, 9], 'u32'),
+        w: normal([3, 21, 24], 1, 'f16'),
+      },
+    },
+    {
+      name: 'f32_x_bf16_w',
+      attrs: {},
+      inputs: {
+        x: normal([5, 16]),
+        offsets: values([3], [0, 4, 5], 'u32'),
+        w: normal([2, 66, 16], 1, 'bf16'),
+      },
+    },
+    {
+      name: 'rows_of_no_expert',
+      attrs: {},
+      inputs: { x: normal([12, 8]), offsets: values([3], [2, 5, 9], 'u32'), w: normal([2, 10, 8]) },
+    },
+    {
+      name: 'offsets_out_of_order',
+      attrs: {},
+      inputs: {
+        x: normal([20, 8], 1, 'bf16'),
+        offsets: values([6], [1, 7, 3, 9, 4294967295, 0], 'u32'),
+        w: normal([5, 18, 8], 1, 'bf16'),
+      },
+    },
+    {
+      name: 'bf16',
+      attrs: { output: 'bf16' },
+      inputs: {
+        x: normal([150, 136], 1, 'bf16'),
+        offsets: values([4], [0, 130, 131, 150], 'u32'),
+        w: normal([3, 70, 136], 0.1, 'bf16'),
+      },
+    },
+    {
+      name: 'f16',
+      attrs: { output: 'f16' },
+      inputs: {
+        x: normal([40, 72], 1, 'f16'),
+        offsets: values([5], [0, 11, 11, 30, 40], 'u32'),
+        w: normal([4, 34, 72], 0.1, 'f16'),
+      },
+    },
+    {
+      name: 'bf16_wide',
+      attrs: {},
+      inputs: {
+        x: normal([6, 64], 1, 'bf16'),
+        offsets: values([3], [0, 1, 6], 'u32'),
+        w: normal([2, 261, 64], 0.1, 'bf16'),
+      },
+    },
+  ],
+})
