@@ -21,7 +21,7 @@ export const rowCount = (shape: readonly number[]): number => elementCount(shape
 export function byteSize(type: TensorType): number {
   const format = formatOf(type.format)
   const blocks = elementCount(type.shape) / format.blockSize
-  return ((blocks * format.blockBytes + 3) & ~3) + format.tensorBytes
+  return Math.ceil((blocks * format.blockBytes) / 4) * 4 + format.tensorBytes
 }
 
 /** Refuses empty, fractional or oversized dims and rows that a block format can't hold. */

@@ -115,6 +115,10 @@ describe('layout', () => {
     expect(byteSize(type)).toBe(bytes)
     expect(formatOf(format).encode(new Float32Array(shape[0] * shape[1])).length).toBe(bytes)
   })
+
+  it('tensors take more bytes than 32 bits count', () => {
+    expect(byteSize(tensorType('bf16', 2 ** 17 + 1, 2 ** 16 + 1))).toBe(2 * (2 ** 17 + 1) * (2 ** 16 + 1) + 2)
+  })
 })
 
 describe.each(['e4m3_128', 'mxfp8', 'nvfp4'] as const)('%s', (format) => {
