@@ -28,7 +28,7 @@ FOLDERS = {"collectives": collectives.ORACLES}
 VECTORS = Path(__file__).parent.parent / "vectors"
 
 # Half the spacing of numbers around 1, and half the smallest subnormal, of what outputs are stored as.
-ROUNDING = {"f32": (2.0**-24, 2.0**-150), "f16": (2.0**-11, 2.0**-25), "bf16": (2.0**-8, 2.0**-134)}
+ROUNDING = {"f32": (2.0**-24, 2.0**-150), "f16": (2.0**-11, 2.0**-25), "bf16": (2.0**-8, 2.0**-134), "e4m3": (2.0**-4, 2.0**-10)}
 # What two float64 computations of one formula may differ by, relative to the output's largest value.
 FLOAT64 = 1e-11
 # AdamW's bias corrections are stored in f32; PyTorch computes them from the step number in float64.

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from small_floats import E4M3, nearest, quantized
 
 PADDING = 0xFFFFFFFF
 MASKED = -3.0e38
@@ -67,6 +68,8 @@ def rounds_to_output(of):
     def oracle(attrs, i, formats):
         ((port, storage),) = ((name[4:], f) for name, f in formats.items() if name.startswith("out."))
         x = i[of].to(torch.float32)
+        if attrs.get("transpose"):
+            x = x.reshape(-1, x.shape[-1]).T.contiguous()
         if storage in ("q8_0", "q4_0"):
             blocks = x.reshape(-1, 32).to(torch.float64)
             # The first of the largest magnitude.
@@ -76,6 +79,10 @@ def rounds_to_output(of):
             low, high = (-127, 127) if storage == "q8_0" else (-8, 7)
             quants = torch.where(scale == 0, 0, torch.round(blocks / torch.where(scale == 0, 1, scale)))
             y = (quants.clamp(low, high) * scale).reshape(x.shape)
+        elif storage == "e4m3":
+            y = torch.from_numpy(nearest(E4M3, x.to(torch.float64).numpy()))
+        elif storage in ("e4m3_128", "mxfp8", "nvfp4"):
+            y = torch.from_numpy(quantized(x.to(torch.float64).numpy(), storage))
         else:
             y = x.to({"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}[storage])
         return {port: y.to(torch.float64)}
@@ -107,6 +114,15 @@ ACTIVATIONS = {"none": lambda v: v, "gelu_tanh": gelu, "silu": F.silu}
 def matmul(attrs, i):
     y = ACTIVATIONS[attrs["activation"]](F.linear(i["x"], i["w"], i.get("bias")))
     return {"y": y + i["residual"] if "residual" in i else y}
+
+
+def matmul_grouped(attrs, i):
+    """Experts in order; each takes the rows up to its end that none before it has."""
+    y = torch.zeros(len(i["x"]), i["w"].shape[1])
+    offsets = torch.cummax(i["offsets"].clamp(max=len(y)), 0).values.tolist()
+    for w, first, end in zip(i["w"], offsets, offsets[1:]):
+        y[first:end] = i["x"][first:end] @ w.T
+    return {"y": y}
 
 
 def matmul_backward_input(attrs, i):
@@ -162,7 +178,7 @@ def layer_norm(attrs, i):
 
 def rms_norm_backward_input(attrs, i):
     x = leaf(i["x"])
-    return {"dx": gradient(rms(x, i["weight"], attrs["eps"]), i["dy"], x)}
+    return {"dx": gradient(rms(x, i["weight"], attrs["eps"]), i["dy"], x) + i.get("residual", 0)}
 
 
 def rms_norm_backward_weight(attrs, i):
@@ -172,7 +188,7 @@ def rms_norm_backward_weight(attrs, i):
 
 def layer_norm_backward_input(attrs, i):
     x = leaf(i["x"])
-    return {"dx": gradient(layer(x, i["weight"], None, attrs["eps"]), i["dy"], x)}
+    return {"dx": gradient(layer(x, i["weight"], None, attrs["eps"]), i["dy"], x) + i.get("residual", 0)}
 
 
 def layer_norm_backward_weight(attrs, i):
@@ -267,7 +283,11 @@ def attention_paged(attrs, i):
 
 def kv_write(attrs, i, formats):
     heads, kv, dim = attrs["heads"], attrs["kv_heads"], attrs["head_dim"]
-    qkv = i["qkv"].to(torch.float16).to(torch.float64) if formats["in.k_pool"] == "f16" else i["qkv"]
+    qkv = i["qkv"]
+    if formats["in.k_pool"] == "f16":
+        qkv = qkv.to(torch.float16).to(torch.float64)
+    if formats["in.k_pool"] == "e4m3":
+        qkv = torch.from_numpy(nearest(E4M3, qkv.numpy()))
     _, k, v = qkv.reshape(qkv.shape[0], heads + 2 * kv, dim).split([heads, kv, kv], 1)
     pools = {"k_pool": i["k_pool"].clone(), "v_pool": i["v_pool"].clone()}
     tokens = i["k_pool"].shape[2]
@@ -278,6 +298,16 @@ def kv_write(attrs, i, formats):
         pools["k_pool"][page, :, p % tokens] = k[t]
         pools["v_pool"][page, :, p % tokens] = v[t]
     return {port + "_out": pool for port, pool in pools.items()}
+
+
+def rope_kv_write(attrs, i):
+    """Not rounded to the pools' format: the budget has that."""
+    rotation = {
+        "head_dim": attrs["head_dim"], "layout": attrs["layout"],
+        "rotated_heads": attrs["heads"] + attrs["kv_heads"], "inverse": False,
+    }
+    y = rope(rotation, {"x": i["qkv"], "positions": i["position"], "table": i["table"]})["y"]
+    return {"qkv_out": y, **kv_write(attrs, {**i, "qkv": y}, {"in.k_pool": "f32"})}
 
 
 # Loss
@@ -300,19 +330,41 @@ def cross_entropy(attrs, i):
 def cross_entropy_backward(attrs, i):
     """lse is an input of its own: autograd of exp(logit - lse) summed, less the logit of the target."""
     logits = leaf(i["logits"])
-    total = (i["dloss"] * i["weights"] * (torch.exp(logits - i["lse"][:, None]).sum(-1) - own(logits, i["targets"]))).sum()
+    total = loss_with_lse(logits, attrs, i)
     return {"dlogits": gradient(total, torch.ones_like(total), logits)}
+
+
+def loss_with_lse(logits, attrs, i):
+    targets = i["targets"] - attrs.get("first", 0)
+    return (i["dloss"] * i["weights"] * (torch.exp(logits - i["lse"][:, None]).sum(-1) - own(logits, targets))).sum()
+
+
+def linear_cross_entropy(attrs, i):
+    return cross_entropy(attrs, {**i, "logits": i["x"] @ i["w"].T})
+
+
+def linear_cross_entropy_backward_input(attrs, i):
+    x = leaf(i["x"])
+    total = loss_with_lse(x @ i["w"].T, {}, i)
+    return {"dx": gradient(total, torch.ones_like(total), x)}
+
+
+def linear_cross_entropy_backward_weight(attrs, i):
+    w = leaf(i["w"])
+    total = loss_with_lse(i["x"] @ w.T, {}, i)
+    return {"dw": i["accumulator"] + gradient(total, torch.ones_like(total), w)}
 
 
 def own(logits, targets):
     """The logit of each row's target; 0 of one that is not a column."""
-    here = targets < logits.shape[1]
+    here = (targets >= 0) & (targets < logits.shape[1])
     chosen = logits.gather(1, torch.where(here, targets, torch.tensor(0))[:, None])[:, 0]
     return torch.where(here, chosen, torch.tensor(0.0))
 
 
 def cross_entropy_shard(attrs, i):
-    return {"parts": torch.stack([torch.logsumexp(i["logits"], -1), own(i["logits"], i["targets"])])}
+    targets = i["targets"] - attrs.get("first", 0)
+    return {"parts": torch.stack([torch.logsumexp(i["logits"], -1), own(i["logits"], targets)])}
 
 
 def cross_entropy_join(attrs, i):
@@ -448,12 +500,13 @@ ORACLES = {
         f.__name__: f
         for f in (
             reduce, broadcast, transpose,
-            matmul, matmul_backward_input, matmul_backward_weight, bias_backward, embedding, embedding_backward,
+            matmul, matmul_grouped, matmul_backward_input, matmul_backward_weight, bias_backward, embedding, embedding_backward,
             rms_norm, rms_norm_backward_input, rms_norm_backward_weight,
             layer_norm, layer_norm_backward_input, layer_norm_backward_weight,
-            rope, attention, attention_backward, attention_paged, kv_write,
+            rope, attention, attention_backward, attention_paged, kv_write, rope_kv_write,
             softmax_backward, cross_entropy, cross_entropy_backward, cross_entropy_shard,
             cross_entropy_join,
+            linear_cross_entropy, linear_cross_entropy_backward_input, linear_cross_entropy_backward_weight,
             random_bits, sample, argmax, tokens_write, tokens_read, adamw,
             square_sums, norm_of_sums, clip_by_norm,
         )

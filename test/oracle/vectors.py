@@ -3,6 +3,7 @@ import json
 import struct
 
 import numpy as np
+from small_floats import e4m3_of, stored_blocks
 
 
 def nibbles(data):
@@ -28,6 +29,10 @@ def decode(data, shape, storage):
         # A scale that overflowed f16 is infinite, and infinity times a quant of 0 is NaN on every side.
         with np.errstate(invalid="ignore"):
             values = (quants.reshape(blocks, 32) * scales[:, None]).reshape(-1)
+    elif storage == "e4m3":
+        values = e4m3_of(np.frombuffer(data, np.uint8, count))
+    elif storage in ("e4m3_128", "mxfp8", "nvfp4"):
+        values = stored_blocks(data, count, storage)
     else:
         raise ValueError(f"unknown storage format {storage}")
     return values.reshape(shape)
