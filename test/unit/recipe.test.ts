@@ -1,0 +1,154 @@
+import { describe, expect, it } from 'vitest'
+import { familyOf } from '../../src/models/index.ts'
+import { Graph, type GraphNode } from '../../src/program/graph.ts'
+import { rewrite } from '../../src/program/rewrite.ts'
+import { tensorType } from '../../src/tensor/type.ts'
+import { applyRecipe } from '../../src/train/apply_recipe.ts'
+import { differentiate } from '../../src/train/autodiff.ts'
+import { onePlace, oneRankGrid } from '../../src/train/grid.ts'
+import { type RecipeName, recipes } from '../../src/train/recipe.ts'
+import { type TrainingSpec, trainingGraph } from '../../src/train/training_graph.ts'
+import { tinyConfigs } from '../models/tiny.ts'
+
+// What a recipe makes of a training graph, without a device.
+
+const models = {
+  llama: {
+    ...tinyConfigs.llama,
+    hidden_size: 128,
+    intermediate_size: 256,
+    num_attention_heads: 2,
+    num_key_value_heads: 1,
+  },
+  gpt2: { ...tinyConfigs.gpt2, n_embd: 128, n_head: 2 },
+}
+
+function graphOf(model: keyof typeof models, recipe: RecipeName, changes: Partial<TrainingSpec> = {}): Graph {
+  const family = familyOf(models[model])
+  const spec: TrainingSpec = {
+    batch: 2,
+    sequence: 64,
+    recipe: recipes[recipe],
+    documentMask: false,
+    recompute: 'none',
+    logits: 'stored',
+    ...changes,
+  }
+  return trainingGraph(model, family, family.parse(models[model]), spec, oneRankGrid(1), onePlace, 2 ** 30)
+    .graph
+}
+
+/** `op in of the products' operands -> result`, of all nodes that fulfil a condition, each once. */
+const shown = (g: Graph, ports: readonly string[], of: (node: GraphNode) => boolean): string[] =>
+  [
+    ...new Set(
+      g.nodes.filter(of).map((node) => {
+        const operands = ports.flatMap((p) => {
+          const id = node.inputs[p]
+          return id === undefined ? [] : [g.value(id).type.format]
+        })
+        const [result] = Object.values(node.outputs)
+        return `${node.op} ${operands.join(' ')} -> ${g.value(result!).type.format}`
+      }),
+    ),
+  ].sort()
+
+const inLayer = ({ scope }: GraphNode): boolean => scope.includes('layer.')
+const products = (g: Graph, layers: boolean): string[] =>
+  shown(g, ['dy', 'x', 'w'], (node) => node.op.startsWith('matmul') && inLayer(node) === layers)
+
+describe.each(['llama', 'gpt2'] as const)('%s', (model) => {
+  it('f32 is the graph as it was built', () => {
+    const g = graphOf(model, 'f32')
+    expect([...new Set(g.values.map(({ type }) => type.format))].sort()).toEqual(['f32', 'u32'])
+    const again = applyRecipe(g, recipes.f32)
+    expect(again).toEqual(rewrite(g, () => undefined))
+    expect(again.segments).not.toContain('publish')
+  })
+
+  it.each(['none', 'layer'] as const)('bf16 has every product in bf16, recomputing %s', (recompute) => {
+    const g = graphOf(model, 'bf16', { recompute })
+    // In f32: sums into the residual stream, and gradients of weights.
+    expect(products(g, true)).toEqual([
+      'matmul bf16 bf16 -> bf16',
+      'matmul bf16 bf16 -> f32',
+      'matmul_backward_input bf16 bf16 -> bf16',
+      'matmul_backward_weight bf16 bf16 -> f32',
+    ])
+    expect(products(g, false)).toEqual([
+      'matmul bf16 bf16 -> f32',
+      'matmul_backward_input bf16 bf16 -> bf16',
+      'matmul_backward_weight bf16 bf16 -> f32',
+    ])
+  })
+
+  it('fp8 has the products of layers in blocks, forward and backward, and the head in bf16', () => {
+    const g = graphOf(model, 'fp8')
+    expect(products(g, true)).toEqual(['matmul e4m3_128 e4m3_128 -> bf16', 'matmul e4m3_128 e4m3_128 -> f32'])
+    const layer = (node: GraphNode): boolean => node.op === 'matmul' && inLayer(node)
+    expect(g.nodes.filter((n) => layer(n) && n.segment === 'backward_input')).toHaveLength(8)
+    expect(g.nodes.filter((n) => layer(n) && n.segment === 'backward_weight')).toHaveLength(8)
+    expect(products(g, false)).toEqual(products(graphOf(model, 'bf16'), false))
+  })
+
+  it.each([
+    'bf16',
+    'fp8',
+  ] as const)('%s keeps the stream, accumulators, loss and masters in f32', (recipe) => {
+    const g = graphOf(model, recipe)
+    for (const { op, inputs, outputs } of g.nodes)
+      for (const [port, id] of [...Object.entries(inputs), ...Object.entries(outputs)])
+        if (['add', 'accumulate', 'adamw', 'cross_entropy'].includes(op) || port === 'accumulator')
+          expect(['f32', 'u32'], `${op}.${port}`).toContain(g.value(id).type.format)
+    for (const { origin, type } of g.values)
+      if ('arena' in origin && origin.arena !== 'weights') expect(type.format).toBe('f32')
+  })
+
+  it.each(['bf16', 'fp8'] as const)('%s rounds a value once for each format, where it is made', (recipe) => {
+    const g = graphOf(model, recipe)
+    const copies = g.nodes.filter(({ op }) => op === 'cast' || op === 'quantize')
+    const kinds = copies.map(({ op, attrs, inputs }) => `${op} ${JSON.stringify(attrs)} of ${inputs.x}`)
+    expect(new Set(kinds).size).toBe(kinds.length)
+    for (const { segment, inputs } of copies) {
+      const { origin } = g.value(inputs.x!)
+      if (origin.kind !== 'node') throw new Error('a copy of what no launch made')
+      const maker = g.nodes[origin.node]!
+      expect(maker.segment).toBe(segment)
+      expect(['cast', 'quantize']).not.toContain(maker.op)
+    }
+  })
+
+  it('every weight that the passes read is published from its master', () => {
+    const g = graphOf(model, 'fp8')
+    const read = g.values.filter(({ origin }) => origin.kind === 'external' && origin.arena === 'weights')
+    const stores = g.nodes.filter(({ segment, op }) => segment === 'publish' && op === 'store')
+    expect(stores.map(({ inputs }) => g.value(inputs.destination!).name).sort()).toEqual(
+      read.map(({ name }) => name).sort(),
+    )
+    const qkv = read.filter(({ name }) => name.startsWith('layers.0.qkv')).map(({ name }) => name)
+    expect(qkv).toEqual(['layers.0.qkv.weight.e4m3_128', 'layers.0.qkv.weight.e4m3_128.transposed'])
+  })
+})
+
+it('casts of a layer are those of the gradient of the residual stream', () => {
+  const casts = graphOf('llama', 'bf16').nodes.filter((node) => node.op === 'cast' && inLayer(node))
+  expect(casts.map(({ segment }) => segment)).toEqual(Array(3).fill('backward_input'))
+})
+
+it('refuses rows that the blocks do not divide', () => {
+  expect(() => graphOf('llama', 'fp8', { sequence: 32 })).toThrow(
+    /recipe fp8 reads .* \[64,128\] in blocks of 128 along 64 elements; take widths and a batch/,
+  )
+})
+
+it('gradients are taken before a recipe is applied', () => {
+  const g = new Graph('rounded')
+  const x = g.external('parameters', 'x', tensorType('f32', 4))
+  const y = g.segment('forward', () => {
+    const { y } = g.op('cast', { to: 'bf16' }, { x })
+    return g.op('silu', {}, { x: y }).y!
+  })
+  expect(() => differentiate(g, { roots: [{ value: y.id }], parameters: 'parameters' })).toThrow(
+    /gradients? .*f32/,
+  )
+})
