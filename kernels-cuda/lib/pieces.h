@@ -21,9 +21,10 @@ struct Product {
   uint32_t rows, columns, depth, splits, split_depth;
 };
 
-// What a cluster does at a time: a tile of y, or neighbours in columns, over a range of k.
+// What a cluster does at a time: a tile of y, or neighbours in columns, over a range of k. Rows from `row_end` on are
+// another's; b's rows for column 0 begin at `b_first`.
 struct Piece {
-  uint32_t row, column, split, k_first, k_end;
+  uint32_t row, column, split, k_first, k_end, row_end, b_first;
 };
 
 template <uint32_t COLUMNS>
@@ -35,12 +36,13 @@ struct Pieces {
         down((product.rows + TILE_ROWS - 1) / TILE_ROWS),
         across((product.columns + COLUMNS - 1) / COLUMNS) {}
   DEVICE uint32_t count() const { return down * across * of.splits; }
+  DEVICE bool has(uint32_t i) const { return i < count(); }
   // Tiles of GROUP rows of tiles come down first, so that those that run together share x and w in L2.
   DEVICE Piece at(uint32_t i) const {
     const uint32_t split = i % of.splits, tile = i / of.splits, group = tile / (GROUP * across);
     const uint32_t above = group * GROUP, height = min(GROUP, down - above), within = tile - above * across;
     const uint32_t first = split * of.split_depth;
     return {(above + within % height) * TILE_ROWS, within / height * COLUMNS, split, first,
-            min(of.depth, first + of.split_depth)};
+            min(of.depth, first + of.split_depth), of.rows, 0};
   }
 };
