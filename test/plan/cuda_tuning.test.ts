@@ -56,10 +56,10 @@ describe('the choice by tuning data', () => {
 
   it('is that of the nearest shape, and the portable kernel far from all', () => {
     const target = withEntries('128')
-    expect(kernel(target, 4096, 4096, 4096)).toBe('matmul_wgmma_bf16_128')
-    expect(kernel(target, 2048, 8192, 8192)).toBe('matmul_wgmma_bf16_128')
+    expect(kernel(target, 4096, 4096, 4096)).toBe('matmul_wgmma_plain_bf16_128')
+    expect(kernel(target, 2048, 8192, 8192)).toBe('matmul_wgmma_plain_bf16_128')
     expect(kernel(target, 2048, 8192, 8208)).toBe('matmul_mma_bf16_x16')
-    expect(kernel(target, 64, 64, 64)).toBe('matmul_mma_bf16_x16')
+    expect(kernel(target, 512, 64, 64)).toBe('matmul_mma_bf16_x16')
   })
 
   it('is the portable kernel where that was the fastest, or the variant is no more', () => {
