@@ -66,11 +66,18 @@ struct Items {
         tiles((of.sequence + by.span - 1) / by.span),
         units(by.rows / of.sequence * packs) {}
   DEVICE uint32_t count() const { return tiles * units; }
-  // The last tiles of a section come first: with causal masks they take longest.
+  // The block's item of a round; from the first one that is not below count() on, none is. Rounds alternate in
+  // direction, so that blocks have alike of items that become shorter or longer.
+  DEVICE uint32_t own(uint32_t round) const {
+    return round * gridDim.x + (round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x);
+  }
+  // With causal masks the last tiles take longest. They come first in the last section, last in the one before, and so
+  // on: sections meet at tiles of one length, and the shortest are left for the end.
   DEVICE Item at(uint32_t i) const {
     const uint32_t section = i / (cut.section * tiles), within = i - section * cut.section * tiles;
     const uint32_t before = section * cut.section, width = min(cut.section, units - before);
-    const uint32_t unit = before + within % width, tile = tiles - 1 - within / width;
+    const bool longest_first = ((units - 1) / cut.section - section) % 2 == 0;
+    const uint32_t unit = before + within % width, step = within / width, tile = longest_first ? tiles - 1 - step : step;
     const uint32_t start = unit / packs * call.sequence, end = start + call.sequence;
     const uint32_t first = start + tile * cut.span, past = min(first + cut.span, end);
     return {first, past - 1, unit % packs * heads,
@@ -103,8 +110,8 @@ DEVICE void produce(Tiles<DIM, STAGES>& tiles, const TensorMap& qkv, const Items
     next.advance();
   };
   if (issues) tma_prefetch(qkv);
-  for (uint32_t i = blockIdx.x; i < items.count(); i += gridDim.x, q_parity ^= 1) {
-    const Item item = items.at(i);
+  for (uint32_t round = 0; items.own(round) < items.count(); round++, q_parity ^= 1) {
+    const Item item = items.at(items.own(round));
     const uint32_t kv_head = item.head / call.sharing(), k = call.key(kv_head).first, v = call.value(kv_head).first;
     mbarrier_wait(tiles.q_empty, q_parity);
     if (issues) {
@@ -237,8 +244,8 @@ DEVICE void consume(Tiles<DIM, STAGES>& tiles, const Items<Storage>& items, void
     __syncwarp();
     if (arrives) mbarrier_arrive(barrier);
   };
-  for (uint32_t i = blockIdx.x; i < items.count(); i += gridDim.x, q_parity ^= 1) {
-    const Item item = items.at(i);
+  for (uint32_t round = 0; items.own(round) < items.count(); round++, q_parity ^= 1) {
+    const Item item = items.at(items.own(round));
     const OwnRows own(items, item);
     OnlineSoftmax softmax;
     float sum[DIM / 2] = {}, score[KEY_ROWS / 2], keep[2];

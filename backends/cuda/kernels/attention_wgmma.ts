@@ -38,12 +38,8 @@ function planOf(a: DenseAttributes, rows: number): Plan {
     const span = QUERY_ROWS / heads
     const keys = Math.max(1, Math.floor(L2_BYTES / (4 * a.head_dim * a.sequence)))
     const units = (rows / a.sequence) * (a.heads / heads)
-    plans.push({
-      span,
-      units,
-      section: Math.min(units, (keys * sharing) / heads),
-      tiles: Math.ceil(a.sequence / span),
-    })
+    const sections = Math.ceil(units / ((keys * sharing) / heads))
+    plans.push({ span, units, section: Math.ceil(units / sections), tiles: Math.ceil(a.sequence / span) })
   }
   return plans.reduce((best, plan) => (plan.tiles * plan.units < best.tiles * best.units ? plan : best))
 }
