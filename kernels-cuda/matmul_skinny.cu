@@ -1,4 +1,4 @@
-// matmul for 5 to 32 rows (decoding of a batch): y = activation(x w^T + bias) + residual, at the speed at which weights
+// matmul for up to 32 rows (decoding of a batch): y = activation(x w^T + bias) + residual, at the speed at which weights
 // come from memory. Weights are the left operand of mma.sync, 32 columns of y for a warp; rows of x, eight to a tile,
 // the right one. Both go from memory to registers as a lane needs them, 16 bytes a load, since any order of k does if it is
 // the same for both; blocks of quants are exchanged between the four lanes of a row, so that a product is within one.

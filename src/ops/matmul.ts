@@ -290,6 +290,11 @@ export const matmul = defineOp<MatmulAttributes>({
       attrs: none,
       inputs: { x: normal([7, 1152]), w: normal([33, 1152], 1, 'e4m3_128'), bias: normal([33]) },
     },
+    {
+      name: 'skinny_q4_0_three_rows',
+      attrs: none,
+      inputs: { x: normal([3, 288]), w: normal([17, 288], 1, 'q4_0') },
+    },
     // Two rows and more
     {
       name: 'tile_small',

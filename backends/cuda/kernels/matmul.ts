@@ -8,14 +8,17 @@ import { matmulTcgen05 } from './matmul_tcgen05.ts'
 import { matmulWgmma } from './matmul_wgmma.ts'
 import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 
-/** Up to so many rows the weights' way from memory is all that counts. */
-const VECTOR_ROWS = 4
+/**
+ * Up to so many rows matmul_vector takes weights as fast as memory gives them: four, where a weight has instructions
+ * enough for a multiply-add of each. A quant of 4 bits has 3.6.
+ */
+const vectorRows = (format: string): number => (format === 'q4_0' ? 1 : 4)
 /** Columns of a block of matmul_vector, and rows and columns of a tile of kernels-cuda/lib/mma_tile.h. */
 const VECTOR_COLUMNS = 4
 const MMA_TILE = 64
 
 /**
- * Up to four rows: matmul_vector; up to 32, where rows of w are whole 16 bytes: matmul_skinny. More, and rows that are
+ * One to four rows: matmul_vector; up to 32, where rows of w are whole 16 bytes: matmul_skinny. More, and rows that are
  * not a multiple of four elements: matmul_mma, or where the architecture has it and operands allow it matmul_wgmma or
  * matmul_tcgen05.
  */
@@ -28,7 +31,7 @@ export const matmul: KernelRule = (call, traits) => {
     { port: 'x', access: 'read' },
     { port: 'w', access: 'read' },
   ] as const
-  if (rows <= VECTOR_ROWS && depth % 4 === 0) {
+  if (rows <= vectorRows(w!.format) && depth % 4 === 0) {
     const { bindings, constants } = epilogue(call)
     const blocks = Math.ceil(columns / VECTOR_COLUMNS)
     return {
