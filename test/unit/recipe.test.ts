@@ -1,4 +1,8 @@
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { referenceTarget } from '../../backends/reference/device.ts'
+import { inspectTraining, trainingText } from '../../src/cli/inspect_training.ts'
 import { familyOf } from '../../src/models/index.ts'
 import { Graph, type GraphNode } from '../../src/program/graph.ts'
 import { rewrite } from '../../src/program/rewrite.ts'
@@ -8,7 +12,7 @@ import { differentiate } from '../../src/train/autodiff.ts'
 import { onePlace, oneRankGrid } from '../../src/train/grid.ts'
 import { type RecipeName, recipes } from '../../src/train/recipe.ts'
 import { type TrainingSpec, trainingGraph } from '../../src/train/training_graph.ts'
-import { tinyConfigs } from '../models/tiny.ts'
+import { temporaryFolder, tinyConfigs } from '../models/tiny.ts'
 
 // What a recipe makes of a training graph, without a device.
 
@@ -139,6 +143,24 @@ it('refuses rows that the blocks do not divide', () => {
   expect(() => graphOf('llama', 'fp8', { sequence: 32 })).toThrow(
     /recipe fp8 reads .* \[64,128\] in blocks of 128 along 64 elements; take widths and a batch/,
   )
+})
+
+it.each([
+  ['f32', undefined],
+  // Four matrices in each of two layers, and two tables: 2 bytes an element; twice a byte and a scale for each 128.
+  ['bf16', 2 * (2 * 147_456 + 2 * 38_400)],
+  ['fp8', 2 * 2 * 147_456 * (1 + 4 / 128) + 2 * 2 * 38_400],
+] as const)('inspect shows the recipe %s and what its weights take', async (recipe, weights) => {
+  const folder = await temporaryFolder()
+  const file = join(folder, 'run.yaml')
+  const config = { output: 'out', model: { config: models.llama }, data: { files: ['none.txt'] }, steps: 1 }
+  await writeFile(file, JSON.stringify({ ...config, recipe, sequence: 64, batch: 2 }))
+  const report = await inspectTraining(file, referenceTarget, undefined)
+  await rm(folder, { recursive: true })
+  const [{ arenas, peak }] = report.programs as [(typeof report.programs)[number]]
+  expect(arenas.weights).toBe(weights)
+  expect(Object.values(arenas).reduce((a, b) => a + b, 0)).toBe(peak)
+  expect(trainingText(report)).toContain(`recipe   ${recipe}: ${recipes[recipe].summary}`)
 })
 
 it('gradients are taken before a recipe is applied', () => {
