@@ -1,4 +1,4 @@
-// Products of operands in bf16 or f16 on Hopper: y[r,c] = sum over k of a(r,k) b(c,k), then what the epilogue adds,
+// Products of operands in bf16 or f16 on Hopper: y[r,c] = sum over k of a(r,k) b(c,k), then what `output` makes of it,
 // for matmul and both of its gradients. One warpgroup has the copy engine bring boxes of a and b into a ring of
 // stages; two others multiply, each 64 rows by the tile's columns, whose sums stay in its registers. A block takes
 // tiles until none are left: while it finishes one, the ring fills for the next. As in matmul_mma the reduction may be
@@ -17,49 +17,20 @@
 // across: a step of all is 2,048 rows of a and 2,112 of b, 0.5 MB in 0.56 us, which memory has to give once.
 #pragma once
 #include "cluster.h"
-#include "epilogue.h"
+#include "matmul_output.h"
 #include "pieces.h"
 #include "warpgroup.h"
 #include "wgmma.h"
 
 constexpr uint32_t STAGE_DEPTH = 64, WARPGROUP = 128, CONSUMER_WARPS = 8;
 
-// Sums of a warp on their way out: 16 rows of 32 columns. With rows of 40 floats, pairs of a half warp lie in
-// different banks.
-using Outgoing = float[16][40];
-
-template <uint32_t COLUMNS, uint32_t STAGES>
+template <uint32_t COLUMNS, uint32_t STAGES, class Output>
 struct Ring {
   uint16_t a[STAGES][TILE_ROWS][STAGE_DEPTH];
   uint16_t b[STAGES][COLUMNS][STAGE_DEPTH];
-  Outgoing outgoing[CONSUMER_WARPS];
+  typename Output::Shared outgoing[CONSUMER_WARPS];
   Mbarrier full[STAGES], empty[STAGES];
 };
-
-// Stores a warp's sums, 32 columns at a time through shared memory, so that a half warp has a row's neighbours.
-template <uint32_t SUMS>
-DEVICE void store_sums(const float (&sum)[SUMS], Outgoing& outgoing, const Epilogue& epilogue, const Product& product,
-                       uint32_t split, uint32_t row, uint32_t column) {
-  const uint32_t lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-#pragma unroll
-  for (uint32_t first = 0; first < SUMS; first += 16) {
-    __syncwarp();
-#pragma unroll
-    for (uint32_t i = 0; i < 16; i += 4) {
-      const uint32_t at = 2 * i + 2 * t;
-      *reinterpret_cast<float2*>(&outgoing[g][at]) = make_float2(sum[first + i], sum[first + i + 1]);
-      *reinterpret_cast<float2*>(&outgoing[g + 8][at]) = make_float2(sum[first + i + 2], sum[first + i + 3]);
-    }
-    __syncwarp();
-    const uint32_t at = lane % 16 * 2, here = column + 2 * first + at;
-#pragma unroll 1
-    for (uint32_t r = lane / 16; r < 16; r += 2) {
-      if (row + r >= product.rows || here >= product.columns) break;
-      const float2 pair = *reinterpret_cast<const float2*>(&outgoing[r][at]);
-      epilogue.store_pair(static_cast<uint64_t>(split) * product.rows + row + r, here, pair);
-    }
-  }
-}
 
 // Columns of an MN-major box, and its rows: those of a stage along k.
 constexpr uint32_t BOX = 64;
@@ -88,14 +59,13 @@ DEVICE uint64_t operand(const uint16_t (*tile)[STAGE_DEPTH], uint32_t step) {
 }
 
 template <WgmmaFormat FORMAT, WgmmaMajor A_MAJOR, WgmmaMajor B_MAJOR, uint32_t COLUMNS, uint32_t STAGES,
-          uint32_t BLOCKS>
-DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, const Epilogue& epilogue, const Product& product) {
-  using Stages = Ring<COLUMNS, STAGES>;
+          uint32_t BLOCKS, class Output, class Work>
+DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, Output output, const Product& product, Work pieces) {
+  using Stages = Ring<COLUMNS, STAGES, Output>;
   DYNAMIC_SHARED(ring, Stages);
   constexpr uint32_t SHARE = TILE_ROWS / BLOCKS, ALL = (1u << BLOCKS) - 1;
   const uint32_t warpgroup = threadIdx.x / WARPGROUP, lane = threadIdx.x % 32, rank = blockIdx.x % BLOCKS;
   const uint32_t first = blockIdx.x / BLOCKS, clusters = gridDim.x / BLOCKS;
-  const Pieces<COLUMNS * BLOCKS> pieces(product);
   if (threadIdx.x == 0) {
     for (uint32_t s = 0; s < STAGES; s++) {
       mbarrier_init(ring.full[s], 1);
@@ -111,7 +81,7 @@ DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, const Epilogue&
     if (threadIdx.x == 0) {
       tma_prefetch(a);
       tma_prefetch(b);
-      for (uint32_t i = first; i < pieces.count(); i += clusters) {
+      for (uint32_t i = first; pieces.has(i); i += clusters) {
         const Piece piece = pieces.at(i);
         for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
           Mbarrier& full = ring.full[next.stage];
@@ -119,14 +89,14 @@ DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, const Epilogue&
           mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
           mbarrier_arrive_expect(full, sizeof ring.a[0] + sizeof ring.b[0]);
           load<A_MAJOR, SHARE, ALL>(ring.a[next.stage] + rank * SHARE, a, piece.row + rank * SHARE, k, full);
-          load<B_MAJOR, COLUMNS, 1>(ring.b[next.stage], b, piece.column + rank * COLUMNS, k, full);
+          load<B_MAJOR, COLUMNS, 1>(ring.b[next.stage], b, piece.b_first + piece.column + rank * COLUMNS, k, full);
         }
       }
     }
   } else {
     registers_take<232>();
     const uint32_t warp = threadIdx.x / 32 - 4, above = (warpgroup - 1) * 64;
-    for (uint32_t i = first; i < pieces.count(); i += clusters) {
+    for (uint32_t i = first; pieces.has(i); i += clusters) {
       const Piece piece = pieces.at(i);
       float sum[COLUMNS / 2];
       uint32_t before = 0;
@@ -145,11 +115,22 @@ DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, const Epilogue&
       }
       wgmma_wait<0>();
       if (lane < BLOCKS) mbarrier_arrive_at(ring.empty[before], lane);
-      store_sums(sum, ring.outgoing[warp], epilogue, product, piece.split, piece.row + above + warp % 4 * 16,
-                 piece.column + rank * COLUMNS);
+      Product within = product;
+      within.rows = piece.row_end;
+      output.store(sum, ring.outgoing[warp], within, piece.split, piece.row + above + warp % 4 * 16,
+                   piece.column + rank * COLUMNS);
     }
+    output.finish();
   }
   cluster_sync();
 }
 
-static_assert(sizeof(Ring<256, 4>) == 217152 && sizeof(Ring<128, 6>) == 217184);
+template <WgmmaFormat FORMAT, WgmmaMajor A_MAJOR, WgmmaMajor B_MAJOR, uint32_t COLUMNS, uint32_t STAGES,
+          uint32_t BLOCKS, class Output>
+DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, const Output& output, const Product& product) {
+  const Pieces<COLUMNS * BLOCKS> pieces(product);
+  matmul_wgmma<FORMAT, A_MAJOR, B_MAJOR, COLUMNS, STAGES, BLOCKS>(a, b, output, product, pieces);
+}
+
+static_assert(sizeof(Ring<256, 4, ByThreads>) == 217152 && sizeof(Ring<128, 6, ByThreads>) == 217184);
+static_assert(sizeof(Ring<256, 4, ByBoxes>) == 229440 && sizeof(Ring<128, 6, ByBoxes>) == 229472);

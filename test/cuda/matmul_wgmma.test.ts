@@ -25,6 +25,10 @@ const operands = {
     bias: normal([columns], 1, format),
     residual: normal([rows, columns]),
   }),
+  matmul_plain: ([rows, columns, depth]: Shape, format: FormatName) => ({
+    x: normal([rows, depth], 1, format),
+    w: normal([columns, depth], 0.1, format),
+  }),
   matmul_backward_input: ([rows, columns, depth]: Shape, format: FormatName) => ({
     dy: normal([rows, depth], 1, format),
     w: normal([depth, columns], 0.1, format),
@@ -37,7 +41,7 @@ const operands = {
 }
 
 interface Rounds {
-  readonly op?: keyof typeof operands
+  readonly of?: keyof typeof operands
   readonly multiprocessors: number
   readonly shape: Shape
   readonly format: FormatName
@@ -75,10 +79,27 @@ const cases: Readonly<Record<string, Rounds>> = {
     format: 'bf16',
     attrs: { activation: 'gelu_tanh', output: 'bf16' },
     variant: '128',
-    kernels: ['matmul_wgmma_bf16_128', 'matmul_join'],
+    kernels: ['matmul_wgmma_plain_bf16_128', 'matmul_join'],
+  },
+  'boxes of f32, three wide tiles each': {
+    of: 'matmul_plain',
+    multiprocessors: 2,
+    shape: [300, 300, 200],
+    format: 'f16',
+    variant: '2x256',
+    kernels: ['matmul_wgmma_plain_f16_2x256'],
+  },
+  'boxes of bf16, three narrow tiles in one block': {
+    of: 'matmul_plain',
+    multiprocessors: 1,
+    shape: [300, 104, 200],
+    format: 'bf16',
+    attrs: { output: 'bf16' },
+    variant: '128',
+    kernels: ['matmul_wgmma_plain_bf16_128'],
   },
   'dx in wide tiles, three each': {
-    op: 'matmul_backward_input',
+    of: 'matmul_backward_input',
     multiprocessors: 2,
     shape: [300, 304, 328],
     format: 'bf16',
@@ -87,7 +108,7 @@ const cases: Readonly<Record<string, Rounds>> = {
     kernels: ['matmul_backward_input_wgmma_bf16_2x256'],
   },
   'dx in narrow tiles, ring entered anywhere': {
-    op: 'matmul_backward_input',
+    of: 'matmul_backward_input',
     multiprocessors: 1,
     shape: [300, 104, 520],
     format: 'f16',
@@ -95,7 +116,7 @@ const cases: Readonly<Record<string, Rounds>> = {
     kernels: ['matmul_backward_input_wgmma_f16_128'],
   },
   'dw in wide tiles, three each': {
-    op: 'matmul_backward_weight',
+    of: 'matmul_backward_weight',
     multiprocessors: 2,
     shape: [304, 296, 333],
     format: 'f16',
@@ -103,7 +124,7 @@ const cases: Readonly<Record<string, Rounds>> = {
     kernels: ['copy', 'matmul_backward_weight_wgmma_f16_2x256'],
   },
   'dw in narrow tiles, ranges joined to what is there': {
-    op: 'matmul_backward_weight',
+    of: 'matmul_backward_weight',
     multiprocessors: 6,
     shape: [136, 40, 1527],
     format: 'bf16',
@@ -113,11 +134,12 @@ const cases: Readonly<Record<string, Rounds>> = {
 }
 
 describe('matmul_wgmma on few multiprocessors', () => {
-  for (const [name, { op = 'matmul', shape, format, ...rest }] of Object.entries(cases))
+  for (const [name, { of = 'matmul', shape, format, ...rest }] of Object.entries(cases))
     it(name, async (ctx) => {
       if (typeof device === 'string') return ctx.skip(device)
       const { multiprocessors, attrs = {}, variant, kernels } = rest
-      const inputs = operands[op](shape, format)
+      const inputs = operands[of](shape, format)
+      const op = of === 'matmul_plain' ? 'matmul' : of
       const vector = makeVector(opContract(op), { name, attrs, inputs })
       const target = cudaTarget({ ...cudaTraits['cuda-sm_90a']!, multiprocessors }, readCudaSources())
       const program = vectorProgram({ ...vector, variant }, target)

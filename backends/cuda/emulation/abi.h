@@ -9,7 +9,7 @@
 namespace simt {
 
 // Changes with every change of this file: a library built against another one is refused.
-constexpr uint32_t ABI_VERSION = 5;
+constexpr uint32_t ABI_VERSION = 6;
 
 // Where a thread waits. The line of the source names a barrier: a compiler may copy the call, so no address can.
 using Site = std::source_location;
@@ -116,6 +116,11 @@ struct Runtime {
   // Into the same place of all blocks of the cluster that have a bit in `ranks`.
   void (*tma_load)(Thread&, void* to, const TensorMap&, int32_t column, int32_t row, const void* barrier,
                    uint32_t ranks, Site);
+  // The box at (column, row), or added to what is there.
+  void (*tma_store)(Thread&, const TensorMap&, int32_t column, int32_t row, const void* from, bool add, Site);
+  void (*tma_store_commit)(Thread&);
+  // Until all but `pending` groups have read their boxes, or stored them too.
+  void (*tma_store_wait)(Thread&, uint32_t pending, bool read, Site);
   uint32_t (*cluster_rank)(Thread&);
   void (*cluster_sync)(Thread&, Site);
   void (*wgmma_fence)(Thread&);

@@ -24,11 +24,18 @@ void Async::begin(unsigned char* memory, uint32_t bytes, uint32_t threads, const
   products_.assign(bytes > 0 ? threads / WARPGROUP : 0, {});
 }
 
-std::string Async::end() const {
+std::string Async::end() {
   if (!copies_.empty())
     return "the block ended while " + text(copies_.size()) + " copies to its shared memory were under way";
   for (uint32_t i = 0; i < threads_.size(); i++)
     if (threads_[i].taken != threads_[i].issued) return "thread " + text(i) + " ended without waiting for its wgmma";
+  for (uint32_t i = 0; i < threads_.size(); i++) {
+    for (const Store& store : threads_[i].stores) {
+      if (!store.read) return "the block ended while thread " + text(i) + " was storing boxes of its shared memory";
+      land(store);
+    }
+    threads_[i].stores.clear();
+  }
   return "";
 }
 
@@ -145,6 +152,10 @@ std::string Async::load(void* to, const TensorMap& map, int32_t column, int32_t 
     return "the copy goes to offset " + text(copy.to) + ", no multiple of the swizzle's 1024 bytes";
   for (uint32_t i = copy.to / ROW; i < copy.end_row(); i++)
     if (rows_[i] == Row::coming) return "another copy to the same bytes is under way";
+  for (const ThreadState& thread : threads_)
+    for (const Store& store : thread.stores)
+      if (!store.read && store.from < copy.to + copy.bytes() && copy.to < store.from + store.bytes.size())
+        return "the copy overwrites a box that is being stored";
   // No product that some thread has not waited for may read these bytes.
   for (uint32_t group = 0; group < products_.size(); group++) {
     const auto begin = threads_.begin() + group * WARPGROUP;

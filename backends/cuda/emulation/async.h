@@ -3,7 +3,8 @@
 // barrier, in the order of the launch; sums when a warpgroup waits for them. Until then there is poison, and using
 // what is under way ends the launch. What threads store to shared memory is there for copies and products from a fence
 // on: as it was then, so that a later store without a fence shows as a difference. One fence serves all threads here,
-// on the device only the thread that calls it.
+// on the device only the thread that calls it. What is stored from shared memory is read when its thread waits for
+// that, and in device memory when the thread waits for the whole or its block has ended.
 #pragma once
 #include <array>
 #include <string>
@@ -21,8 +22,8 @@ class Async {
   using Problem = std::string;
 
   void begin(unsigned char* memory, uint32_t bytes, uint32_t threads, const Order& order, uint64_t seed);
-  // What a block leaves under way at its end.
-  Problem end() const;
+  // What a block leaves under way at its end; stores that have read their boxes come to device memory.
+  Problem end();
 
   unsigned char* memory() const { return memory_; }
   uint32_t bytes() const { return bytes_; }
@@ -41,6 +42,11 @@ class Async {
   // Makes what threads have stored visible to copies and products.
   void publish();
   Problem load(void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier);
+
+  Problem store(uint32_t thread, const TensorMap& map, int32_t column, int32_t row, const void* from, bool add);
+  void commit_stores(uint32_t thread) { threads_[thread].store_groups++; }
+  // All but the last `pending` groups: their boxes are read, or stored too.
+  Problem wait_for_stores(uint32_t thread, uint32_t pending, bool read);
 
   void fence(uint32_t thread) { threads_[thread].fenced = true; }
   Problem multiply(uint32_t thread, float* sums, uint32_t count, const Wgmma& operands);
@@ -68,6 +74,14 @@ class Async {
     const void* barrier;
     uint32_t bytes() const { return map.box_rows * map.box_width * map.element_bytes; }
     uint32_t end_row() const { return (to + bytes() + ROW - 1) / ROW; }
+  };
+  // A box on its way to device memory: `bytes` as it was when the store was issued.
+  struct Store {
+    TensorMap map;
+    int32_t column, row;
+    uint32_t from, group;  // offset in the memory
+    bool add, read;
+    std::vector<unsigned char> bytes;
   };
   // A matrix in shared memory that a product reads: `rows` of m or n.
   struct Operand {
@@ -101,6 +115,8 @@ class Async {
     std::vector<float*> registers;  // of each product's sums
     std::vector<Sums> sums;
     std::vector<Fragment> fragments;
+    uint32_t store_groups;
+    std::vector<Store> stores;
   };
   // What copies and products see in a row of 128 bytes of the memory: `bytes` are in published_.
   enum class Row : uint8_t { nothing, coming, bytes };
@@ -108,6 +124,8 @@ class Async {
   Barrier* find(const void* barrier);
   static void advance(Barrier& barrier);
   void land(size_t copy);
+  Problem read_box(Store& store) const;
+  static void land(const Store& store);
   // Why copies and products can't read a row.
   Problem check_row(uint32_t row) const;
   Problem check_operand(const Operand& operand) const;

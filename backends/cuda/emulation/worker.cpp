@@ -257,6 +257,13 @@ const Runtime emulated_runtime{
      Site site) {
     fiber_of(thread).block->tma_load(fiber_of(thread), to, map, column, row, barrier, ranks, site);
   },
+  [](Thread& thread, const TensorMap& map, int32_t column, int32_t row, const void* from, bool add, Site site) {
+    checked(thread, async_of(thread).store(fiber_of(thread).id, map, column, row, from, add), site);
+  },
+  [](Thread& thread) { async_of(thread).commit_stores(fiber_of(thread).id); },
+  [](Thread& thread, uint32_t pending, bool read, Site site) {
+    checked(thread, async_of(thread).wait_for_stores(fiber_of(thread).id, pending, read), site);
+  },
   [](Thread& thread) { return fiber_of(thread).block->cluster_rank(); },
   [](Thread& thread, Site site) { fiber_of(thread).block->cluster_sync(fiber_of(thread), site); },
   [](Thread& thread) { async_of(thread).fence(fiber_of(thread).id); },

@@ -81,29 +81,37 @@ export const productOf = (call: OpCall): Product => products[call.op]!(call)
 export const depthOfRange = (depth: number, wanted: number, unit: number): number =>
   Math.max(1, Math.ceil(depth / Math.max(1, Math.floor(wanted)) / unit)) * unit
 
+/** Whether y is the sum as it is. */
+export const isPlain = ({ bindings, constants }: Epilogue): boolean =>
+  bindings.length === 1 && constants.activation === activations.none
+
 /**
  * A product whose reduction is cut into ranges: one launch where there is one range, else one of all ranges that leaves
  * their sums to matmul_join.
  *
- * @param plan the launch for so many ranges, with bindings and constants of what it adds to its sums
+ * @param plan the launch for so many ranges, with bindings and constants of what it adds to its sums, and the rows that
+ *   it stores of each
+ * @param rowUnit of which the rows of a range's sums are to be a multiple
  */
 export function inRanges(
   call: OpCall,
   range: number,
-  plan: (splits: number, epilogue: Epilogue) => LaunchPlan,
+  plan: (splits: number, epilogue: Epilogue, rows: number) => LaunchPlan,
+  rowUnit = 1,
 ): KernelChoice {
   const { rows, columns, depth, epilogue: last } = productOf(call)
   const splits = Math.ceil(depth / range)
-  if (splits === 1) return { launches: [plan(1, last)] }
+  if (splits === 1) return { launches: [plan(1, last, rows)] }
+  const partRows = Math.ceil(rows / rowUnit) * rowUnit
   const join = launch(
     'matmul_join',
     'matmul_join',
     Math.ceil((rows * columns) / 256),
     [{ port: 'parts', access: 'read' }, ...last.bindings],
-    { splits, rows, columns, ...last.constants, accumulate: last.accumulate },
+    { splits, part_rows: partRows, rows, columns, ...last.constants, accumulate: last.accumulate },
   )
   return {
-    scratch: { parts: tensorType('f32', splits, rows, columns) },
-    launches: [plan(splits, parts), join],
+    scratch: { parts: tensorType('f32', splits, partRows, columns) },
+    launches: [plan(splits, parts, partRows), join],
   }
 }

@@ -1,12 +1,15 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import type { KernelChoice } from '../../backend.ts'
-import { formatNumbers, inRanges, productOf } from './matmul_epilogue.ts'
+import { type Epilogue, formatNumbers, inRanges, isPlain, productOf } from './matmul_epilogue.ts'
 import { type Plan, planOf, TILE_ROWS, tensorMap } from './matmul_plan.ts'
 import { type CudaTraits, launch } from './rule.ts'
 import { selectVariant } from './variant.ts'
 
 /** Elements along k that a stage of kernels-cuda/lib/matmul_wgmma.h has of each row. */
 const STAGE_DEPTH = 64
+/** Rows of a box in which kernels-cuda/lib/matmul_output.h stores sums, and bytes of each. */
+const BOX_ROWS = 16
+const BOX_BYTES = 128
 /** 4.8 TB/s over 132 multiprocessors at 1.83 GHz. */
 const BYTES_PER_CYCLE = 20
 
@@ -14,10 +17,12 @@ const BYTES_PER_CYCLE = 20
  * Cycles are those of tensor cores for a block's 256 columns, of L2 (32 KB at an assumed 51 bytes a cycle) for 128.
  * Predicted, not measured.
  */
-const tiles = [
+export const wgmmaTiles = [
   { variant: '2x256', blocks: 2, columns: 256, stageDepth: STAGE_DEPTH, stageCycles: 1024 },
   { variant: '128', blocks: 1, columns: 128, stageDepth: STAGE_DEPTH, stageCycles: 640 },
 ] as const
+
+export type WgmmaTile = (typeof wgmmaTiles)[number]
 
 /** Which index of an operand its neighbours in memory differ in: k, or that of y's rows (of a) or columns (of b). */
 type Major = 'k' | 'mn'
@@ -53,7 +58,7 @@ export function matmulWgmma(call: OpCall, traits: CudaTraits): KernelChoice | un
   // Rows of a tensor map are multiples of 16 bytes.
   const width = (major: Major, index: number): number => (major === 'k' ? depth : index)
   if (width(majors.a, rows) % 8 !== 0 || width(majors.b, columns) % 8 !== 0) return undefined
-  const variants = tiles.map((tile) => {
+  const variants = wgmmaTiles.map((tile) => {
     const plan = planOf(tile, [rows, columns, depth], {
       multiprocessors: traits.multiprocessors,
       bytesPerCycle: BYTES_PER_CYCLE,
@@ -75,23 +80,41 @@ function launches(call: OpCall, { tile, grid, range }: Plan): KernelChoice {
     major === 'k'
       ? tensorMap(port, formatNumbers[format]!, [index, depth], [box, STAGE_DEPTH])
       : tensorMap(port, formatNumbers[format]!, [depth, index], [STAGE_DEPTH, STAGE_DEPTH])
-  return inRanges(call, range, (splits, { bindings, constants, accumulate }) =>
-    launch(
-      module,
-      `${kernel}_${format}_${tile.variant}`,
-      grid,
-      [{ port: a, access: 'read' }, { port: b, access: 'read' }, ...bindings],
-      {
-        ...map(a, majors.a, rows, TILE_ROWS / tile.blocks),
-        ...map(b, majors.b, columns, tile.columns),
-        rows,
-        columns,
-        depth,
-        // Only the forward product has bias and activation, only gradients are added to what is there.
-        ...(call.op === 'matmul' ? constants : { output_format: constants.output_format!, accumulate }),
-        splits,
-        split_depth: range,
-      },
-    ),
+  return inRanges(
+    call,
+    range,
+    (splits, last, storedRows) => {
+      const y = outputOf(call, last, splits * storedRows)
+      return launch(
+        module,
+        `${kernel}${y.suffix}_${format}_${tile.variant}`,
+        grid,
+        [{ port: a, access: 'read' }, { port: b, access: 'read' }, ...last.bindings],
+        {
+          ...map(a, majors.a, rows, TILE_ROWS / tile.blocks),
+          ...map(b, majors.b, columns, tile.columns),
+          ...y.constants,
+          rows: storedRows,
+          columns,
+          depth,
+          splits,
+          split_depth: range,
+        },
+      )
+    },
+    BOX_ROWS,
   )
+}
+
+/** How the kernel stores y, a matrix of so many rows: gradients by boxes, products too where nothing follows the sum. */
+function outputOf(call: OpCall, last: Epilogue, rows: number) {
+  const { columns } = productOf(call)
+  const { output_format } = last.constants as { output_format: number }
+  const bytes = output_format === formatNumbers.f32 ? 4 : 2
+  if (call.op === 'matmul' && (!isPlain(last) || (columns * bytes) % 16 !== 0))
+    return { suffix: '', constants: last.constants }
+  const map = tensorMap('y', output_format, [rows, columns], [BOX_ROWS, BOX_BYTES / bytes])
+  if (call.op === 'matmul_backward_weight')
+    return { suffix: '', constants: { ...map, accumulate: last.accumulate } }
+  return { suffix: call.op === 'matmul' ? '_plain' : '', constants: { ...map, output_format } }
 }

@@ -37,6 +37,29 @@ KERNEL_SHARED(copy_bytes, 32, 8200, const uint32_t* x, uint32_t* y, uint32_t fir
   for (uint32_t i = threadIdx.x; i < bytes / 4; i += 32) y[i] = box.words[1 + i / 32][i % 32];
 }
 
+// Stores a box of 16 rows of 32 floats, 100 r + c, swizzled, or adds it to what is there. `seen` is the first element
+// of the matrix when the box has been read, and when it has been stored.
+KERNEL_SHARED(store_box, 32, 2048, TENSOR_MAP map, const float* matrix, float* seen, uint32_t column, uint32_t row,
+              uint32_t add) {
+  DYNAMIC_SHARED(box, float[16][32]);
+  for (uint32_t i = threadIdx.x; i < 16 * 32; i += 32) {
+    const uint32_t r = i / 32, c = i % 32;
+    box[r][(c / 4 ^ r % 8) * 4 + c % 4] = static_cast<float>(100 * r + c);
+  }
+  fence_proxy_async();
+  __syncwarp();
+  if (threadIdx.x > 0) return;
+  if (add != 0)
+    tma_store_add(map, column, row, box);
+  else
+    tma_store(map, column, row, box);
+  tma_store_commit();
+  tma_store_wait_read<0>();
+  seen[0] = matrix[0];
+  tma_store_wait<0>();
+  seen[1] = matrix[0];
+}
+
 // Phases: y[i] counts what thread 0 has written before thread 32 + i saw phase i end.
 KERNEL_SHARED(phases, 64, 16, uint32_t* y) {
   DYNAMIC_SHARED(barriers, Mbarrier[2]);

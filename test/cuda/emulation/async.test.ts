@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { here, hex, kernels, missing, ORDERS, printMissing, run, words } from './emulated.ts'
+import { floats, here, hex, kernels, missing, ORDERS, printMissing, run, words } from './emulated.ts'
 
 printMissing()
 
@@ -67,6 +67,28 @@ describe.skipIf(missing)('what is asynchronous on the emulated device', () => {
     ])
     expect(errors[0]!.text).toContain('from a multiple of 16')
   })
+
+  for (const add of [false, true])
+    inEveryOrder(`boxes are ${add ? 'added' : 'stored'} as far as the matrix reaches: %s`, async (order) => {
+      const [rows, width, column, row] = [20, 40, 24, 10]
+      const x = Float32Array.from({ length: rows * width }, (_, i) => i)
+      const stored = async (at: readonly [number, number]): Promise<Buffer[]> =>
+        outputs(order, [
+          ...[`alloc x ${x.byteLength}`, `write x ${hex(x)}`, 'alloc seen 8'],
+          ...[`map m x ${rows} ${width} ${4 * width} 16 32 f32`, 'shared store_box 2048'],
+          `launch - store_box 1 32 m x seen u32:${at[0]} u32:${at[1]} u32:${Number(add)}`,
+          ...[`read x ${x.byteLength}`, 'read seen 8'],
+        ])
+      const [read] = await stored([column, row])
+      const want = x.map((before, i) => {
+        const [r, c] = [Math.floor(i / width) - row, (i % width) - column]
+        return r < 0 || r >= 16 || c < 0 || c >= 32 ? before : 100 * r + c + (add ? before : 0)
+      })
+      expect(floats(read!)).toEqual(want)
+      // At the matrix's first element 0 is stored; with a column before it, 1.
+      const [, seen] = await stored([2 ** 32 - 1, 0])
+      expect([...floats(seen!)]).toEqual([0, 1])
+    })
 
   inEveryOrder('phases of mbarriers alternate in parity: %s', async (order) => {
     const [read] = await outputs(order, [

@@ -1,6 +1,6 @@
 import { byNan, type Fault, fails, ILLEGAL_ADDRESS, inFile } from './fault.ts'
 
-/** Faults with copies, mbarriers, wgmma and clusters. */
+/** Faults with copies, mbarriers, wgmma, stores and clusters. */
 export const asyncFaults: Fault[] = [
   ...inFile(
     'async',
@@ -54,6 +54,26 @@ export const asyncFaults: Fault[] = [
         ],
       ] as const
     ).map(([kernel, caught]) => ({ kernel, threads: 256, elements: 128 * 128, shared: 32800, caught })),
+  ),
+  ...inFile(
+    'stores',
+    (
+      [
+        ['no_fence_of_stores', fails(/row 0 of the box holds stores without a fence_proxy_async since/)],
+        ['box_filled_too_early', fails(/a box was written before its store had read it/)],
+        ['box_copied_over', fails(/the copy overwrites a box that is being stored/)],
+        ['box_off_the_pattern', fails(/the box is at offset 512, no multiple of the swizzle's 1024/)],
+        ['stores_not_waited_for', fails(/the block ended while thread 0 was storing boxes/)],
+        ['stores_not_committed', fails(/the block ended while thread 0 was storing boxes/)],
+      ] as const
+    ).map(([kernel, caught]) => ({
+      kernel,
+      threads: 32,
+      elements: 128 * 128,
+      shared: 4104,
+      boxRows: 16,
+      caught,
+    })),
   ),
   ...inFile(
     'cluster',
