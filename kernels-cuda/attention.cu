@@ -1,6 +1,6 @@
 // attention: y = softmax(mask(scale q k^T)) v inside blocks of `sequence` rows, with lse = log(sum(exp(scores))). A
 // thread block has 64 query rows of one head and goes through the keys they see, 64 at a time (online softmax,
-// rescaled once per tile). Kernels differ in the head sizes their sums have registers for.
+// rescaled once per tile). Kernels differ in the storage of qkv and the head sizes their sums have registers for.
 //
 // Per query and key: 4 D flops. 4,096 causal rows of 32 heads and 8 key heads of 128 dims: 137 GFLOP, 2.1 ms at 67
 // TFLOP/s; memory once 168 MB, 35 us at 4.8 TB/s. Arithmetic limits; see lib/attention_tile.h.
@@ -108,16 +108,16 @@ KERNEL(attention_256_f16, 256, const void* qkv, OPTIONAL const uint32_t* documen
                     out_bits);
 }
 
-KERNEL(attention_128_bf16, 256, const void* qkv, OPTIONAL const uint32_t* documents, void* y, float* lse, uint32_t heads,
-       uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
-       float softcap, uint32_t out_bits) {
+KERNEL(attention_128_bf16, 256, const void* qkv, OPTIONAL const uint32_t* documents, void* y, float* lse,
+       uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window,
+       float scale, float softcap, uint32_t out_bits) {
   attention<BF16, 2>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap,
                     out_bits);
 }
 
-KERNEL(attention_256_bf16, 256, const void* qkv, OPTIONAL const uint32_t* documents, void* y, float* lse, uint32_t heads,
-       uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
-       float softcap, uint32_t out_bits) {
+KERNEL(attention_256_bf16, 256, const void* qkv, OPTIONAL const uint32_t* documents, void* y, float* lse,
+       uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window,
+       float scale, float softcap, uint32_t out_bits) {
   attention<BF16, 4>({qkv, documents, heads, kv_heads, dim, sequence, causal, window}, y, lse, scale, softcap,
                     out_bits);
 }

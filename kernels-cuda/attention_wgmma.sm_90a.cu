@@ -8,7 +8,8 @@
 //
 // The producer decides which keys a tile takes: none that its queries cannot see by their place, nor, with documents,
 // those whose numbers lie in another range. Masks are computed where a tile may need them only. Where the queries of a
-// head are few, a tile has those of several heads that share keys.
+// head are few, a tile has those of several heads that share keys. A tile's keys may reach past its block's end, to
+// rows of the next block: their weights are 0, so their numbers are to be finite.
 //
 // Tile of 128 queries by 128 keys, D dims: 2 products of 128 x 128 x D, 16 D cycles of tensor cores at 2,048
 // multiply-adds a cycle, 2,048 for D = 128 and 1,024 for 64; 16,384 exponentials, 1,024 cycles of 16 a cycle; about 4.5
@@ -39,11 +40,12 @@ struct Tiles {
   Boxes<DIM, QUERY_ROWS> q;
   Boxes<DIM, KEY_ROWS> ring[STAGES];
   Step step[STAGES];
-  Mbarrier q_full, q_empty, full[STAGES], empty[STAGES], turn[2];
+  Mbarrier q_full, q_empty, full[STAGES], empty[STAGES];
+  Mbarrier turn[2];  // a phase is over when it is the warpgroup's turn to issue
 };
 
-// How the call is cut: tiles of `span` rows, those of a box, of 128 / span heads that share keys. Pairs of a block and such heads are
-// units; `section` of them run together.
+// How the call is cut: tiles of `span` rows, as many as a box has, of 128 / span heads that share keys. Pairs of a
+// block and such heads are units; `section` of them run together.
 struct Cut {
   uint32_t rows, span, section;
 };
@@ -77,7 +79,8 @@ struct Items {
     const uint32_t section = i / (cut.section * tiles), within = i - section * cut.section * tiles;
     const uint32_t before = section * cut.section, width = min(cut.section, units - before);
     const bool longest_first = ((units - 1) / cut.section - section) % 2 == 0;
-    const uint32_t unit = before + within % width, step = within / width, tile = longest_first ? tiles - 1 - step : step;
+    const uint32_t unit = before + within % width, step = within / width;
+    const uint32_t tile = longest_first ? tiles - 1 - step : step;
     const uint32_t start = unit / packs * call.sequence, end = start + call.sequence;
     const uint32_t first = start + tile * cut.span, past = min(first + cut.span, end);
     return {first, past - 1, unit % packs * heads,

@@ -1,5 +1,5 @@
-// The online softmax of attention on sums of tensor cores: a thread has two rows of 64 scores by two (lib/wgmma.h), four
-// neighbours in a warp share them. Scores become weights in place, as powers of 2: one multiply-add and one ex2 each.
+// The online softmax of attention on sums of tensor cores (lib/wgmma.h): a thread has pairs of scores of two rows, four
+// neighbours in a warp share the rows. Scores become weights in place, as powers of 2: a multiply-add and an ex2 each.
 #pragma once
 #include "kernel.h"
 
