@@ -70,7 +70,7 @@ DEVICE void weigh(uint32_t (&p16)[WALKED / 16][4], uint32_t (&ds16)[WALKED / 16]
 #pragma unroll
       for (uint32_t e = 0; e < 2; e++) {
         const uint32_t walked = row + column + e;
-        if (walked >= task.end ||
+        if (walked >= task.end || own.row + 8 * half > task.rows.last ||
             !task.visible(own.row + 8 * half, walked, own.document[half], numbers.document[column + e]))
           p[e] = 0.0f;
         if (scale.slope != 0.0f) ds[e] *= 1.0f - scores[i + e] * scores[i + e];
@@ -81,36 +81,22 @@ DEVICE void weigh(uint32_t (&p16)[WALKED / 16][4], uint32_t (&ds16)[WALKED / 16]
   }
 }
 
-// Stores a thread's sums, times `scale`, in columns of `out` from `column` on; of its two rows those up to `last`.
-template <WgmmaFormat FORMAT, uint32_t DIM>
-DEVICE void store_sums(void* out, uint32_t out_bits, uint32_t width, uint32_t column, const float (&sum)[DIM / 2],
-                       float scale, uint32_t row, uint32_t last) {
-  const uint32_t t = threadIdx.x % 4;
+// Stores a thread's weights of two own rows, eight apart, as rows of `kept` from `row` on, in columns from `column` on.
+template <uint32_t WALKED>
+DEVICE void keep(void* kept, uint32_t pitch, uint32_t row, uint32_t column, const uint32_t (&weights)[WALKED / 16][4]) {
 #pragma unroll
   for (uint32_t half = 0; half < 2; half++) {
-    const bool exists = row + 8 * half <= last;
-    const uint64_t at = static_cast<uint64_t>(row + 8 * half) * width + column;
+    const uint64_t at = static_cast<uint64_t>(row + 8 * half) * pitch + column;
 #pragma unroll
-    for (uint32_t i = 2 * half; i < DIM / 2; i += 16) {
-      float2 v[4];
-#pragma unroll
-      for (uint32_t j = 0; j < 4; j++) v[j] = make_float2(scale * sum[i + 4 * j], scale * sum[i + 4 * j + 1]);
-      if (out_bits == 32) {
-#pragma unroll
-        for (uint32_t j = 0; j < 4; j++)
-          if (exists) static_cast<float2*>(out)[(at + i / 4 * 8 + 8 * j) / 2 + t] = v[j];
-      } else {
-        const uint4 chunk = gather_chunk(pack_pair<FORMAT>(v[0].x, v[0].y), pack_pair<FORMAT>(v[1].x, v[1].y),
-                                         pack_pair<FORMAT>(v[2].x, v[2].y), pack_pair<FORMAT>(v[3].x, v[3].y));
-        if (exists) static_cast<uint4*>(out)[(at + i / 4 * 8) / 8 + t] = chunk;
-      }
-    }
+    for (uint32_t k = 0; k < WALKED / 16; k += 2)
+      static_cast<uint4*>(kept)[(at + 16 * k) / 8 + threadIdx.x % 4] =
+        gather_chunk(weights[k][half], weights[k][2 + half], weights[k + 1][half], weights[k + 1][2 + half]);
   }
 }
 
 template <uint32_t DIM, uint32_t WALKED, uint32_t STAGES, Owner OWNER, class Storage>
 DEVICE void multiply(Ring<DIM, WALKED, STAGES>& ring, const Work<OWNER, Storage>& work, float scale, float softcap,
-                     void* dqkv, uint32_t out_bits) {
+                     void* dqkv, uint32_t out_bits, void* kept) {
   constexpr bool QUERIES = OWNER == Owner::queries;
   constexpr WgmmaFormat FORMAT = std::is_same_v<Storage, BF16> ? WgmmaFormat::bf16 : WgmmaFormat::f16;
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, above = (warp / 4 - 1) * WARPGROUP_ROWS;
@@ -150,6 +136,10 @@ DEVICE void multiply(Ring<DIM, WALKED, STAGES>& ring, const Work<OWNER, Storage>
       add_weighted_rows<FORMAT, DIM>(sum, ds, walked[0]);
       if constexpr (!QUERIES) add_weighted_rows<FORMAT, DIM>(sum_v, p, walked[1]);
       wgmma_commit();
+      if constexpr (!QUERIES) {
+        const uint32_t start = task.rows.start, row = task.kept_row(step.head) + own.row - start;
+        if (kept != nullptr) keep<WALKED>(kept, kept_pitch(call.sequence), row, step.row - start, ds);
+      }
       wgmma_wait<0>();
       if (lane == 0) mbarrier_arrive(ring.empty[stage]);
     }
@@ -169,7 +159,7 @@ DEVICE void multiply(Ring<DIM, WALKED, STAGES>& ring, const Work<OWNER, Storage>
 
 template <Owner OWNER, class Storage, uint32_t DIM, uint32_t WALKED, uint32_t STAGES>
 DEVICE void backward(const TensorMap& qkv, const TensorMap& dy, const Work<OWNER, Storage>& work, float scale,
-                     float softcap, void* dqkv, uint32_t out_bits) {
+                     float softcap, void* dqkv, uint32_t out_bits, void* kept = nullptr) {
   using Stages = Ring<DIM, WALKED, STAGES>;
   DYNAMIC_SHARED(ring, Stages);
   if (threadIdx.x == 0) ring.init();
@@ -181,7 +171,7 @@ DEVICE void backward(const TensorMap& qkv, const TensorMap& dy, const Work<OWNER
     if (threadIdx.x == 64) bring_own(ring, qkv, dy, work);
   } else {
     registers_take<232>();
-    multiply(ring, work, scale, softcap, dqkv, out_bits);
+    multiply(ring, work, scale, softcap, dqkv, out_bits, kept);
   }
 }
 
@@ -200,23 +190,23 @@ DEVICE void backward_delta(const void* dy, const void* y, float* delta, uint32_t
   if (item < count && thread % (DIM / 4) == 0) delta[item] = dot;
 }
 
-static_assert(sizeof(Ring<64, 128, 4>) == 170096 &&
-              sizeof(Ring<128, 64, 4>) == 199792 &&
-              sizeof(Ring<128, 128, 2>) == 199744);
+static_assert(sizeof(Ring<64, 128, 4>) == 170112 &&
+              sizeof(Ring<128, 64, 4>) == 199808 &&
+              sizeof(Ring<128, 128, 2>) == 199752);
 
 KERNEL(attention_backward_delta_64_bf16, 256, const void* dy, const void* y, float* delta, uint32_t count) {
   backward_delta<BF16, 64>(dy, y, delta, count);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_key_64_bf16, 384, 170096, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
-              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
-              float softcap, uint32_t out_bits) {
+KERNEL_SHARED(attention_backward_wgmma_key_64_bf16, 384, 170112, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, OPTIONAL void* kept, uint32_t items,
+              uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window,
+              float scale, float softcap, uint32_t out_bits) {
   const Dense<BF16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
-  backward<Owner::keys, BF16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
+  backward<Owner::keys, BF16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits, kept);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_64_bf16, 384, 170096, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_query_64_bf16, 384, 170112, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
               uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
               float softcap, uint32_t out_bits) {
@@ -228,15 +218,15 @@ KERNEL(attention_backward_delta_128_bf16, 256, const void* dy, const void* y, fl
   backward_delta<BF16, 128>(dy, y, delta, count);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_key_128_bf16, 384, 199792, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
-              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
-              float softcap, uint32_t out_bits) {
+KERNEL_SHARED(attention_backward_wgmma_key_128_bf16, 384, 199808, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, OPTIONAL void* kept, uint32_t items,
+              uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window,
+              float scale, float softcap, uint32_t out_bits) {
   const Dense<BF16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
-  backward<Owner::keys, BF16, 128, 64, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
+  backward<Owner::keys, BF16, 128, 64, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits, kept);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_128_bf16, 384, 199744, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_query_128_bf16, 384, 199752, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
               uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
               float softcap, uint32_t out_bits) {
@@ -248,15 +238,15 @@ KERNEL(attention_backward_delta_64_f16, 256, const void* dy, const void* y, floa
   backward_delta<F16, 64>(dy, y, delta, count);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_key_64_f16, 384, 170096, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
-              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
-              float softcap, uint32_t out_bits) {
+KERNEL_SHARED(attention_backward_wgmma_key_64_f16, 384, 170112, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, OPTIONAL void* kept, uint32_t items,
+              uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window,
+              float scale, float softcap, uint32_t out_bits) {
   const Dense<F16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
-  backward<Owner::keys, F16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
+  backward<Owner::keys, F16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits, kept);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_64_f16, 384, 170096, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_query_64_f16, 384, 170112, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
               uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
               float softcap, uint32_t out_bits) {
@@ -268,15 +258,15 @@ KERNEL(attention_backward_delta_128_f16, 256, const void* dy, const void* y, flo
   backward_delta<F16, 128>(dy, y, delta, count);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_key_128_f16, 384, 199792, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
-              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
-              uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
-              float softcap, uint32_t out_bits) {
+KERNEL_SHARED(attention_backward_wgmma_key_128_f16, 384, 199808, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+              const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, OPTIONAL void* kept, uint32_t items,
+              uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window,
+              float scale, float softcap, uint32_t out_bits) {
   const Dense<F16> call = {nullptr, documents, heads, kv_heads, dim, sequence, causal, window};
-  backward<Owner::keys, F16, 128, 64, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
+  backward<Owner::keys, F16, 128, 64, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits, kept);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_128_f16, 384, 199744, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_query_128_f16, 384, 199752, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
               uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
               float softcap, uint32_t out_bits) {

@@ -23,6 +23,11 @@ interface Walks {
   readonly documents?: readonly number[]
 }
 
+const variants = {
+  wgmma: ['delta', 'wgmma_key', 'wgmma_query'],
+  wgmma_kept: ['delta', 'wgmma_key', 'kept'],
+}
+
 const run = (length: number, document: number): number[] => Array(length).fill(document)
 
 const cases: Readonly<Record<string, Walks>> = {
@@ -87,17 +92,16 @@ describe('attention_backward_wgmma on several tiles', () => {
         },
       })
       const target = cudaTarget({ ...cudaTraits['cuda-sm_90a']!, multiprocessors }, readCudaSources())
-      const program = vectorProgram({ ...vector, variant: 'wgmma' }, target)
-      const of = `${attrs.head_dim}_${format}`
-      expect(program.kernels.map((k) => k.name)).toEqual([
-        `attention_backward_delta_${of}`,
-        `attention_backward_wgmma_key_${of}`,
-        `attention_backward_wgmma_query_${of}`,
-      ])
-      const executable = await device.load(program)
       const given = Object.entries(vector.inputs).map(([port, { bytes }]) => [port, bytes] as const)
-      const got = await executable.step('main', Object.fromEntries(given))
-      executable.destroy()
-      expect(compareOutputs(vector, got).wrong).toBeUndefined()
+      for (const [variant, kernels] of Object.entries(variants)) {
+        const program = vectorProgram({ ...vector, variant }, target)
+        expect(program.kernels.map((k) => k.name)).toEqual(
+          kernels.map((kernel) => `attention_backward_${kernel}_${attrs.head_dim}_${format}`),
+        )
+        const executable = await device.load(program)
+        const got = await executable.step('main', Object.fromEntries(given))
+        executable.destroy()
+        expect(compareOutputs(vector, got).wrong, variant).toBeUndefined()
+      }
     })
 })

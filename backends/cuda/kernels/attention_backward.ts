@@ -1,22 +1,34 @@
-import { type DenseAttributes, densePairs, packedWidth } from '../../../src/ops/attention_math.ts'
+import { type DenseAttributes, densePairs } from '../../../src/ops/attention_math.ts'
 import type { OpCall } from '../../../src/ops/contract.ts'
-import { tensorType } from '../../../src/tensor/type.ts'
+import { byteSize, type TensorType, tensorType } from '../../../src/tensor/type.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
 import { dense } from './attention.ts'
 import { formatNumbers } from './matmul_epilogue.ts'
 import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 import { selectVariant } from './variant.ts'
 
-/** Rows of a block of kernels-cuda/attention_backward_wgmma.sm_90a.cu, and rows and dims of the boxes it copies. */
+/** Rows of a tile of kernels-cuda/attention_backward_wgmma.sm_90a.cu, and rows and dims of the boxes it copies. */
 const OWN_ROWS = 128
 const BOX = 64
 /** Dims of its heads. */
 const DIMS: readonly number[] = [64, 128]
 /** Threads of its blocks for delta, of which each takes four dims. */
 const DELTA_THREADS = 256
-/** Products of a query with a key that its two walks make, and multiply-adds of a multiprocessor's tensor cores a cycle. */
-const PRODUCTS = 7
-const MULTIPLY_ADDS = 2048
+/** Most bytes of ds that are kept between its launches: they grow with the square of the sequence. */
+const KEPT_BYTES = 2 ** 32
+/** Of a multiprocessor: multiply-adds of tensor cores, and bytes of memory (4.8 TB/s over 132 of them at 1.83 GHz). */
+const MULTIPLY_ADDS_PER_CYCLE = 2048
+const BYTES_PER_CYCLE = 20
+
+/**
+ * Cycles of a multiprocessor for a pair of query and key with heads of `dim`, predicted, not measured: two walks have
+ * seven products; with ds kept there are four, and one more whose operand comes from memory.
+ */
+const pairCycles = {
+  walk: (dim: number) => (7 * dim) / MULTIPLY_ADDS_PER_CYCLE,
+  kept: (dim: number) =>
+    (4 * dim) / MULTIPLY_ADDS_PER_CYCLE + Math.max(dim / MULTIPLY_ADDS_PER_CYCLE, 2 / BYTES_PER_CYCLE),
+}
 
 const query: LaunchPlan['bindings'] = [
   { port: 'dy', access: 'read' },
@@ -50,13 +62,31 @@ const scratch = ({ attrs, inputs }: OpCall) => ({
   delta: tensorType('f32', inputs.qkv!.shape[0]!, attrs.heads),
 })
 
+/** ds of all pairs: for each query head of each block a row of queries for each key, both padded to whole tiles. */
+function keptType(a: DenseAttributes, { inputs }: OpCall): TensorType {
+  const { format, shape } = inputs.qkv!
+  const pitch = Math.ceil(a.sequence / OWN_ROWS) * OWN_ROWS
+  return tensorType(format, (shape[0]! / a.sequence) * a.heads * pitch, pitch)
+}
+
 /** On Hopper's tensor cores; undefined where operands or architecture do not allow it, or tuning knows better. */
 function wgmma(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
   const a: DenseAttributes = call.attrs
   const { format, shape } = call.inputs.qkv!
   const rows = shape[0]!
   if (traits.arch !== 'sm_90a' || format === 'f32' || !DIMS.includes(a.head_dim)) return undefined
-  const work = PRODUCTS * a.head_dim * a.heads * densePairs(a, rows)
+  const pairs = a.heads * densePairs(a, rows)
+  const ds = keptType(a, call)
+  // Data of a shape where ds fits says much of one where it does not, but not to take the portable kernel there.
+  const kept = byteSize(ds) <= KEPT_BYTES ? ds : undefined
+  const variant = (name: string, cyclesOfPair: number, keeping?: TensorType) => ({
+    name,
+    cycles: (cyclesOfPair * pairs) / traits.multiprocessors,
+    choice: () => ({
+      scratch: { ...scratch(call), ...(keeping && { kept: keeping }) },
+      launches: launches(call, traits, keeping),
+    }),
+  })
   return selectVariant(
     traits,
     {
@@ -65,41 +95,44 @@ function wgmma(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
       shape: { rows, sequence: a.sequence, heads: a.heads },
     },
     [
-      {
-        name: 'wgmma',
-        cycles: work / MULTIPLY_ADDS / traits.multiprocessors,
-        choice: () => ({ scratch: scratch(call), launches: launches(call, traits) }),
-      },
+      variant('wgmma', pairCycles.walk(a.head_dim)),
+      variant('wgmma_kept', pairCycles[kept ? 'kept' : 'walk'](a.head_dim), kept),
     ],
   )
 }
 
-/** delta, then dk and dv by blocks of keys, then dq by blocks of queries. */
-function launches({ attrs, inputs }: OpCall, { multiprocessors }: CudaTraits): LaunchPlan[] {
-  const a: DenseAttributes = attrs
+/** delta, then dk and dv by blocks of keys, then dq by blocks of queries, of what the launch before has kept if it has. */
+function launches(call: OpCall, { multiprocessors }: CudaTraits, kept?: TensorType): LaunchPlan[] {
+  const { inputs } = call
+  const a: DenseAttributes = call.attrs
   const { format, shape } = inputs.qkv!
   const rows = shape[0]!
   const of = `${a.head_dim}_${format}`
-  const module = 'attention_backward_wgmma.sm_90a'
-  const map = (name: string, width: number) => ({
+  const map = (name: string, [height, width]: readonly number[]) => ({
     [`${name}.format`]: formatNumbers[format]!,
-    [`${name}.rows`]: rows,
-    [`${name}.width`]: width,
+    [`${name}.rows`]: height!,
+    [`${name}.width`]: width!,
     [`${name}.box_rows`]: BOX,
     [`${name}.box_width`]: BOX,
   })
   const tiles = Math.ceil(a.sequence / OWN_ROWS) * (rows / a.sequence)
-  const walking = (owner: 'key' | 'query', heads: number): LaunchPlan => {
-    const items = tiles * heads
-    return launch(
-      module,
-      `attention_backward_wgmma_${owner}_${of}`,
-      Math.min(items, multiprocessors),
-      inputs.documents ? [...walk, { port: 'documents', access: 'read' }] : walk,
+  /** A launch whose blocks share `tiles` of each of `heads` heads. */
+  const walking = (
+    module: string,
+    kernel: string,
+    heads: number,
+    bindings: LaunchPlan['bindings'],
+    constants: Readonly<Record<string, number>>,
+  ): LaunchPlan =>
+    launch(
+      `${module}.sm_90a`,
+      `${kernel}_${of}`,
+      Math.min(tiles * heads, multiprocessors),
+      inputs.documents ? [...bindings, { port: 'documents', access: 'read' }] : bindings,
       {
-        ...map('qkv', packedWidth(a)),
-        ...map('dy', a.heads * a.head_dim),
-        items,
+        ...map('qkv', shape),
+        ...constants,
+        items: tiles * heads,
         heads: a.heads,
         kv_heads: a.kv_heads,
         dim: a.head_dim,
@@ -107,15 +140,15 @@ function launches({ attrs, inputs }: OpCall, { multiprocessors }: CudaTraits): L
         causal: Number(a.causal),
         window: a.window,
         scale: a.scale,
-        softcap: a.softcap,
         out_bits: a.output ? 16 : 32,
       },
     )
-  }
+  const module = 'attention_backward_wgmma'
+  const withScores = { ...map('dy', inputs.dy!.shape), softcap: a.softcap }
   const count = rows * a.heads
   return [
     launch(
-      module,
+      `${module}.sm_90a`,
       `attention_backward_delta_${of}`,
       Math.ceil((count * a.head_dim) / 4 / DELTA_THREADS),
       [
@@ -125,7 +158,25 @@ function launches({ attrs, inputs }: OpCall, { multiprocessors }: CudaTraits): L
       ],
       { count },
     ),
-    walking('key', a.kv_heads),
-    walking('query', a.heads),
+    walking(
+      module,
+      `${module}_key`,
+      a.kv_heads,
+      kept ? [...walk, { port: 'kept', access: 'write' }] : walk,
+      withScores,
+    ),
+    kept
+      ? walking(
+          'attention_backward_kept',
+          'attention_backward_kept',
+          a.heads,
+          [
+            { port: 'qkv', access: 'read' },
+            { port: 'kept', access: 'read' },
+            { port: 'dqkv', access: 'write' },
+          ],
+          map('kept', kept.shape),
+        )
+      : walking(module, `${module}_query`, a.heads, walk, withScores),
   ]
 }
