@@ -3,6 +3,7 @@ import { formatOf } from '../../../src/tensor/format.ts'
 import { rowCount } from '../../../src/tensor/type.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { depthOfRange, epilogue, inRanges, productOf } from './matmul_epilogue.ts'
+import { matmulFp8 } from './matmul_fp8.ts'
 import { matmulSkinny } from './matmul_skinny.ts'
 import { matmulTcgen05 } from './matmul_tcgen05.ts'
 import { matmulWgmma } from './matmul_wgmma.ts'
@@ -45,7 +46,11 @@ export const matmul: KernelRule = (call, traits) => {
       ],
     }
   }
-  const other = matmulWgmma(call, traits) ?? matmulTcgen05(call, traits) ?? matmulSkinny(call, traits)
+  const other =
+    matmulWgmma(call, traits) ??
+    matmulFp8(call, traits) ??
+    matmulTcgen05(call, traits) ??
+    matmulSkinny(call, traits)
   if (other) return other
   // About four blocks per multiprocessor; shorter ranges would cost more in parts written and read than they gain.
   const blocks = tiles(rows, columns)

@@ -1,0 +1,72 @@
+import type { OpCall } from '../../../src/ops/contract.ts'
+import type { KernelChoice } from '../../backend.ts'
+import { formatNumbers, inRanges, productOf } from './matmul_epilogue.ts'
+import { type Plan, planOf, TILE_ROWS, tensorMap } from './matmul_plan.ts'
+import { type CudaTraits, launch } from './rule.ts'
+import { selectVariant } from './variant.ts'
+
+/** Elements along k that a stage of kernels-cuda/matmul_fp8.sm_90a.cu has of each row: a block of e4m3_128. */
+const STAGE_DEPTH = 128
+/** 4.8 TB/s over 132 multiprocessors at 1.83 GHz. */
+const BYTES_PER_CYCLE = 20
+
+/**
+ * Cycles are those of tensor cores where two blocks share their rows of x, of L2 (33 KB at an assumed 51 bytes a cycle)
+ * where each has its own. Predicted, not measured.
+ */
+const tiles = [
+  { variant: '2x128', blocks: 2, columns: 128, stageDepth: STAGE_DEPTH, stageCycles: 512 },
+  { variant: '128', blocks: 1, columns: 128, stageDepth: STAGE_DEPTH, stageCycles: 660 },
+] as const
+
+/**
+ * matmul with x and w in e4m3_128 on Hopper's tensor cores; undefined where operands or architecture do not allow it, or
+ * tuning knows better.
+ */
+export function matmulFp8(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
+  if (traits.arch !== 'sm_90a' || call.inputs.x!.format !== 'e4m3_128') return undefined
+  const { rows, columns, depth } = productOf(call)
+  const variants = tiles.map((tile) => {
+    const plan = planOf(tile, [rows, columns, depth], {
+      multiprocessors: traits.multiprocessors,
+      bytesPerCycle: BYTES_PER_CYCLE,
+    })
+    return { name: tile.variant, cycles: plan.cycles, choice: () => launches(call, plan) }
+  })
+  return selectVariant(
+    traits,
+    { op: call.op, formats: 'e4m3_128', shape: { rows, columns, depth } },
+    variants,
+  )
+}
+
+function launches(call: OpCall, { tile, grid, range }: Plan): KernelChoice {
+  const { rows, columns, depth } = productOf(call)
+  const map = (port: string, height: number, box: number) =>
+    tensorMap(port, formatNumbers.e4m3!, [height, depth], [box, STAGE_DEPTH])
+  return inRanges(call, range, (splits, { bindings, constants }) =>
+    launch(
+      'matmul_fp8.sm_90a',
+      `matmul_fp8_${tile.variant}`,
+      grid,
+      [
+        // The quants come first, a matrix of bytes; scales are read from the whole.
+        { port: 'x', access: 'read' },
+        { port: 'w', access: 'read' },
+        { port: 'x', as: 'x_blocks', access: 'read' },
+        { port: 'w', as: 'w_blocks', access: 'read' },
+        ...bindings,
+      ],
+      {
+        ...map('x', rows, TILE_ROWS / tile.blocks),
+        ...map('w', columns, tile.columns),
+        rows,
+        columns,
+        depth,
+        ...constants,
+        splits,
+        split_depth: range,
+      },
+    ),
+  )
+}

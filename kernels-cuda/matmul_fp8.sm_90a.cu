@@ -1,0 +1,172 @@
+// matmul with x and w both in e4m3_128, on Hopper: y = activation(x w^T + bias) + residual. As lib/matmul_wgmma.h has
+// it, one warpgroup fills a ring of stages and two multiply. A stage is a block of 128 along k: its sums, which tensor
+// cores keep to about 14 bits, are added in f32 to those before, times the scales of their row of x and row of w.
+//
+// A stage of 128 x 128 x 128 is 2.1 M products, 512 cycles of tensor cores at the datasheet's 4,096 a cycle. Its 16,384
+// sums take two instructions each (part * scale of w, then that times the scale of x added): 256 cycles of the four
+// schedulers, and about 60 for scales and barriers. A warpgroup waits for its 256 cycles of products, adds for 160, and
+// would leave tensor cores idle, but for the other warpgroup, whose products run meanwhile. So tensor cores limit: 4,096
+// rows of 4,096 by 4,096 weights are 69 us at 1,979 TFLOP/s. Boxes are 32 KB, in clusters of two 24 KB from L2, 48 bytes
+// a cycle of about 64, and scales 1 KB.
+//
+// A row has its scales side by side, and a stage takes one of each row: 256 sectors of 32 bytes of which it needs 4.
+// The other 28 are for the stages that follow: five stages of shared memory leave 60 KB of L1, where 8 KB of sectors
+// live that long. Three warps of the first warpgroup take turns, so that each has three stages' time for its loads.
+#include "lib/cluster.h"
+#include "lib/matmul_output.h"
+#include "lib/pieces.h"
+#include "lib/warpgroup.h"
+#include "lib/wgmma.h"
+
+constexpr uint32_t WARPGROUP = 128, CONSUMER_WARPS = 8;
+
+// Rows of both operands, and elements along k, that a stage has: 128 bytes of a row.
+constexpr uint32_t COLUMNS = 128, STAGE_DEPTH = 128, STAGES = 5, SCALE_WARPS = 3;
+
+struct Ring {
+  uint8_t x[STAGES][TILE_ROWS][STAGE_DEPTH];
+  uint8_t w[STAGES][COLUMNS][STAGE_DEPTH];
+  float x_scale[STAGES][TILE_ROWS];
+  float w_scale[STAGES][COLUMNS];
+  ByThreads::Shared outgoing[CONSUMER_WARPS];
+  Mbarrier full[STAGES], empty[STAGES];
+};
+
+// The scales of a matrix of `rows` by `blocks` blocks.
+struct BlockScales {
+  const float* data;
+  uint32_t rows, blocks;
+  DEVICE BlockScales(const void* matrix, uint32_t rows, uint32_t depth)
+      : data(reinterpret_cast<const float*>(static_cast<const uint8_t*>(matrix) + static_cast<uint64_t>(rows) * depth)),
+        rows(rows),
+        blocks(depth / STAGE_DEPTH) {}
+
+  // A lane's four of 128 rows; zeros past the last.
+  DEVICE void fetch(float (&scale)[4], uint32_t first_row, uint32_t block) const {
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) {
+      const uint32_t row = first_row + i * 32 + threadIdx.x % 32;
+      scale[i] = row < rows ? data[static_cast<uint64_t>(row) * blocks + block] : 0.0f;
+    }
+  }
+  DEVICE static void put(float (&to)[128], const float (&scale)[4]) {
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) to[i * 32 + threadIdx.x % 32] = scale[i];
+  }
+};
+
+// sum += part * scale of its row of x * scale of its row of w, laid out as lib/wgmma.h says.
+DEVICE void add_scaled(float (&sum)[COLUMNS / 2], const float (&part)[COLUMNS / 2], float upper, float lower,
+                       const float (&w_scale)[COLUMNS]) {
+  const uint32_t t = threadIdx.x % 4;
+#pragma unroll
+  for (uint32_t i = 0; i < COLUMNS / 2; i += 4) {
+    const float2 scale = *reinterpret_cast<const float2*>(&w_scale[2 * i + 2 * t]);
+    sum[i] += part[i] * scale.x * upper;
+    sum[i + 1] += part[i + 1] * scale.y * upper;
+    sum[i + 2] += part[i + 2] * scale.x * lower;
+    sum[i + 3] += part[i + 3] * scale.y * lower;
+  }
+}
+
+template <uint32_t BLOCKS>
+DEVICE void matmul_fp8(const TensorMap& x, const TensorMap& w, const BlockScales& x_scales, const BlockScales& w_scales,
+                       const ByThreads& output, const Product& product) {
+  DYNAMIC_SHARED(ring, Ring);
+  constexpr uint32_t SHARE = TILE_ROWS / BLOCKS, ALL = (1u << BLOCKS) - 1;
+  const uint32_t warpgroup = threadIdx.x / WARPGROUP, lane = threadIdx.x % 32, rank = blockIdx.x % BLOCKS;
+  const uint32_t first = blockIdx.x / BLOCKS, clusters = gridDim.x / BLOCKS;
+  const Pieces<COLUMNS * BLOCKS> pieces(product);
+  if (threadIdx.x == 0) {
+    for (uint32_t s = 0; s < STAGES; s++) {
+      mbarrier_init(ring.full[s], 2);  // for the boxes and for the scales
+      mbarrier_init(ring.empty[s], CONSUMER_WARPS * BLOCKS);
+    }
+    mbarrier_fence_init();
+  }
+  cluster_sync();
+
+  Place<STAGES> next;
+  if (warpgroup == 0) {
+    registers_give_back<72>();
+    const uint32_t warp = threadIdx.x / 32;
+    if (threadIdx.x == 0) {
+      tma_prefetch(x);
+      tma_prefetch(w);
+    }
+    uint32_t turn = 0;
+    for (uint32_t i = first; i < pieces.count(); i += clusters) {
+      const Piece piece = pieces.at(i);
+      const uint32_t column = piece.column + rank * COLUMNS;
+      for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
+        Mbarrier& full = ring.full[next.stage];
+        turn = turn == SCALE_WARPS ? 1 : turn + 1;
+        if (threadIdx.x == 0) {
+          // Free in all blocks: this one writes to the others' stages too.
+          mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
+          mbarrier_arrive_expect(full, sizeof ring.x[0] + sizeof ring.w[0]);
+          auto share = ring.x[next.stage] + rank * SHARE;
+          if constexpr (BLOCKS == 1)
+            tma_load(share, x, k, piece.row, full);
+          else
+            tma_load_shared(share, x, k, piece.row + rank * SHARE, full, ALL);
+          tma_load(ring.w[next.stage], w, k, column, full);
+        } else if (warp == turn) {
+          float of_x[4], of_w[4];
+          x_scales.fetch(of_x, piece.row, k / STAGE_DEPTH);
+          w_scales.fetch(of_w, column, k / STAGE_DEPTH);
+          mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
+          BlockScales::put(ring.x_scale[next.stage], of_x);
+          BlockScales::put(ring.w_scale[next.stage], of_w);
+          __syncwarp();
+          if (lane == 0) mbarrier_arrive(full);
+        }
+      }
+    }
+  } else {
+    registers_take<216>();
+    const uint32_t warp = threadIdx.x / 32 - 4, above = (warpgroup - 1) * 64, row = above + warp % 4 * 16 + lane / 4;
+    for (uint32_t i = first; i < pieces.count(); i += clusters) {
+      const Piece piece = pieces.at(i);
+      float sum[COLUMNS / 2] = {};
+      for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
+        float part[COLUMNS / 2];
+        mbarrier_wait(ring.full[next.stage], next.parity);
+        wgmma_fence();
+#pragma unroll
+        for (uint32_t step = 0; step < STAGE_DEPTH; step += 32)
+          wgmma<WgmmaFormat::e4m3>(part, wgmma_rows<1>(ring.x[next.stage] + above, step),
+                                   wgmma_rows<1>(ring.w[next.stage], step), step > 0);
+        wgmma_commit();
+        const float upper = ring.x_scale[next.stage][row], lower = ring.x_scale[next.stage][row + 8];
+        wgmma_wait<0>();
+        add_scaled(sum, part, upper, lower, ring.w_scale[next.stage]);
+        __syncwarp();
+        if (lane < BLOCKS) mbarrier_arrive_at(ring.empty[next.stage], lane);
+      }
+      output.store(sum, ring.outgoing[warp], product, piece.split, piece.row + above + warp % 4 * 16,
+                   piece.column + rank * COLUMNS);
+    }
+  }
+  cluster_sync();
+}
+
+static_assert(sizeof(Ring) == 189520);
+
+KERNEL_CLUSTER(matmul_fp8_2x128, 384, 189520, 2, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks,
+              const void* w_blocks, OPTIONAL const void* bias, OPTIONAL const float* residual, void* y, uint32_t rows,
+              uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation, uint32_t output_format,
+              uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_fp8<2>(x, w, BlockScales(x_blocks, rows, depth), BlockScales(w_blocks, columns, depth), {epilogue},
+                {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_SHARED(matmul_fp8_128, 384, 189520, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks, const void* w_blocks,
+              OPTIONAL const void* bias, OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns,
+              uint32_t depth, uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits,
+              uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_fp8<1>(x, w, BlockScales(x_blocks, rows, depth), BlockScales(w_blocks, columns, depth), {epilogue},
+                {rows, columns, depth, splits, split_depth});
+}
