@@ -13,7 +13,7 @@ template <class W, class X>
 DEVICE void matmul_grouped(const void* x, const uint32_t* offsets, const typename W::Element* w, void* y, uint32_t rows,
                            uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
   const uint32_t across = (columns + MMA_TILE - 1) / MMA_TILE, column = blockIdx.x % across * MMA_TILE;
-  Groups<MMA_TILE> groups(offsets, experts, rows);
+  Groups<MMA_TILE, true> groups(offsets, experts, rows);
   if (!groups.seek(blockIdx.x / across)) return;
   const Epilogue epilogue = {y, columns, nullptr, FORMAT_F32, ACTIVATION_NONE, nullptr, output_format};
   if (!groups.has_expert()) {

@@ -4,7 +4,8 @@
 
 // Goes through tiles in order. Group 0 are the rows before the first offset, group e + 1 those of expert e, the last one
 // those behind all. An offset below one before it counts as that one, one past `rows` as that: groups never overlap.
-template <uint32_t TILE>
+// Without ALL only experts have tiles.
+template <uint32_t TILE, bool ALL>
 struct Groups {
   const uint32_t* offsets;  // of experts + 1
   uint32_t experts, rows;
@@ -15,11 +16,15 @@ struct Groups {
   DEVICE Groups(const uint32_t* offsets, uint32_t experts, uint32_t rows)
       : offsets(offsets), experts(experts), rows(rows), end(min(offsets[0], rows)) {}
 
+  DEVICE bool has_expert() const { return group > 0 && group <= experts; }
+  DEVICE uint32_t expert() const { return group - 1; }
+  DEVICE uint32_t tiles() const { return ALL || has_expert() ? (end - first + TILE - 1) / TILE : 0; }
+
   // Goes on to the i-th tile of all; false where there are fewer.
   DEVICE bool seek(uint32_t i) {
-    for (uint32_t tiles = (end - first + TILE - 1) / TILE; i >= before + tiles; tiles = (end - first + TILE - 1) / TILE) {
+    while (i >= before + tiles()) {
       if (group > experts) return false;
-      before += tiles;
+      before += tiles();
       group++;
       first = end;
       end = max(end, group > experts ? rows : min(offsets[group], rows));
@@ -27,6 +32,4 @@ struct Groups {
     row = first + (i - before) * TILE;
     return true;
   }
-  DEVICE bool has_expert() const { return group > 0 && group <= experts; }
-  DEVICE uint32_t expert() const { return group - 1; }
 };
