@@ -146,8 +146,6 @@ const weightName = (parameter: string, reading: Reading): string =>
   formatOf(reading.format).blockSize > 1 ? `${parameter}.${keyOf(reading)}` : parameter
 
 function publish(g: Graph, weights: readonly Published[]): void {
-  for (const { master, weight, reading } of weights) {
-    const x = reading.transposed ? g.op('transpose', { permutation: [1, 0] }, { x: master }).y! : master
-    g.op('store', {}, { destination: weight, x })
-  }
+  for (const { master, weight, reading } of weights)
+    g.op('store', reading.transposed ? { transpose: true } : {}, { destination: weight, x: master })
 }

@@ -205,7 +205,8 @@ export const store: KernelRule = (call, traits) => {
   const { destination, x } = call.inputs
   const to = destination!.format
   const rule = formatOf(to).blockSize > 1 ? quantize : cast
-  const choice = rule({ op: call.op, attrs: { to }, inputs: { x: x! }, outputs: { y: destination! } }, traits)
+  const attrs = { ...call.attrs, to }
+  const choice = rule({ op: call.op, attrs, inputs: { x: x! }, outputs: { y: destination! } }, traits)
   if ('unsupported' in choice) return choice
   return {
     ...choice,
