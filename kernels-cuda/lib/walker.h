@@ -64,7 +64,8 @@ DEVICE Memory& memory() {
 }
 
 // What DYNAMIC_SHARED and SHARED stand for. A team's memory has the dynamic memory of its kernels' file first, and an
-// equal part of the rest for each of the ARRAYS of the file and what it includes: instantiations of a template share one.
+// equal part of the rest for each of the ARRAYS of the file and what it includes. Instantiations of a template share
+// one.
 DEVICE constexpr uint32_t team_bytes(uint32_t threads) { return TEAMS_BYTES / teams_of(threads) / 1024 * 1024; }
 
 template <uint32_t BLOCK_THREADS>
@@ -80,7 +81,8 @@ DEVICE T& dynamic_shared() {
 
 template <class T, uint32_t BLOCK_THREADS, uint32_t DYNAMIC_BYTES, uint32_t ARRAYS, uint32_t INDEX>
 DEVICE T& shared_array() {
-  constexpr uint32_t first = (DYNAMIC_BYTES + 15) / 16 * 16, part = (team_bytes(BLOCK_THREADS) - first) / ARRAYS / 16 * 16;
+  constexpr uint32_t first = (DYNAMIC_BYTES + 15) / 16 * 16;
+  constexpr uint32_t part = (team_bytes(BLOCK_THREADS) - first) / ARRAYS / 16 * 16;
   static_assert(sizeof(T) <= part, "a SHARED array is too large for a walker's team");
   return *reinterpret_cast<T*>(team_memory<BLOCK_THREADS>() + first + INDEX * part);
 }
@@ -136,7 +138,7 @@ struct Call<kernel> {
   }
 };
 
-// Blocks of the step in memory that this block of the walker has: `first()`, and every gridDim.x-th from there.
+// Of the blocks of a step, this block of the walker has this one and every gridDim.x-th from there.
 DEVICE uint32_t first_block(uint32_t turn) {
   return blockIdx.x >= turn ? blockIdx.x - turn : blockIdx.x + gridDim.x - turn;
 }

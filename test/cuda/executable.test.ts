@@ -63,7 +63,8 @@ describe.skipIf(reason)(`exactmap-cuda${reason && ` (skipped: ${reason})`}`, () 
     exporting(vectors, '--vectors', 'add', 'quantize', 'sample', 'kv_write')
     exporting(model, '--context', '128')
     exporting(whole, '--context', '128', '--whole-step')
-  })
+    // Kernels may have to be compiled first.
+  }, 300_000)
   afterAll(() => {
     if (typeof device !== 'string') device.destroy()
     rmSync(folder, { recursive: true, force: true })
@@ -96,13 +97,14 @@ describe.skipIf(reason)(`exactmap-cuda${reason && ` (skipped: ${reason})`}`, () 
   })
 
   it.each(['forward', 'reverse', 'shuffle:7'])('decodes by one kernel as by a graph, threads %s', (order) => {
+    const args = ['--max-tokens', '16', '--temperature', '0', '--json']
     const [want, got] = [model, whole].map((path) =>
-      runWith({ EXACTMAP_EMULATED_ORDER: order }, 'run', path, '--max-tokens', '64', '--temperature', '0'),
+      runWith({ EXACTMAP_EMULATED_ORDER: order }, 'run', path, ...args),
     ) as [Ran, Ran]
-    expect([got.status, got.err]).toEqual([0, expect.any(String)])
-    expect(want.out.length).toBeGreaterThan(64)
-    expect(got.out).toBe(want.out)
-  })
+    const [record] = records(want)
+    expect(record!.tokens).toHaveLength(16)
+    expect(records(got)[0]).toMatchObject({ tokens: record!.tokens, text: record!.text })
+  }, 120_000)
 
   it('names the first wrong element, and goes on after a damaged file', () => {
     const broken = join(folder, 'broken')
@@ -141,7 +143,7 @@ describe.skipIf(reason)(`exactmap-cuda${reason && ` (skipped: ${reason})`}`, () 
       writeFileSync(join(broken, `cases/${id}.case`), file)
     }
     write('add/exchange')
-    raw.segments.pop()
+    raw.segments = raw.segments.filter(({ name }) => name !== 'swap')
     write('add/fault')
     writeFileSync(join(broken, 'kernels/emulated/runtime_test.so'), await tinyImage())
     const ran = run('verify', broken, '--only', 'add/')

@@ -251,7 +251,8 @@ CUresult emulated::cuGraphKernelNodeSetAttribute(CUgraphNode handle, CUlaunchAtt
   const Call* call = std::get_if<Call>(&graph->nodes[node->index].work);
   if (!call) return CUDA_ERROR_INVALID_VALUE;
   constexpr uint64_t MEMORY = 228 * 1024, OF_SYSTEM = 1024, THREADS = 2048;
-  const uint64_t at_once = std::min(THREADS / call->threads, MEMORY / (call->kernel->kernel->dynamic_shared + OF_SYSTEM));
+  const uint64_t by_memory = MEMORY / (call->kernel->kernel->dynamic_shared + OF_SYSTEM);
+  const uint64_t at_once = std::min(THREADS / call->threads, by_memory);
   const uint64_t blocks = uint64_t{call->grid.x} * call->grid.y * call->grid.z;
   return value->cooperative && blocks > at_once * simt::MULTIPROCESSORS ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE
                                                                         : CUDA_SUCCESS;

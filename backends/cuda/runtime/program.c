@@ -119,8 +119,7 @@ static bool prepare(em_program *program, em_error *error) {
   program->next = device->programs;
   device->programs = program;
   const bool good = find_kernels(program, error) && em_maps_make(program, error) && make_entries(program, error) &&
-                    (program->eager || (em_departures_make(program, error) && em_walks_make(program, error) &&
-                                       make_graphs(program, error)));
+                    (program->eager || (em_departures_make(program, error) && make_graphs(program, error)));
   em_device_leave(device);
   return good;
 }
@@ -136,7 +135,7 @@ bool em_program_load(em_device *device, const void *file, size_t bytes, em_arena
   em_device_retain(device);
   if (em_program_parse(program, file, bytes, error)) {
     if (em_exchange_prepare(program, rank, error) && bind_arenas(program, arenas, arena_count, error) &&
-        write_data(program, error) && prepare(program, error)) {
+        write_data(program, error) && (program->eager || em_walks_make(program, error)) && prepare(program, error)) {
       *loaded = program;
       return true;
     }
@@ -150,7 +149,6 @@ void em_program_free(em_program *program) {
   em_device *device = program->device;
   const em_driver *driver = device->driver;
   em_departures_free(program);
-  em_walks_free(program);
   for (uint32_t i = 0; i < program->segment_count; i++)
     for (uint32_t slot = 0; program->segments[i].graphs && slot < program->slots; slot++) {
       if (program->segments[i].graphs[slot]) driver->cuGraphExecDestroy(program->segments[i].graphs[slot]);
@@ -188,6 +186,7 @@ void em_program_release(em_program *program) {
   pthread_mutex_unlock(&device->mutex);
   for (uint32_t i = 0; program->arenas && i < program->arena_count; i++)
     if (program->arenas[i]) em_arena_release(program->arenas[i]);
+  em_walks_release(program);
   for (size_t i = 0; i < program->communicator_count; i++) em_communicator_release(program->communicators[i]);
   while (program->schedules) {
     em_schedule *schedule = program->schedules;

@@ -112,7 +112,7 @@ typedef struct em_segment {
   uint64_t output_bytes;
   CUgraphExec *graphs;  // by slot
   const em_walker *walker;  // NULL: the steps are nodes of the graph
-  CUdeviceptr walk;         // what the walker reads, by slot
+  em_arena *walk;           // what the walker reads, by slot
   uint32_t departure_count;
   em_departure *departures;
 } em_segment;
@@ -207,11 +207,12 @@ bool em_graph_add_copy(em_program *program, CUgraph graph, CUdeviceptr to, CUdev
 // walk.c: reads the walkers, and which one a segment has, whose steps are read.
 void em_walkers_read(em_reader *in, em_program *program);
 void em_walk_read(em_reader *in, const em_program *program, em_segment *segment);
+// Makes what walkers read; the device is not entered.
 bool em_walks_make(em_program *program, em_error *error);
 // The segment's node in a graph.
 bool em_walk_add(em_program *program, CUgraph graph, const em_segment *segment, uint32_t slot, const em_nodes *after,
                  em_nodes *added, em_error *error);
-void em_walks_free(em_program *program);
+void em_walks_release(em_program *program);
 
 // exchange.c: what exchanges copy within the rank, and which communicator carries the rest.
 bool em_exchange_prepare(em_program *program, const em_rank *rank, em_error *error);

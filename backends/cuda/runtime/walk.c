@@ -16,9 +16,9 @@ typedef struct record {
 } record;
 _Static_assert(sizeof(record) == 128, "steps have another form in lib/walker.h");
 
-typedef struct wait {
+typedef struct awaited {
   uint32_t step, blocks;
-} wait;
+} awaited;
 
 enum { WALKER_LEAST = 20, WALKED_LEAST = 4 };
 
@@ -98,14 +98,14 @@ static places places_of(const em_segment *segment) {
   for (uint32_t s = 0; s < segment->step_count; s++) waits += segment->steps[s].after_count;
   places at;
   at.waits = segment->step_count * sizeof(record);
-  at.counters = at.waits + in_lines(waits * sizeof(wait));
+  at.counters = at.waits + in_lines(waits * sizeof(awaited));
   at.end = at.counters + ((uint64_t)segment->step_count + 1) * LINE;
   return at;
 }
 
 static void write_table(const em_program *program, const em_segment *segment, uint32_t slot, uint8_t *table) {
   record *records = (record *)table;
-  wait *waits = (wait *)(table + places_of(segment).waits);
+  awaited *waits = (awaited *)(table + places_of(segment).waits);
   const uint32_t blocks_at_once = (uint32_t)program->device->info.multiprocessors;
   uint32_t after = 0, turn = 0;
   for (uint32_t s = 0; s < segment->step_count; s++) {
@@ -120,7 +120,7 @@ static void write_table(const em_program *program, const em_segment *segment, ui
     made->after = after;
     made->after_count = step->after_count;
     for (uint32_t a = 0; a < step->after_count; a++)
-      waits[after++] = (wait){step->after[a], segment->steps[step->after[a]].grid[0]};
+      waits[after++] = (awaited){step->after[a], segment->steps[step->after[a]].grid[0]};
     uint32_t pointer = 0;
     for (uint32_t p = 0; p < kernel->parameter_count; p++) {
       if (kernel->parameters[p].kind != EM_POINTER) continue;
@@ -136,16 +136,16 @@ static void write_table(const em_program *program, const em_segment *segment, ui
 }
 
 static bool make_walk(em_program *program, em_segment *segment, em_error *error) {
-  em_device *device = program->device;
-  const uint64_t slot_bytes = places_of(segment).end, bytes = slot_bytes * program->slots;
-  uint8_t *tables = calloc(1, bytes);
-  if (!tables) return em_fail(error, "out_of_memory", "no host memory for a walk of %u steps", segment->step_count);
-  for (uint32_t slot = 0; slot < program->slots; slot++)
-    write_table(program, segment, slot, tables + slot * slot_bytes);
-  const bool good = EM_CALL(device, error, cuMemAlloc, &segment->walk, bytes) &&
-                    EM_CALL(device, error, cuMemcpyHtoDAsync, segment->walk, tables, bytes, device->stream) &&
-                    EM_CALL(device, error, cuStreamSynchronize, device->stream);
-  free(tables);
+  const uint64_t slot_bytes = places_of(segment).end;
+  uint8_t *table = malloc(slot_bytes);
+  if (!table) return em_fail(error, "out_of_memory", "no host memory for a walk of %u steps", segment->step_count);
+  bool good = em_arena_create(program->device, "walk", slot_bytes * program->slots, false, &segment->walk, error);
+  for (uint32_t slot = 0; good && slot < program->slots; slot++) {
+    memset(table, 0, slot_bytes);
+    write_table(program, segment, slot, table);
+    good = em_arena_write(segment->walk, slot * slot_bytes, table, slot_bytes, error);
+  }
+  free(table);
   return good;
 }
 
@@ -164,7 +164,7 @@ bool em_walk_add(em_program *program, CUgraph graph, const em_segment *segment, 
   em_device *device = program->device;
   const em_kernel *kernel = &segment->walker->kernel;
   const places at = places_of(segment);
-  const uint64_t table = segment->walk + slot * at.end;
+  const uint64_t table = segment->walk->address + slot * at.end;
   const uint64_t values[] = {table, table + at.waits, table + at.counters, segment->step_count};
   for (uint32_t i = 0; i < sizeof values / sizeof *values; i++) {
     program->values[i] = values[i];
@@ -193,9 +193,9 @@ bool em_walk_add(em_program *program, CUgraph graph, const em_segment *segment, 
   return good;
 }
 
-void em_walks_free(em_program *program) {
+void em_walks_release(em_program *program) {
   for (uint32_t i = 0; program->segments && i < program->segment_count; i++) {
-    if (program->segments[i].walk) program->device->driver->cuMemFree(program->segments[i].walk);
-    program->segments[i].walk = 0;
+    if (program->segments[i].walk) em_arena_release(program->segments[i].walk);
+    program->segments[i].walk = NULL;
   }
 }
