@@ -40,7 +40,7 @@ export function applyRecipe(graph: Graph, recipe: Recipe): Graph {
         return [port, weight]
       }),
     )
-    const outputs = emit(node, out, inputs, outputFormat(node, wanted, recipe))
+    const outputs = emit(node, out, inputs, givesBf16(node, wanted, recipe))
     for (const [port, id] of Object.entries(node.outputs)) {
       const read = [...(wanted.get(id)?.values() ?? [])]
       for (const reading of read) shapeAs(graph.value(id), reading, recipe)
@@ -72,22 +72,17 @@ function readingsOfValues(graph: Graph, recipe: Recipe): Wanted {
 }
 
 /**
- * The format of 16 bits that a node is to give its first result in, where its op can: the only one that it is read in
- * beside block formats, which are quantized from what is stored.
+ * Whether a node is to give its first result in bf16, where its op can: all read it so, or in block formats, which are
+ * quantized from what is stored.
  */
-function outputFormat(
-  { op, outputs }: GraphNode,
-  wanted: Wanted,
-  recipe: Recipe,
-): 'f16' | 'bf16' | undefined {
+function givesBf16({ op, outputs }: GraphNode, wanted: Wanted, recipe: Recipe): boolean {
   const contract = opContract(op)
   const { shape = {} } = contract.attributes as Partial<z.ZodObject>
-  if (!('output' in shape)) return undefined
   const [first] = Object.keys(contract.outputs)
-  const read = [...(wanted.get(outputs[first!]!)?.values() ?? [])]
-  const plain = read.filter(({ format }) => formatOf(format).blockSize === 1)
-  const format = plain.length > 0 || read.length === 0 ? plain[0]?.format : recipe.activations
-  return plain.length <= 1 && (format === 'f16' || format === 'bf16') ? format : undefined
+  const read = [...(wanted.get(outputs[first!]!)?.values() ?? [])].map(({ format }) => format)
+  const plain = read.filter((format) => formatOf(format).blockSize === 1)
+  const all = plain.length > 0 ? plain : read.map(() => recipe.activations)
+  return 'output' in shape && read.length > 0 && all.every((format) => format === 'bf16')
 }
 
 /** The node with its inputs as it reads them. Products of block formats are forward products of transposed operands. */
@@ -95,11 +90,11 @@ function emit(
   { op, attrs }: GraphNode,
   out: Graph,
   inputs: Readonly<Record<string, GraphValue>>,
-  output: 'f16' | 'bf16' | undefined,
+  inBf16: boolean,
 ): Record<string, Value> {
   const { accumulator, dy, w, x } = inputs
   const blocks = dy !== undefined && formatOf(dy.type.format).blockSize > 1
-  const asked = output ? { output } : {}
+  const asked = inBf16 ? { output: 'bf16' } : {}
   if (op === 'matmul_backward_input' && blocks) return { dx: out.op('matmul', asked, { x: dy, w }).y! }
   if (op === 'matmul_backward_weight' && blocks) {
     const sum = out.op('matmul', {}, { x: dy, w: x }).y!

@@ -11,7 +11,7 @@ export interface Reading {
  * Operands of a linear layer's three products: y = x w^T, dx = dy w and dw = dy^T x. Whatever the operands, products are
  * summed in f32. Blocks of a format with scales lie along the sum, so that dx and dw read transposed copies.
  */
-export interface LinearFormats {
+interface LinearFormats {
   readonly forward: Readonly<Record<'x' | 'w', FormatName>>
   readonly input: Readonly<Record<'dy' | 'w', FormatName>>
   readonly weight: Readonly<Record<'dy' | 'x', FormatName>>
@@ -22,9 +22,9 @@ export interface LinearFormats {
  * - Weights have f32 masters, which AdamW updates with f32 moments; what products read is rounded from them once a step.
  * - The residual stream and its gradient, the insides of norms and softmax, logits and loss are f32.
  * - Gradients of parameters are summed in f32 over the rows of a microbatch, microbatches and ranks.
- * - A launch computes in f32 and rounds what it stores: to 16 bits where all that read the value read it so or in blocks
- *   (an op that gives 16 bits only where it is given them is given them), else to f32. Other formats that it is read in
- *   are made of that by a launch behind, once for each, whoever reads them and in whichever pass.
+ * - A launch computes in f32 and rounds what it stores: to bf16 where all that read the value read it so or in blocks,
+ *   else to f32; rope, activations and gates give the format that they are given. Every other format that a value is read
+ *   in is made of that by one launch behind, whoever reads it and in whichever pass.
  */
 export interface Recipe {
   readonly name: string
@@ -34,11 +34,11 @@ export interface Recipe {
   /** Those outside of them: the one that makes the logits. */
   readonly head: LinearFormats
   /** What goes between products: norms' results, rope, attention, gates, their gradients; and tables of embeddings. */
-  readonly activations: 'f32' | 'f16' | 'bf16'
+  readonly activations: 'f32' | 'bf16'
 }
 
 /** All operands in one format. */
-export const linearIn = (format: FormatName): LinearFormats => ({
+const linearIn = (format: FormatName): LinearFormats => ({
   forward: { x: format, w: format },
   input: { dy: format, w: format },
   weight: { dy: format, x: format },
