@@ -24,11 +24,25 @@ KERNEL_CLUSTER(matmul_backward_input_wgmma_bf16_2x256, 384, 229440, 2, TENSOR_MA
   input<WgmmaFormat::bf16, 256, 4, 2>(dy, w, boxes, {rows, columns, depth, splits, split_depth});
 }
 
+KERNEL_CLUSTER(matmul_backward_input_wgmma_bf16_2x192, 384, 196672, 2, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP y,
+               uint32_t rows, uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t splits,
+               uint32_t split_depth) {
+  const ByBoxes boxes(y, output_format, false);
+  input<WgmmaFormat::bf16, 192, 4, 2>(dy, w, boxes, {rows, columns, depth, splits, split_depth});
+}
+
 KERNEL_SHARED(matmul_backward_input_wgmma_bf16_128, 384, 229472, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP y,
               uint32_t rows, uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t splits,
               uint32_t split_depth) {
   const ByBoxes boxes(y, output_format, false);
   input<WgmmaFormat::bf16, 128, 6, 1>(dy, w, boxes, {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_SHARED(matmul_backward_input_wgmma_bf16_64, 384, 229504, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP y,
+              uint32_t rows, uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t splits,
+              uint32_t split_depth) {
+  const ByBoxes boxes(y, output_format, false);
+  input<WgmmaFormat::bf16, 64, 8, 1>(dy, w, boxes, {rows, columns, depth, splits, split_depth});
 }
 
 KERNEL_CLUSTER(matmul_backward_input_wgmma_f16_2x256, 384, 229440, 2, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP y,
@@ -38,11 +52,25 @@ KERNEL_CLUSTER(matmul_backward_input_wgmma_f16_2x256, 384, 229440, 2, TENSOR_MAP
   input<WgmmaFormat::f16, 256, 4, 2>(dy, w, boxes, {rows, columns, depth, splits, split_depth});
 }
 
+KERNEL_CLUSTER(matmul_backward_input_wgmma_f16_2x192, 384, 196672, 2, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP y,
+               uint32_t rows, uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t splits,
+               uint32_t split_depth) {
+  const ByBoxes boxes(y, output_format, false);
+  input<WgmmaFormat::f16, 192, 4, 2>(dy, w, boxes, {rows, columns, depth, splits, split_depth});
+}
+
 KERNEL_SHARED(matmul_backward_input_wgmma_f16_128, 384, 229472, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP y,
               uint32_t rows, uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t splits,
               uint32_t split_depth) {
   const ByBoxes boxes(y, output_format, false);
   input<WgmmaFormat::f16, 128, 6, 1>(dy, w, boxes, {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_SHARED(matmul_backward_input_wgmma_f16_64, 384, 229504, TENSOR_MAP dy, TENSOR_MAP w, TENSOR_MAP y,
+              uint32_t rows, uint32_t columns, uint32_t depth, uint32_t output_format, uint32_t splits,
+              uint32_t split_depth) {
+  const ByBoxes boxes(y, output_format, false);
+  input<WgmmaFormat::f16, 64, 8, 1>(dy, w, boxes, {rows, columns, depth, splits, split_depth});
 }
 
 KERNEL_CLUSTER(matmul_backward_weight_wgmma_bf16_2x256, 384, 229440, 2, TENSOR_MAP dy, TENSOR_MAP x, TENSOR_MAP y,
@@ -52,11 +80,25 @@ KERNEL_CLUSTER(matmul_backward_weight_wgmma_bf16_2x256, 384, 229440, 2, TENSOR_M
   weight<WgmmaFormat::bf16, 256, 4, 2>(dy, x, boxes, {rows, columns, depth, splits, split_depth});
 }
 
+KERNEL_CLUSTER(matmul_backward_weight_wgmma_bf16_2x192, 384, 196672, 2, TENSOR_MAP dy, TENSOR_MAP x, TENSOR_MAP y,
+               uint32_t rows, uint32_t columns, uint32_t depth, uint32_t accumulate, uint32_t splits,
+               uint32_t split_depth) {
+  const ByBoxes boxes(y, FORMAT_F32, accumulate != 0);
+  weight<WgmmaFormat::bf16, 192, 4, 2>(dy, x, boxes, {rows, columns, depth, splits, split_depth});
+}
+
 KERNEL_SHARED(matmul_backward_weight_wgmma_bf16_128, 384, 229472, TENSOR_MAP dy, TENSOR_MAP x, TENSOR_MAP y,
               uint32_t rows, uint32_t columns, uint32_t depth, uint32_t accumulate, uint32_t splits,
               uint32_t split_depth) {
   const ByBoxes boxes(y, FORMAT_F32, accumulate != 0);
   weight<WgmmaFormat::bf16, 128, 6, 1>(dy, x, boxes, {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_SHARED(matmul_backward_weight_wgmma_bf16_64, 384, 229504, TENSOR_MAP dy, TENSOR_MAP x, TENSOR_MAP y,
+              uint32_t rows, uint32_t columns, uint32_t depth, uint32_t accumulate, uint32_t splits,
+              uint32_t split_depth) {
+  const ByBoxes boxes(y, FORMAT_F32, accumulate != 0);
+  weight<WgmmaFormat::bf16, 64, 8, 1>(dy, x, boxes, {rows, columns, depth, splits, split_depth});
 }
 
 KERNEL_CLUSTER(matmul_backward_weight_wgmma_f16_2x256, 384, 229440, 2, TENSOR_MAP dy, TENSOR_MAP x, TENSOR_MAP y,
@@ -66,9 +108,23 @@ KERNEL_CLUSTER(matmul_backward_weight_wgmma_f16_2x256, 384, 229440, 2, TENSOR_MA
   weight<WgmmaFormat::f16, 256, 4, 2>(dy, x, boxes, {rows, columns, depth, splits, split_depth});
 }
 
+KERNEL_CLUSTER(matmul_backward_weight_wgmma_f16_2x192, 384, 196672, 2, TENSOR_MAP dy, TENSOR_MAP x, TENSOR_MAP y,
+               uint32_t rows, uint32_t columns, uint32_t depth, uint32_t accumulate, uint32_t splits,
+               uint32_t split_depth) {
+  const ByBoxes boxes(y, FORMAT_F32, accumulate != 0);
+  weight<WgmmaFormat::f16, 192, 4, 2>(dy, x, boxes, {rows, columns, depth, splits, split_depth});
+}
+
 KERNEL_SHARED(matmul_backward_weight_wgmma_f16_128, 384, 229472, TENSOR_MAP dy, TENSOR_MAP x, TENSOR_MAP y,
               uint32_t rows, uint32_t columns, uint32_t depth, uint32_t accumulate, uint32_t splits,
               uint32_t split_depth) {
   const ByBoxes boxes(y, FORMAT_F32, accumulate != 0);
   weight<WgmmaFormat::f16, 128, 6, 1>(dy, x, boxes, {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_SHARED(matmul_backward_weight_wgmma_f16_64, 384, 229504, TENSOR_MAP dy, TENSOR_MAP x, TENSOR_MAP y,
+              uint32_t rows, uint32_t columns, uint32_t depth, uint32_t accumulate, uint32_t splits,
+              uint32_t split_depth) {
+  const ByBoxes boxes(y, FORMAT_F32, accumulate != 0);
+  weight<WgmmaFormat::f16, 64, 8, 1>(dy, x, boxes, {rows, columns, depth, splits, split_depth});
 }

@@ -7,14 +7,15 @@
 // An operand that lies in memory as rows along k is K-major: a stage's part of it is one box. One that lies as rows
 // along y's rows or columns is MN-major: its part is boxes of 64 of these by 64 k, as many bytes.
 //
-// The wide variant runs in clusters of two blocks that are neighbours in columns: each brings half of their common
+// The wide variants run in clusters of two blocks that are neighbours in columns: each brings half of their common
 // part of a to both. A stage of 128 x 256 x 64 is 2.1 M products, 1,024 cycles of tensor cores at the datasheet's
 // 2,048 a cycle, and 48 KB, 40 KB of them from L2: 40 bytes a cycle, of about 64 that a multiprocessor can take.
-// Shared memory gives each m64n256k16 10 KB in its 128 cycles, 80 bytes of 128 a cycle; m64n128k16 96. So tensor cores
-// limit: 4,096 rows of 4,096 by 4,096 weights are 137 GFLOP, 139 us at 989 TFLOP/s, and 512 tiles on 132
-// multiprocessors are four rounds, the last nearly full (97%). Storing a tile's sums is 128 KB, 1.1 us at 64 bytes a
-// cycle, in which tensor cores wait: 3% of 36 us a tile at that depth. 132 tiles that run together are 16 down and 8
-// across: a step of all is 2,048 rows of a and 2,112 of b, 0.5 MB in 0.56 us, which memory has to give once.
+// Shared memory gives each m64n256k16 10 KB in its 128 cycles, 80 bytes of 128 a cycle; m64n192k16 85, m64n128k16 96,
+// m64n64k16 all 128. So tensor cores limit: 4,096 rows of 4,096 by 4,096 weights are 137 GFLOP, 139 us at 989 TFLOP/s,
+// and 512 tiles on 132 multiprocessors are four rounds, the last nearly full (97%). Storing a tile's sums is 128 KB,
+// 1.1 us at 64 bytes a cycle, in which tensor cores wait: 3% of 36 us a tile at that depth. 132 tiles that run together
+// are 16 down and 8 across: a step of all is 2,048 rows of a and 2,112 of b, 0.5 MB in 0.56 us, which memory has to
+// give once.
 #pragma once
 #include "cluster.h"
 #include "matmul_output.h"
@@ -132,5 +133,7 @@ DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, const Output& o
   matmul_wgmma<FORMAT, A_MAJOR, B_MAJOR, COLUMNS, STAGES, BLOCKS>(a, b, output, product, pieces);
 }
 
-static_assert(sizeof(Ring<256, 4, ByThreads>) == 217152 && sizeof(Ring<128, 6, ByThreads>) == 217184);
-static_assert(sizeof(Ring<256, 4, ByBoxes>) == 229440 && sizeof(Ring<128, 6, ByBoxes>) == 229472);
+static_assert(sizeof(Ring<256, 4, ByThreads>) == 217152 && sizeof(Ring<256, 4, ByBoxes>) == 229440);
+static_assert(sizeof(Ring<192, 4, ByThreads>) == 184384 && sizeof(Ring<192, 4, ByBoxes>) == 196672);
+static_assert(sizeof(Ring<128, 6, ByThreads>) == 217184 && sizeof(Ring<128, 6, ByBoxes>) == 229472);
+static_assert(sizeof(Ring<64, 8, ByThreads>) == 217216 && sizeof(Ring<64, 8, ByBoxes>) == 229504);

@@ -14,12 +14,15 @@ const BOX_BYTES = 128
 const BYTES_PER_CYCLE = 20
 
 /**
- * Cycles are those of tensor cores for a block's 256 columns, of L2 (32 KB at an assumed 51 bytes a cycle) for 128.
- * Predicted, not measured.
+ * Cycles are those of tensor cores for a cluster's blocks, of L2 (32 and 24 KB at an assumed 51 bytes a cycle) for the
+ * others: less of a product's time goes into tiles that reach past its edges or leave multiprocessors idle. Predicted,
+ * not measured.
  */
 export const wgmmaTiles = [
   { variant: '2x256', blocks: 2, columns: 256, stageDepth: STAGE_DEPTH, stageCycles: 1024 },
+  { variant: '2x192', blocks: 2, columns: 192, stageDepth: STAGE_DEPTH, stageCycles: 768 },
   { variant: '128', blocks: 1, columns: 128, stageDepth: STAGE_DEPTH, stageCycles: 640 },
+  { variant: '64', blocks: 1, columns: 64, stageDepth: STAGE_DEPTH, stageCycles: 480 },
 ] as const
 
 export type WgmmaTile = (typeof wgmmaTiles)[number]
