@@ -1,21 +1,10 @@
-// How a persistent matmul goes through its work: pieces, which are tiles of y over a range of k, and a ring of stages.
+// How a persistent matmul goes through its work: pieces, which are tiles of y over a range of k.
 #pragma once
-#include "kernel.h"
+#include "ring.h"
 
 constexpr uint32_t TILE_ROWS = 128;
 // Rows of tiles that come down first.
 constexpr uint32_t GROUP = 16;
-
-// Which stage is next, and in which parity of its phases.
-template <uint32_t STAGES>
-struct Place {
-  uint32_t stage = 0, parity = 0;
-  DEVICE void advance() {
-    if (++stage < STAGES) return;
-    stage = 0;
-    parity ^= 1;
-  }
-};
 
 struct Product {
   uint32_t rows, columns, depth, splits, split_depth;
