@@ -10,19 +10,17 @@
 // Per token and key head: 8 dim bytes in f32, 4 dim in f16, 2 dim in e4m3; 4 dim flops per query head: with four heads
 // 2 to 8 a byte. Memory bandwidth is the limit: a batch of 64 sequences of 4,096 tokens, 8 key heads, dim 128 in f16
 // reads 1.1 GB a layer, 224 us at 4.8 TB/s. That is 20 bytes a cycle for each of 132 multiprocessors, 25 KB under way
-// at 700 ns; three blocks on one have 96 KB in their rings. A warp takes about 440 instructions for its step, 4 KB in
-// f16: 110 cycles of the four schedulers, where memory takes 205; in e4m3 102, where instructions limit as much.
+// at 700 ns; three blocks on one have 96 KB in their rings. A warp takes about 520 instructions for its step, 4 KB in
+// f16: 130 cycles of the four schedulers, where memory takes 205; in e4m3 102, so there instructions limit at 78%.
 #include "lib/bulk.h"
-#include "lib/paged.h"
+#include "lib/decode_softmax.h"
 #include "lib/reduce.h"
 #include "lib/small_float.h"
 #include "lib/strided.h"
 
 constexpr uint32_t THREADS = 128, WARPS = THREADS / 32;
-constexpr uint32_t HEADS = 4;   // query heads of a block
-constexpr uint32_t TOKENS = 4;  // tokens of a group's step
-constexpr uint32_t CHUNKS = 2;  // float4 of a vector in each lane
-constexpr uint32_t PAIRS = HEADS * TOKENS;
+constexpr uint32_t MOST_HEADS = 4;  // query heads of a block, where as many share a key head
+constexpr uint32_t CHUNKS = 2;      // float4 of a vector in each lane
 // Elements of the keys of a warp's step, at most, and bytes of its ring.
 constexpr uint32_t STEP_ELEMENTS = 32 * 4 * CHUNKS * TOKENS, RING_BYTES = 8192;
 
@@ -46,72 +44,10 @@ struct DecodeShared {
   };
   union {
     Stage ring[WARPS][STAGES];
-    float4 sums[HEADS][CHUNKS][THREADS];  // when all tokens are done
+    float4 sums[MOST_HEADS][CHUNKS][THREADS];  // when all tokens are done
   };
-  float2 statistics[HEADS][THREADS / 8];
+  float2 statistics[MOST_HEADS][THREADS / 8];
   Mbarrier full[WARPS][STAGES];
-};
-
-// The softmax of a group of LANES lanes. Pairs of head and token, in that order, are dealt out to its lanes: a lane has
-// OWN pairs, or LANES / 16 lanes have the same one.
-template <uint32_t LANES>
-struct Softmax {
-  static constexpr uint32_t OWN = LANES < PAIRS ? PAIRS / LANES : 1, SAME = LANES > PAIRS ? LANES / PAIRS : 1;
-  float top = MASKED, total = 0;  // of this lane's head; the total of its own tokens only
-
-  DEVICE static uint32_t first_pair() { return threadIdx.x % LANES * PAIRS / LANES; }
-  // The lane of the warp that has a pair.
-  DEVICE static uint32_t lane_of(uint32_t pair) { return threadIdx.x % 32 / LANES * LANES + pair * LANES / PAIRS; }
-
-  // Sums over the group's lanes, LANE_STEP and lower bits of their numbers to go; afterwards a lane's own pairs come
-  // first. Each round halves the COUNT pairs of a lane.
-  template <uint32_t COUNT = PAIRS, uint32_t LANE_STEP = LANES / 2>
-  DEVICE static void reduce(float (&score)[PAIRS]) {
-    if constexpr (COUNT == 1) {
-      score[0] += __shfl_xor_sync(FULL_WARP, score[0], LANE_STEP);
-    } else {
-      const bool upper = (threadIdx.x & LANE_STEP) != 0;
-#pragma unroll
-      for (uint32_t i = 0; i < COUNT / 2; i++) {
-        const float low = score[i], high = score[i + COUNT / 2];
-        score[i] = (upper ? high : low) + __shfl_xor_sync(FULL_WARP, upper ? low : high, LANE_STEP);
-      }
-    }
-    if constexpr (LANE_STEP > 1) reduce<COUNT == 1 ? 1 : COUNT / 2, LANE_STEP / 2>(score);
-  }
-
-  // Makes weights of a lane's own dot products, those of tokens before `end` from `first` on; `keep` is what earlier
-  // weights are worth after them.
-  DEVICE void weigh(float (&score)[PAIRS], uint32_t token, uint32_t first, uint32_t end, const Scores& scores,
-                    float& keep) {
-    bool visible[OWN];
-    float highest = top;
-#pragma unroll
-    for (uint32_t i = 0; i < OWN; i++) {
-      const uint32_t own = token + (first_pair() + i) % TOKENS;
-      visible[i] = own >= first && own < end;
-      score[i] = visible[i] ? scores.score(score[i]) : MASKED;
-      highest = fmaxf(highest, score[i]);
-    }
-#pragma unroll
-    for (uint32_t step = LANES / HEADS / 2; step >= SAME; step /= 2)
-      highest = fmaxf(highest, __shfl_xor_sync(FULL_WARP, highest, step));
-    keep = exp2f(top - highest);
-    top = highest;
-    total *= keep;
-#pragma unroll
-    for (uint32_t i = 0; i < OWN; i++) {
-      score[i] = visible[i] ? exp2f(score[i] - highest) : 0.0f;
-      total += score[i];
-    }
-  }
-
-  DEVICE float whole_total() const {
-    float sum = total;
-#pragma unroll
-    for (uint32_t step = LANES / HEADS / 2; step >= SAME; step /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, step);
-    return sum;
-  }
 };
 
 // What a block has: query heads first_head to first_head + count - 1 of a row, and tokens first to end - 1.
@@ -120,7 +56,7 @@ struct Share {
 
   DEVICE explicit Share(const DecodeCall& call) {
     const uint32_t kv_heads = call.cache.kv_heads, sharing = call.heads / kv_heads;
-    const uint32_t parts = (sharing + HEADS - 1) / HEADS;
+    const uint32_t parts = (sharing + MOST_HEADS - 1) / MOST_HEADS;
     uint32_t index = blockIdx.x;
     const uint32_t part = index % parts;
     index /= parts;
@@ -128,8 +64,8 @@ struct Share {
     index /= call.splits;
     kv_head = index % kv_heads;
     row = index / kv_heads;
-    first_head = kv_head * sharing + part * HEADS;
-    count = min(HEADS, sharing - part * HEADS);
+    first_head = kv_head * sharing + part * MOST_HEADS;
+    count = min(MOST_HEADS, sharing - part * MOST_HEADS);
     sequence = call.sequence[row];
     first = end = 0;
     if (sequence == PADDING_ROW) return;
@@ -143,8 +79,9 @@ struct Share {
   }
 };
 
-template <typename Format, uint32_t LANES>
+template <typename Format, uint32_t LANES, uint32_t HEADS>
 DEVICE void decode(const DecodeCall& call) {
+  using Weights = Softmax<LANES, HEADS>;
   using Shared = DecodeShared<Format::BYTES>;
   constexpr uint32_t STAGES = Shared::STAGES, STEP = TOKENS * 32 / LANES, GROUPS = THREADS / LANES;
   DYNAMIC_SHARED(shared, Shared);
@@ -173,53 +110,50 @@ DEVICE void decode(const DecodeCall& call) {
 
   const uint64_t queries =
     (static_cast<uint64_t>(share.row) * (call.heads + 2 * cache.kv_heads) + share.first_head) * dim;
+  // Lanes past the dims repeat the last four, and heads past the count are zeros: neither is stored.
+  uint32_t element[CHUNKS];
+  for (uint32_t c = 0; c < CHUNKS; c++) element[c] = min(dim - 4, 4 * (lane + c * LANES));
   float4 q[HEADS][CHUNKS], sum[HEADS][CHUNKS] = {};
 #pragma unroll
   for (uint32_t h = 0; h < HEADS; h++)
 #pragma unroll
-    for (uint32_t c = 0; c < CHUNKS; c++) {
-      const uint32_t element = 4 * (lane + c * LANES);
-      q[h][c] = h < share.count && element < dim
-                  ? times(load4_of(call.qkv_format, call.qkv, queries + h * dim + element), call.scores.scale)
+    for (uint32_t c = 0; c < CHUNKS; c++)
+      q[h][c] = h < share.count && 4 * (lane + c * LANES) < dim
+                  ? times(load4_of(call.qkv_format, call.qkv, queries + h * dim + element[c]), call.scores.scale)
                   : float4{};
-    }
 
-  Softmax<LANES> softmax;
+  Weights softmax;
   for (uint32_t i = 0; token_of(i) < share.end; i++) {
     const typename Shared::Stage& stage = shared.ring[warp][i % STAGES];
     const uint32_t own = group % (32 / LANES) * TOKENS, token = token_of(i) + own;
     mbarrier_wait(shared.full[warp][i % STAGES], i / STAGES % 2);
-    // Slots of tokens that the row does not see may hold anything, even NaN.
     const auto load = [&](const unsigned char* vectors, uint32_t j, uint32_t c) {
-      const uint32_t element = 4 * (lane + c * LANES);
-      const bool exists = token + j >= share.first && token + j < share.end && element < dim;
-      return exists ? Format::load4(vectors, 0, (own + j) * dim + element) : float4{};
+      return Format::load4(vectors, 0, (own + j) * dim + element[c]);
     };
-    float score[PAIRS] = {}, keep;
+    float score[Weights::PAIRS], keep;
 #pragma unroll
     for (uint32_t j = 0; j < TOKENS; j++) {
       const float4 low = load(stage.k, j, 0), high = load(stage.k, j, 1);
 #pragma unroll
-      for (uint32_t h = 0; h < HEADS; h++)
-        if (h < share.count) score[h * TOKENS + j] = dot(q[h][0], low) + dot(q[h][1], high);
+      for (uint32_t h = 0; h < HEADS; h++) score[h * TOKENS + j] = dot(q[h][0], low) + dot(q[h][1], high);
     }
-    Softmax<LANES>::template reduce<>(score);
+    Weights::template reduce<>(score);
     softmax.weigh(score, token, share.first, share.end, call.scores, keep);
 #pragma unroll
     for (uint32_t h = 0; h < HEADS; h++) {
-      const float of_head = __shfl_sync(FULL_WARP, keep, Softmax<LANES>::lane_of(h * TOKENS));
+      const float of_head = __shfl_sync(FULL_WARP, keep, Weights::lane_of(h * TOKENS));
 #pragma unroll
       for (uint32_t c = 0; c < CHUNKS; c++) sum[h][c] = times(sum[h][c], of_head);
     }
 #pragma unroll
     for (uint32_t j = 0; j < TOKENS; j++) {
-      const float4 low = load(stage.v, j, 0), high = load(stage.v, j, 1);
+      // Slots of tokens that the row does not see may hold anything, even NaN.
+      const bool visible = token + j >= share.first && token + j < share.end;
+      const float4 low = visible ? load(stage.v, j, 0) : float4{}, high = visible ? load(stage.v, j, 1) : float4{};
 #pragma unroll
       for (uint32_t h = 0; h < HEADS; h++) {
         const uint32_t pair = h * TOKENS + j;
-        const float weight =
-          __shfl_sync(FULL_WARP, score[pair % Softmax<LANES>::OWN], Softmax<LANES>::lane_of(pair));
-        if (h >= share.count) continue;
+        const float weight = __shfl_sync(FULL_WARP, score[pair % Weights::OWN], Weights::lane_of(pair));
         add_scaled(sum[h][0], weight, low);
         add_scaled(sum[h][1], weight, high);
       }
@@ -236,8 +170,8 @@ DEVICE void decode(const DecodeCall& call) {
   for (uint32_t h = 0; h < HEADS; h++)
 #pragma unroll
     for (uint32_t c = 0; c < CHUNKS; c++) shared.sums[h][c][threadIdx.x] = sum[h][c];
-  const uint32_t pair = Softmax<LANES>::first_pair();
-  if (pair % TOKENS == 0 && lane % Softmax<LANES>::SAME == 0)
+  const uint32_t pair = Weights::first_pair();
+  if (pair % TOKENS == 0 && lane % Weights::SAME == 0)
     shared.statistics[pair / TOKENS][group] = make_float2(softmax.top, total);
   __syncthreads();
   for (uint32_t unit = threadIdx.x; unit < share.count * (dim / 4); unit += THREADS) {
@@ -262,14 +196,23 @@ DEVICE void decode(const DecodeCall& call) {
   }
 }
 
-template <typename Format>
+template <typename Format, uint32_t HEADS>
 DEVICE void decode(const DecodeCall& call) {
   if (call.cache.dim <= 64)
-    decode<Format, 8>(call);
+    decode<Format, 8, HEADS>(call);
   else if (call.cache.dim <= 128)
-    decode<Format, 16>(call);
+    decode<Format, 16, HEADS>(call);
   else
-    decode<Format, 32>(call);
+    decode<Format, 32, HEADS>(call);
+}
+
+// Without groups a block has one head, else it takes four for it, whose number compilers know.
+template <typename Format>
+DEVICE void decode(const DecodeCall& call) {
+  if (call.heads == call.cache.kv_heads)
+    decode<Format, 1>(call);
+  else
+    decode<Format, MOST_HEADS>(call);
 }
 
 static_assert(sizeof(DecodeShared<4>) == 33408 && sizeof(DecodeShared<2>) == 33408 && sizeof(DecodeShared<1>) == 33408);

@@ -6,8 +6,9 @@
 // q4_0: 14, 7, 3.7 and 2 us at 4.8 TB/s, and 2 flops an element and row. Memory bandwidth limits as long as enough
 // bytes are on their way: 4.8 TB/s at 0.8 us of latency are 29 KB for each of 132 multiprocessors, where the
 // registers let 512 threads or more have four loads of 16 bytes each on their way: 32 KB. In q4_0 a multiprocessor
-// gets 35 weights a cycle at that speed and has 128 lanes for them, 3.6 instructions each: for one row about 3.3 are
-// needed, one to cut a quant out of its word, one to make it a number, a multiply-add and a share of loads and of x.
+// gets 35 weights a cycle at that speed and has 128 lanes for them, 3.6 instructions each: one row takes about 3.7, one
+// to cut a quant out of its word, one to make it a number, a multiply-add and shares of shifts, loads and x. There
+// instructions limit as much as memory.
 #include <type_traits>
 
 #include "lib/epilogue.h"

@@ -214,6 +214,8 @@ export const attention_paged = defineOp<PagedAttributes>({
     one('e4m3_small', { head_dim: 4 }, 1, [[0, 6]], 'e4m3'),
     one('e4m3_d80_decode', { heads: 4, head_dim: 80 }, 1, [[0, 68]], 'e4m3'),
     one('e4m3_d256_decode', { heads: 2, head_dim: 256, softcap: 20 }, 1, [[0, 37]], 'e4m3'),
+    one('e4m3_d80_one_head_decode', { heads: 1, head_dim: 80 }, 1, [[0, 9]], 'e4m3'),
+    one('e4m3_d132_one_head_decode', { heads: 2, kv_heads: 2, head_dim: 132 }, 1, [[0, 5]], 'e4m3'),
     one('e4m3_splits_decode', { heads: 3, head_dim: 128, window: 140 }, 1, [[0, 260]], 'e4m3'),
     one('e4m3_prefill', { heads: 2, head_dim: 12 }, 1, upTo(0, 60, 66), 'e4m3'),
     // qkv in 16 bits
