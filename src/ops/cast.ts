@@ -82,7 +82,7 @@ export const cast = defineOp<{ to: (typeof targets)[number] }>({
     )
     return { y: tensorType(to, ...x!.shape) }
   },
-  gradient: { none: 'gradients are kept in f32; casts are for publishing weights' },
+  gradient: { none: 'gradients are taken of f32 graphs; recipes cast afterwards' },
   // Encoding the output to its format is the rounding.
   reference: (_call, { x }) => ({ y: x!.slice() }),
   tolerance: ({ inputs }, _inputs, { y }) => ({
