@@ -20,124 +20,16 @@
 // where 512 hold all pairs (97%). At 75% that is 0.19 ms, 740 TFLOP/s.
 #include <type_traits>
 
-#include "lib/attention_boxes.h"
-#include "lib/attention_documents.h"
+#include "lib/attention_items.h"
 #include "lib/attention_softmax.h"
-#include "lib/ring.h"
 #include "lib/warpgroup.h"
 
-constexpr uint32_t QUERY_ROWS = 128, KEY_ROWS = 128, WARPGROUP = 128, WARPGROUP_ROWS = 64, CONSUMER_WARPS = 8;
-
-// What a stage has: keys, or values, from row `key` on; or nothing, after the last keys of an item.
-struct Step {
-  static constexpr uint32_t END = 0xffffffffu;
-  uint32_t key;
-  uint32_t documents;  // whether the tile's queries and keys may be of several documents
-};
+constexpr uint32_t WARPGROUP = 128, WARPGROUP_ROWS = 64, CONSUMER_WARPS = 8;
 
 template <uint32_t DIM, uint32_t STAGES>
-struct Tiles {
-  Boxes<DIM, QUERY_ROWS> q;
-  Boxes<DIM, KEY_ROWS> ring[STAGES];
-  Step step[STAGES];
-  Mbarrier q_full, q_empty, full[STAGES], empty[STAGES];
+struct TurnTiles : Tiles<DIM, STAGES> {
   Mbarrier turn[2];  // a phase is over when it is the warpgroup's turn to issue
 };
-
-// How the call is cut: tiles of `span` rows, as many as a box has, of 128 / span heads that share keys. Pairs of a
-// block and such heads are units; `section` of them run together.
-struct Cut {
-  uint32_t rows, span, section;
-};
-
-// What a block does at a time: rows `first` to `last` of heads from `head` on, keys from `begin` to `end`.
-struct Item {
-  uint32_t first, last, head, begin, end;
-};
-
-template <class Storage>
-struct Items {
-  const Dense<Storage>& call;
-  Cut cut;
-  uint32_t heads, packs, tiles, units;  // heads of a tile, tiles' heads of a block
-  DEVICE Items(const Dense<Storage>& of, const Cut& by)
-      : call(of),
-        cut(by),
-        heads(QUERY_ROWS / by.span),
-        packs(of.heads / heads),
-        tiles((of.sequence + by.span - 1) / by.span),
-        units(by.rows / of.sequence * packs) {}
-  DEVICE uint32_t count() const { return tiles * units; }
-  // The block's item of a round; from the first one that is not below count() on, none is. Rounds alternate in
-  // direction, so that blocks have alike of items that become shorter or longer.
-  DEVICE uint32_t own(uint32_t round) const {
-    return round * gridDim.x + (round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x);
-  }
-  // With causal masks the last tiles take longest. They come first in the last section, last in the one before, and so
-  // on: sections meet at tiles of one length, and the shortest are left for the end.
-  DEVICE Item at(uint32_t i) const {
-    const uint32_t section = i / (cut.section * tiles), within = i - section * cut.section * tiles;
-    const uint32_t before = section * cut.section, width = min(cut.section, units - before);
-    const bool longest_first = ((units - 1) / cut.section - section) % 2 == 0;
-    const uint32_t unit = before + within % width, step = within / width;
-    const uint32_t tile = longest_first ? tiles - 1 - step : step;
-    const uint32_t start = unit / packs * call.sequence, end = start + call.sequence;
-    const uint32_t first = start + tile * cut.span, past = min(first + cut.span, end);
-    return {first, past - 1, unit % packs * heads,
-            call.window > 0 && first - start >= call.window ? first + 1 - call.window : start,
-            call.causal ? past : end};
-  }
-};
-
-// By one warp: brings what the consumers wait for, in their order. That is the first keys, then again and again the
-// next keys, or the news that there are none, and the values of the keys before.
-template <class Storage, uint32_t DIM, uint32_t STAGES>
-DEVICE void produce(Tiles<DIM, STAGES>& tiles, const TensorMap& qkv, const Items<Storage>& items) {
-  const Dense<Storage>& call = items.call;
-  const bool issues = threadIdx.x % 32 == 0;
-  Place<STAGES> next;
-  uint32_t q_parity = 1;
-  const auto bring = [&](const Step& step, uint32_t column) {
-    mbarrier_wait(tiles.empty[next.stage], next.parity ^ 1);
-    if (issues) {
-      Mbarrier& full = tiles.full[next.stage];
-      tiles.step[next.stage] = step;
-      if (step.key == Step::END) {
-        mbarrier_arrive(full);
-      } else {
-        mbarrier_arrive_expect(full, sizeof tiles.ring[0]);
-        load_boxes<DIM, KEY_ROWS>(tiles.ring[next.stage], qkv, column, step.key, items.cut.span, full);
-      }
-    }
-    __syncwarp();
-    next.advance();
-  };
-  if (issues) tma_prefetch(qkv);
-  for (uint32_t round = 0; items.own(round) < items.count(); round++, q_parity ^= 1) {
-    const Item item = items.at(items.own(round));
-    const uint32_t kv_head = item.head / call.sharing(), k = call.key(kv_head).first, v = call.value(kv_head).first;
-    mbarrier_wait(tiles.q_empty, q_parity);
-    if (issues) {
-      mbarrier_arrive_expect(tiles.q_full, sizeof tiles.q);
-      for (uint32_t d = 0; d < DIM / BOX_DIMS; d++)
-        for (uint32_t h = 0; h < items.heads; h++)
-          tma_load(tiles.q[d][h * items.cut.span], qkv, (item.head + h) * DIM + d * BOX_DIMS, item.first, tiles.q_full);
-    }
-    __syncwarp();
-    const DocumentRange own = documents_of(call, item.first, item.last + 1);
-    Step before = {Step::END, 0};
-    for (uint32_t key = item.begin; key < item.end; key += KEY_ROWS) {
-      const DocumentRange other = documents_of(call, key, min(key + KEY_ROWS, item.end));
-      if (!own.meets(other)) continue;
-      const Step step = {key, own.one() && other.one() ? 0u : 1u};
-      bring(step, k);
-      if (before.key != Step::END) bring(before, v);
-      before = step;
-    }
-    bring({Step::END, 0}, k);
-    if (before.key != Step::END) bring(before, v);
-  }
-}
 
 // A thread's two rows of its item, eight apart in the tile, and what their warpgroup's have in common.
 struct OwnRows {
@@ -228,7 +120,7 @@ DEVICE void pack_weights(uint32_t (&weights)[KEY_ROWS / 16][4], const float (&p)
 }
 
 template <WgmmaFormat FORMAT, class Storage, uint32_t DIM, uint32_t STAGES>
-DEVICE void consume(Tiles<DIM, STAGES>& tiles, const Items<Storage>& items, void* y, float* lse,
+DEVICE void consume(TurnTiles<DIM, STAGES>& tiles, const Items<Storage>& items, void* y, float* lse,
                     const ScoreScale& scores, uint32_t out_bits) {
   const Dense<Storage>& call = items.call;
   const uint32_t which = threadIdx.x / WARPGROUP - 1, above = which * WARPGROUP_ROWS;
@@ -314,7 +206,7 @@ template <class Storage, uint32_t DIM, uint32_t STAGES>
 DEVICE void attention_wgmma(const TensorMap& qkv, const Dense<Storage>& call, const Cut& cut,
                             void* y, float* lse, float scale, float softcap, uint32_t out_bits) {
   constexpr WgmmaFormat FORMAT = std::is_same_v<Storage, BF16> ? WgmmaFormat::bf16 : WgmmaFormat::f16;
-  using Shared = Tiles<DIM, STAGES>;
+  using Shared = TurnTiles<DIM, STAGES>;
   DYNAMIC_SHARED(tiles, Shared);
   if (threadIdx.x == 0) {
     mbarrier_init(tiles.q_full, 1);
@@ -337,7 +229,7 @@ DEVICE void attention_wgmma(const TensorMap& qkv, const Dense<Storage>& call, co
   }
 }
 
-static_assert(sizeof(Tiles<64, 8>) == 147680 && sizeof(Tiles<128, 6>) == 229552);
+static_assert(sizeof(TurnTiles<64, 8>) == 147680 && sizeof(TurnTiles<128, 6>) == 229552);
 
 KERNEL_SHARED(attention_wgmma_bf16_64, 384, 147680, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents,
               void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,

@@ -9,9 +9,9 @@
 // and 4 bits six times as many. Shared memory gives 128 bytes a cycle, and a step takes 12 KB of it at 256 columns: 96
 // cycles. In 16 bits it multiplies for 128, so tensor cores limit; 8 bits for 51 of 80 at 192 columns (two tiles' sums
 // and scales have to share 512 columns), 4 bits for 59 of 80: shared memory limits both, at 64% and 75% of their
-// peaks, until pairs of blocks share w (cta_group::2). A stage of four steps is 48 KB (40 KB, and 1.5 or 6 of scales), of which
-// L2 gives about 64 bytes a cycle: 750 (650) cycles against 512 (320), unless neighbours' stages are shared by
-// multicast: this, not the tensor cores, limits tiles of one block. 4,096 rows of 4,096 by 4,096 bf16 weights: 512
+// peaks, until pairs of blocks share w (cta_group::2). A stage of four steps is 48 KB (40 KB, and 1.5 or 6 of scales),
+// of which L2 gives about 64 bytes a cycle: 750 (650) cycles against 512 (320), unless neighbours' stages are shared
+// by multicast: this, not the tensor cores, limits tiles of one block. 4,096 rows of 4,096 by 4,096 bf16 weights: 512
 // tiles, four rounds of 148 (86% full), each 64 stages of 750 cycles: 192,000 cycles, 0.1 ms, 1.36 PFLOP/s.
 #include "lib/epilogue.h"
 #include "lib/pieces.h"

@@ -32,7 +32,9 @@ constexpr __host__ __device__ bool tcgen05_scaled(Tcgen05Format format) {
 // An instruction descriptor (PTX ISA, "Instruction descriptor") of tiles of rows along k: bits 4 and 5 the format of
 // the sums (1: f32), or which byte of a word is the scale of b; 7 to 9 and 10 to 12 the formats of a and b (of
 // kind::f16 0: f16, 1: bf16; of f8f6f4 and mxf8f6f4 0: e4m3; of mxf4nvf4 1: e2m1); 17 to 22 columns / 8; 23 the
-// format of scales (0: e4m3, 1: e8m0); 24 to 28 rows / 16; 29 and 30 which byte is the scale of a.
+// format of scales (0: e4m3, 1: e8m0); 24 to 28 rows / 16; 29 and 30 which byte is the scale of a. Bit 16 says that b's
+// rows in memory are along its columns (tcgen05_columns).
+constexpr uint32_t TCGEN05_B_COLUMNS = 1u << 16;
 constexpr __host__ __device__ uint32_t tcgen05_instruction(Tcgen05Format format, uint32_t rows, uint32_t columns,
                                                            uint32_t scale_byte = 0) {
   const uint32_t number = format == Tcgen05Format::bf16 || format == Tcgen05Format::nvfp4 ? 1 : 0;
@@ -46,6 +48,12 @@ constexpr __host__ __device__ uint32_t tcgen05_instruction(Tcgen05Format format,
 // `k` of the rows on: a multiple of 32. The leading offset has no meaning there.
 DEVICE uint64_t tcgen05_rows(const void* tile, uint32_t k) {
   return tcgen05_descriptor(shared_address(tile) + k, 16, 1024, Tcgen05Swizzle::bytes_128);
+}
+
+// Boxes of 64 columns in 16 bits, a row of 128 bytes for each of k, `box_bytes` apart: b where its memory runs along
+// its columns. From k on: a multiple of 16.
+DEVICE uint64_t tcgen05_columns(const void* boxes, uint32_t box_bytes, uint32_t k) {
+  return tcgen05_descriptor(shared_address(boxes) + 128 * k, box_bytes, 1024, Tcgen05Swizzle::bytes_128);
 }
 
 // 128 rows' words of four scales: the word of row r in words 4 (r % 32) + r / 32 of 512 bytes.
@@ -84,8 +92,8 @@ DEVICE void tcgen05_copy_words(uint32_t to, uint64_t words) {
                : "memory")
 #endif
 
-// sums[m][n] (+)= sum over k of a(m,k) b(n,k): row m in lane m, column n in column n from `sums` on. `a` and `b` describe
-// 128 and as many rows as `instruction` has columns. Without `add` the sums begin.
+// sums[m][n] (+)= sum over k of a(m,k) b(n,k): row m in lane m, column n in column n from `sums` on. `a` and `b`
+// describe 128 and as many rows as `instruction` has columns. Without `add` the sums begin.
 #ifdef __CUDACC__
 template <Tcgen05Format FORMAT>
 DEVICE void tcgen05_mma(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, bool add) {
@@ -96,8 +104,9 @@ DEVICE void tcgen05_mma(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruct
     TCGEN05_MMA("f16");
 }
 
-// With every number times the scale of its row and block: of row r in lane r % 32 (of all quarters) of column r / 32 from
-// `scales_a` or `scales_b` on, in the byte that `instruction` names (mxfp8), or the four blocks' in four bytes (nvfp4).
+// With every number times the scale of its row and block: of row r in lane r % 32 (of all quarters) of column r / 32
+// from `scales_a` or `scales_b` on, in the byte that `instruction` names (mxfp8), or the four blocks' in four bytes
+// (nvfp4).
 template <Tcgen05Format FORMAT>
 DEVICE void tcgen05_mma_scaled(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, uint32_t scales_a,
                                uint32_t scales_b, bool add) {

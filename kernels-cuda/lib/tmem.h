@@ -23,22 +23,36 @@ DEVICE void tmem_free(uint32_t address, uint32_t columns) {
   asm volatile("tcgen05.dealloc.cta_group::1.sync.aligned.b32 %0, %1;" ::"r"(address), "r"(columns));
 }
 
-#define TMEM_NAMES_32                                                                                            \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, "  \
-  "%23, %24, %25, %26, %27, %28, %29, %30, %31}"
-#define TMEM_8(access, v, i)                                                                                 \
+#define TMEM_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define TMEM_NAMES_32 \
+  TMEM_NAMES_16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define TMEM_8(access, v, i)                                                                                       \
   access (v[i]), access (v[i + 1]), access (v[i + 2]), access (v[i + 3]), access (v[i + 4]), access (v[i + 5]),    \
     access (v[i + 6]), access (v[i + 7])
-#define TMEM_32(access, v) TMEM_8(access, v, 0), TMEM_8(access, v, 8), TMEM_8(access, v, 16), TMEM_8(access, v, 24)
+#define TMEM_16(access, v, i) TMEM_8(access, v, i), TMEM_8(access, v, i + 8)
 
-// Starts to bring a thread its lane's 32 columns from `from` on, which names the warp's first lane.
-DEVICE void tmem_load(float (&to)[32], uint32_t from) {
-  asm volatile("tcgen05.ld.sync.aligned.32x32b.x32.b32 " TMEM_NAMES_32 ", [%32];" : TMEM_32("=f", to) : "r"(from));
+// Starts to bring a thread 16 or 32 of its lane's columns, from `from` on, which names the warp's first lane.
+template <uint32_t COUNT>
+DEVICE void tmem_load(float (&to)[COUNT], uint32_t from) {
+  static_assert(COUNT == 16 || COUNT == 32);
+  if constexpr (COUNT == 16)
+    asm volatile("tcgen05.ld.sync.aligned.32x32b.x16.b32 {" TMEM_NAMES_16 "}, [%16];"
+                 : TMEM_16("=f", to, 0)
+                 : "r"(from));
+  else
+    asm volatile("tcgen05.ld.sync.aligned.32x32b.x32.b32 {" TMEM_NAMES_32 "}, [%32];"
+                 : TMEM_16("=f", to, 0), TMEM_16("=f", to, 16)
+                 : "r"(from));
 }
 
 // Until what this thread's loads bring is there. Takes it by reference, so that no use moves ahead of the wait.
-DEVICE void tmem_wait(float (&loaded)[32]) {
-  asm volatile("tcgen05.wait::ld.sync.aligned;" : TMEM_32("+f", loaded)::"memory");
+template <uint32_t COUNT>
+DEVICE void tmem_wait(float (&loaded)[COUNT]) {
+  static_assert(COUNT == 16 || COUNT == 32);
+  if constexpr (COUNT == 16)
+    asm volatile("tcgen05.wait::ld.sync.aligned;" : TMEM_16("+f", loaded, 0)::"memory");
+  else
+    asm volatile("tcgen05.wait::ld.sync.aligned;" : TMEM_16("+f", loaded, 0), TMEM_16("+f", loaded, 16)::"memory");
 }
 #else
 inline void tmem_alloc(uint32_t& address, uint32_t columns, simt::Site site = simt::Site::current()) {
@@ -50,10 +64,13 @@ inline void tmem_relinquish(simt::Site site = simt::Site::current()) {
 inline void tmem_free(uint32_t address, uint32_t columns, simt::Site site = simt::Site::current()) {
   simt::runtime->tmem_free(simt::this_thread(), address, columns, site);
 }
-inline void tmem_load(float (&to)[32], uint32_t from, simt::Site site = simt::Site::current()) {
-  simt::runtime->tmem_load(simt::this_thread(), to, 32, from, site);
+template <uint32_t COUNT>
+void tmem_load(float (&to)[COUNT], uint32_t from, simt::Site site = simt::Site::current()) {
+  static_assert(COUNT == 16 || COUNT == 32);
+  simt::runtime->tmem_load(simt::this_thread(), to, COUNT, from, site);
 }
-inline void tmem_wait(float (&)[32], simt::Site site = simt::Site::current()) {
+template <uint32_t COUNT>
+void tmem_wait(float (&)[COUNT], simt::Site site = simt::Site::current()) {
   simt::runtime->tmem_wait(simt::this_thread(), site);
 }
 #endif

@@ -13,7 +13,7 @@ enum Format : uint32_t { F16, BF16, E4M3, MXFP8, NVFP4 };
 
 constexpr uint32_t STEP_BYTES = 32, TILE_ROWS = 128, CHUNK = 16, ROW = 128, PATTERN = 1024, QUARTER = 32;
 constexpr uint32_t SWIZZLE_NONE = 0, SWIZZLE_128 = 2, CONSTANT = 1, F32_SUMS = 1;
-constexpr uint32_t SCALE_COLUMNS = 4;
+constexpr uint32_t SCALE_COLUMNS = 4, BOX = 64, NO_LEADING_OFFSET = 16;
 
 static std::string text(uint64_t number) { return std::to_string(number); }
 static uint64_t field(uint64_t descriptor, uint32_t first, uint32_t bits) {
@@ -22,8 +22,10 @@ static uint64_t field(uint64_t descriptor, uint32_t first, uint32_t bits) {
 
 // Fields of a shared memory descriptor (PTX ISA).
 static uint32_t start_of(uint64_t descriptor) { return static_cast<uint32_t>(field(descriptor, 0, 14)) << 4; }
+static uint32_t leading_of(uint64_t descriptor) { return static_cast<uint32_t>(field(descriptor, 16, 14)) << 4; }
 static uint32_t stride_of(uint64_t descriptor) { return static_cast<uint32_t>(field(descriptor, 32, 14)) << 4; }
 
+static bool b_in_columns(const Tcgen05Product& product) { return field(product.instruction, 16, 1) != 0; }
 static bool scaled(uint32_t format) { return format == MXFP8 || format == NVFP4; }
 static uint32_t depth_of(uint32_t format) { return format <= BF16 ? 16 : format == NVFP4 ? 64 : 32; }
 static uint32_t columns_of(uint32_t instruction) { return static_cast<uint32_t>(field(instruction, 17, 6)) * 8; }
@@ -35,18 +37,39 @@ bool TensorMemory::Operand::overlaps(uint32_t from, uint32_t bytes) const {
   return false;
 }
 
-// A tile of rows of 128 bytes, from its first row on.
-std::string TensorMemory::operand(uint64_t descriptor, uint32_t rows, Operand& operand) const {
+// Of a tile of rows along k from its first row on, or of boxes of 64 columns that have a row for each of k.
+TensorMemory::Operand TensorMemory::operand_of(const Tcgen05Product& product, bool is_a) {
+  const uint64_t descriptor = is_a ? product.a : product.b;
+  const uint32_t start = start_of(descriptor) / ROW * ROW, columns = columns_of(product.instruction);
+  if (!is_a && b_in_columns(product)) {
+    const uint32_t depth = depth_of(product.format);
+    return {start, (columns + BOX - 1) / BOX * depth, ROW, stride_of(descriptor), depth, leading_of(descriptor)};
+  }
+  const uint32_t rows = is_a ? TILE_ROWS : columns;
+  return {start, rows, ROW, stride_of(descriptor), rows, 0};
+}
+
+std::string TensorMemory::check_operand(const Tcgen05Product& product, bool is_a, Operand& operand) const {
+  const uint64_t descriptor = is_a ? product.a : product.b;
   if (field(descriptor, 46, 3) != CONSTANT) return "bits 46 to 48 of a shared memory descriptor are not 1";
   if (field(descriptor, 61, 3) != SWIZZLE_128 || field(descriptor, 49, 3) != 0)
     return "the emulation knows operands with the swizzle of 128 bytes and base offset 0 only";
-  const uint32_t start = start_of(descriptor);
+  const uint32_t start = start_of(descriptor), leading = leading_of(descriptor);
   if (start % PATTERN >= ROW)
     return "an operand starts at address " + text(start) + ", not in the first row of a pattern";
   if (start % STEP_BYTES != 0) return "an operand's 32 bytes start at address " + text(start) + ", no multiple of 32";
   if (stride_of(descriptor) % PATTERN != 0)
     return "an operand's patterns are " + text(stride_of(descriptor)) + " bytes apart, no multiple of 1024";
-  operand = {start - start % ROW, rows, ROW, stride_of(descriptor)};
+  if (is_a || !b_in_columns(product)) {
+    if (leading != NO_LEADING_OFFSET)
+      return "an operand of rows along k has the leading offset " + text(leading) + " of one along columns";
+  } else {
+    if (product.format > BF16) return "only numbers of 16 bits may lie along columns";
+    if (start % ROW != 0) return "an operand along columns starts within a row of 128 bytes";
+    if (leading == 0 || leading % PATTERN != 0)
+      return "an operand's 64 columns are " + text(leading) + " bytes apart, no multiple of 1024";
+  }
+  operand = operand_of(product, is_a);
   return check_readable(operand);
 }
 
@@ -73,7 +96,7 @@ static std::string check_instruction(const Tcgen05Product& product) {
   if (format == NVFP4 && (fourth != 0 || a_byte != 0)) return "the scales of nvfp4 begin in byte 0";
   if (field(instruction, 23, 1) != (format == MXFP8 ? 1u : 0u))
     return "the instruction descriptor's scales are of another format";
-  if (field(instruction, 0, 4) != 0 || field(instruction, 6, 1) != 0 || field(instruction, 13, 4) != 0 ||
+  if (field(instruction, 0, 4) != 0 || field(instruction, 6, 1) != 0 || field(instruction, 13, 3) != 0 ||
       field(instruction, 31, 1) != 0)
     return "the instruction descriptor has bits that the emulation does not know";
   return "";
@@ -84,8 +107,8 @@ std::string TensorMemory::multiply(uint32_t thread, const Tcgen05Product& produc
   if (!wrong.empty()) return wrong;
   const uint32_t columns = columns_of(product.instruction);
   Operation operation{Kind::product, thread, product, nullptr, {}, {}, {{}, {}}};
-  wrong = operand(product.a, TILE_ROWS, operation.reads[0]);
-  if (wrong.empty()) wrong = operand(product.b, columns, operation.reads[1]);
+  wrong = check_operand(product, true, operation.reads[0]);
+  if (wrong.empty()) wrong = check_operand(product, false, operation.reads[1]);
   if (wrong.empty() && product.sums >> 16 != 0) wrong = "sums start in lane " + text(product.sums >> 16) + ", not 0";
   if (wrong.empty()) wrong = check_range(product.sums, columns, operation.writes);
   if (wrong.empty() && scaled(product.format)) {
@@ -115,7 +138,7 @@ std::string TensorMemory::copy_words(uint32_t thread, uint32_t to, uint64_t word
     return "the emulation copies scales without swizzle only";
   Operation operation{Kind::copy, thread, {}, nullptr, {}, {}, {{}}};
   operation.product.sums = to;
-  operation.reads[0] = {start_of(words), QUARTER, CHUNK, stride_of(words)};
+  operation.reads[0] = {start_of(words), QUARTER, CHUNK, stride_of(words), QUARTER, 0};
   Problem wrong = check_readable(operation.reads[0]);
   if (wrong.empty()) wrong = check_range(to, SCALE_COLUMNS, operation.writes);
   if (!wrong.empty()) return wrong;
@@ -206,11 +229,27 @@ std::string TensorMemory::scale_word(uint32_t scales, uint32_t row, uint32_t& wo
   return "";
 }
 
-std::string TensorMemory::decode(const Tcgen05Product& product, bool is_a, uint32_t rows,
-                                 std::vector<float>& to) const {
-  const uint64_t descriptor = is_a ? product.a : product.b;
-  const uint32_t depth = depth_of(product.format), start = start_of(descriptor) % ROW;
-  const Operand operand = {start_of(descriptor) - start, rows, ROW, stride_of(descriptor)};
+std::string TensorMemory::decode_columns(const Tcgen05Product& product, std::vector<float>& to) const {
+  const Operand operand = operand_of(product, false);
+  const uint32_t columns = columns_of(product.instruction), depth = depth_of(product.format);
+  for (uint32_t r = 0; r < operand.rows; r++) {
+    std::array<uint16_t, BOX> numbers;
+    const uint32_t row = operand.row(r);
+    for (uint32_t chunk = 0; chunk < ROW / CHUNK; chunk++)
+      if (const Problem problem = async_->read(row + (chunk ^ row / ROW % 8) * CHUNK, &numbers[chunk * 8], CHUNK);
+          !problem.empty())
+        return "row " + text(r) + " of an operand " + problem;
+    for (uint32_t i = 0, n = r / depth * BOX; i < BOX && n < columns; i++, n++)
+      to[r % depth * columns + n] = product.format == F16 ? f16_value(numbers[i]) : bf16_value(numbers[i]);
+  }
+  return "";
+}
+
+std::string TensorMemory::decode(const Tcgen05Product& product, bool is_a, std::vector<float>& to) const {
+  if (!is_a && b_in_columns(product)) return decode_columns(product, to);
+  const Operand operand = operand_of(product, is_a);
+  const uint32_t rows = operand.rows, depth = depth_of(product.format);
+  const uint32_t start = start_of(is_a ? product.a : product.b) % ROW;
   const auto scale_byte = static_cast<uint32_t>(field(product.instruction, is_a ? 29 : 4, 2));
   for (uint32_t r = 0; r < rows; r++) {
     const uint32_t row = operand.row(r);
@@ -243,8 +282,8 @@ std::string TensorMemory::decode(const Tcgen05Product& product, bool is_a, uint3
 std::string TensorMemory::execute_product(const Tcgen05Product& product) {
   const uint32_t columns = columns_of(product.instruction), depth = depth_of(product.format);
   std::vector<float> a(depth * TILE_ROWS), b(depth * columns), part(columns);
-  if (const Problem problem = decode(product, true, TILE_ROWS, a); !problem.empty()) return problem;
-  if (const Problem problem = decode(product, false, columns, b); !problem.empty()) return problem;
+  if (const Problem problem = decode(product, true, a); !problem.empty()) return problem;
+  if (const Problem problem = decode(product, false, b); !problem.empty()) return problem;
   // Products are exact in f32; the device sums them in an order and with roundings of its own.
   for (uint32_t m = 0; m < TILE_ROWS; m++) {
     float* __restrict__ sum = part.data();

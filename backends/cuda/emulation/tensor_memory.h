@@ -47,10 +47,12 @@ class TensorMemory {
       return first < other.first + other.count && other.first < first + count;
     }
   };
-  // Rows of 16 or 128 bytes in the shared memory, every eight of them `stride` apart.
+  // Rows of 16 or 128 bytes in the shared memory, every eight of them `stride` and every `box_rows` `leading` apart.
   struct Operand {
-    uint32_t address, rows, row_bytes, stride;
-    uint32_t row(uint32_t r) const { return address + r / 8 * stride + r % 8 * row_bytes; }
+    uint32_t address, rows, row_bytes, stride, box_rows, leading;
+    uint32_t row(uint32_t r) const {
+      return address + r / box_rows * leading + r % box_rows / 8 * stride + r % 8 * row_bytes;
+    }
     bool overlaps(uint32_t from, uint32_t bytes) const;
   };
   enum class Kind { product, copy, commit };
@@ -77,13 +79,15 @@ class TensorMemory {
 
   Problem check_range(uint32_t address, uint32_t count, Columns& columns) const;
   Problem check_written(uint32_t thread, const Columns& columns) const;
-  Problem operand(uint64_t descriptor, uint32_t rows, Operand& operand) const;
+  static Operand operand_of(const Tcgen05Product& product, bool is_a);
+  Problem check_operand(const Tcgen05Product& product, bool is_a, Operand& operand) const;
   Problem check_readable(const Operand& operand) const;
   Problem execute(const Operation& operation);
   Problem execute_product(const Tcgen05Product& product);
   Problem scale_word(uint32_t scales, uint32_t row, uint32_t& word) const;
-  // to[k][row], with scales
-  Problem decode(const Tcgen05Product& product, bool is_a, uint32_t rows, std::vector<float>& to) const;
+  // to[k][m or n], with scales
+  Problem decode(const Tcgen05Product& product, bool is_a, std::vector<float>& to) const;
+  Problem decode_columns(const Tcgen05Product& product, std::vector<float>& to) const;
 
   Async* async_ = nullptr;
   std::unique_ptr<Cells> cells_;

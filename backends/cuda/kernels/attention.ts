@@ -1,7 +1,7 @@
 import type { DenseAttributes } from '../../../src/ops/attention_math.ts'
 import type { OpCall } from '../../../src/ops/contract.ts'
 import type { LaunchPlan } from '../../backend.ts'
-import { attentionWgmma } from './attention_wgmma.ts'
+import { attentionTensorCores } from './attention_tensor_cores.ts'
 import { type KernelRule, launch } from './rule.ts'
 
 /** Rows of a tile in kernels-cuda/lib/attention_tile.h. */
@@ -36,9 +36,9 @@ export function dense(
   )
 }
 
-/** attention_wgmma where the architecture has it and qkv has 16 bits. */
+/** attention_wgmma or attention_tcgen05 where qkv has 16 bits. */
 export const attention: KernelRule = (call, traits) =>
-  attentionWgmma(call, traits) ?? {
+  attentionTensorCores(call, traits) ?? {
     launches: [
       dense(call, 'attention', 'attention', call.attrs.heads, [
         { port: 'qkv', access: 'read' },

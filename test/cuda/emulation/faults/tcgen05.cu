@@ -28,6 +28,7 @@ enum class Fault {
   descriptor_of_64_rows,
   operand_off_the_pattern,
   operand_without_swizzle,
+  rows_as_columns,
   scales_without_fence,
 };
 
@@ -75,7 +76,8 @@ DEVICE void multiply_steps(Stages& stages) {
       if (FAULT == Fault::operand_off_the_pattern) a = tcgen05_rows(stages.x[stage][1], k);
       if (FAULT == Fault::operand_without_swizzle)
         a = tcgen05_descriptor(shared_address(stages.x[stage]) + k, 16, 1024, Tcgen05Swizzle::none);
-      tcgen05_mma<BF16>(sums, a, rows, instruction, i % STEPS > 0 || k > 0);
+      const uint32_t major = FAULT == Fault::rows_as_columns ? TCGEN05_B_COLUMNS : 0;
+      tcgen05_mma<BF16>(sums, a, rows, instruction | major, i % STEPS > 0 || k > 0);
     }
     if (FAULT == Fault::arrival_for_commit)
       mbarrier_arrive(stages.empty[stage]);
@@ -170,4 +172,5 @@ FAULTY(descriptor_of_another_format)
 FAULTY(descriptor_of_64_rows)
 FAULTY(operand_off_the_pattern)
 FAULTY(operand_without_swizzle)
+FAULTY(rows_as_columns)
 FAULTY(scales_without_fence)

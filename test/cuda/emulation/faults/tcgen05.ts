@@ -38,6 +38,7 @@ export const tcgen05Faults: Fault[] = inFile(
       ['descriptor_of_another_format', fails(/the instruction descriptor's formats are not the product's/)],
       ['descriptor_of_64_rows', fails(/knows products of 128 rows, not 64/)],
       ['operand_off_the_pattern', fails(/starts at address \d+, not in the first row of a pattern/)],
+      ['rows_as_columns', fails(/an operand's 64 columns are 16 bytes apart, no multiple of 1024/)],
       ['operand_without_swizzle', fails(/knows operands with the swizzle of 128 bytes/)],
       ['scales_without_fence', fails(/row 0 of an operand holds stores without a fence_proxy_async since/)],
     ] as const

@@ -5,20 +5,24 @@ import { formatNumbers } from './matmul_epilogue.ts'
 import { type CudaTraits, launch } from './rule.ts'
 import { selectVariant } from './variant.ts'
 
-/** Queries and keys of a tile of kernels-cuda/attention_wgmma.sm_90a.cu, and dims of the boxes that copies bring. */
+/** Queries and keys of a tile of kernels-cuda/lib/attention_items.h, and dims of the boxes that copies bring. */
 const QUERY_ROWS = 128
 const KEY_ROWS = 128
 const BOX_DIMS = 64
 /** Heads of a tile, at most: a box has whole patterns of eight rows. */
 const MOST_HEADS = 16
-/** Keys and values of heads that run together stay in this part of the 50 MB of L2. */
+/** Keys and values of heads that run together stay in this part of L2, of 50 MB or more. */
 const L2_BYTES = 25e6
 
 /**
- * Cycles of a tile of queries and keys, by head size: of tensor cores for both products, at 64 of exponentials alike.
- * Predicted, not measured.
+ * Kernels of both architectures go through a call by the same tiles. Cycles are those of a tile of queries and keys, by
+ * head size: on Hopper of tensor cores for both products, at 64 of exponentials alike; on Blackwell of instructions at 64
+ * and of shared memory at 128. Predicted, not measured.
  */
-const tileCycles: Readonly<Record<number, number>> = { 64: 1024, 128: 2048 }
+const kernels: Readonly<Record<string, { name: string; tileCycles: Readonly<Record<number, number>> }>> = {
+  sm_90a: { name: 'wgmma', tileCycles: { 64: 1024, 128: 2048 } },
+  sm_103a: { name: 'tcgen05', tileCycles: { 64: 900, 128: 1300 } },
+}
 
 /** How a call is cut into tiles. */
 interface Plan {
@@ -58,13 +62,14 @@ function keyTiles(
   return { all: each.reduce((x, y) => x + y, 0), most: Math.max(...each) }
 }
 
-/** Attention on Hopper's tensor cores; undefined where formats, head size or architecture do not allow it, or tuning knows better. */
-export function attentionWgmma(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
+/** Attention on exact tensor cores; undefined where formats, head size or architecture do not allow it, or tuning knows better. */
+export function attentionTensorCores(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
   const a: DenseAttributes = call.attrs
   const { format, shape } = call.inputs.qkv!
   const rows = shape[0]!
-  const ofTile = tileCycles[a.head_dim]
-  if (traits.arch !== 'sm_90a' || format === 'f32' || ofTile === undefined) return undefined
+  const kernel = kernels[traits.arch]
+  const ofTile = kernel?.tileCycles[a.head_dim]
+  if (!kernel || format === 'f32' || ofTile === undefined) return undefined
   const plan = planOf(a, rows)
   const { all, most } = keyTiles(a, plan)
   const selection = {
@@ -74,22 +79,27 @@ export function attentionWgmma(call: OpCall, traits: CudaTraits): KernelChoice |
   }
   return selectVariant(traits, selection, [
     {
-      name: 'wgmma',
+      name: kernel.name,
       cycles: ofTile * Math.max(most, (all * plan.units) / traits.multiprocessors),
-      choice: () => launches(call, plan, traits),
+      choice: () => launches(call, kernel.name, plan, traits),
     },
   ])
 }
 
-function launches(call: OpCall, plan: Plan, { multiprocessors }: CudaTraits): KernelChoice {
+function launches(
+  call: OpCall,
+  name: string,
+  plan: Plan,
+  { arch, multiprocessors }: CudaTraits,
+): KernelChoice {
   const a: DenseAttributes = call.attrs
   const { format, shape } = call.inputs.qkv!
   const [rows, width] = shape as readonly [number, number]
   return {
     launches: [
       launch(
-        'attention_wgmma.sm_90a',
-        `attention_wgmma_${format}_${a.head_dim}`,
+        `attention_${name}.${arch}`,
+        `attention_${name}_${format}_${a.head_dim}`,
         Math.min(plan.tiles * plan.units, multiprocessors),
         [
           { port: 'qkv', access: 'read' },
