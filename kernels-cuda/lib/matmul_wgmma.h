@@ -13,9 +13,9 @@
 // Shared memory gives each m64n256k16 10 KB in its 128 cycles, 80 bytes of 128 a cycle; m64n192k16 85, m64n128k16 96,
 // m64n64k16 all 128. So tensor cores limit: 4,096 rows of 4,096 by 4,096 weights are 137 GFLOP, 139 us at 989 TFLOP/s,
 // and 512 tiles on 132 multiprocessors are four rounds, the last nearly full (97%). Storing a tile's sums is 128 KB,
-// 1.1 us at 64 bytes a cycle, in which tensor cores wait: 3% of 36 us a tile at that depth. 132 tiles that run together
-// are 16 down and 8 across: a step of all is 2,048 rows of a and 2,112 of b, 0.5 MB in 0.56 us, which memory has to
-// give once.
+// 1.1 us at 64 bytes a cycle, in which tensor cores wait: 3% of 36 us a tile at that depth. 132 tiles that run
+// together are 16 down and 8 across: a step of all is 2,048 rows of a and 2,112 of b, 0.5 MB in 0.56 us, which memory
+// has to give once.
 #pragma once
 #include "cluster.h"
 #include "matmul_output.h"
