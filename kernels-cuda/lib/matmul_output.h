@@ -1,5 +1,5 @@
-// How a warp's sums leave the registers of lib/matmul_wgmma.h: 16 rows of 2 SUMS columns, which lib/wgmma.h says who
-// has of.
+// How a warp's sums, 16 rows of 2 SUMS columns from (row, column) of a range on, leave its registers; lib/wgmma.h says
+// which lane has which.
 #pragma once
 #include "epilogue.h"
 #include "pieces.h"
@@ -40,8 +40,8 @@ struct ByThreads {
 
 // The sums as they are, or added to what is there: in boxes of 16 rows of 128 bytes, two in turn, that the copy engine
 // stores while the warp goes on. y is a matrix of such boxes, and of `splits` times `rows`, a multiple of 16, where
-// there are several ranges. Words of 16-bit pairs lie in different banks; of pairs of f32, two lie in the same, 1,024
-// cycles more for a tile of 128 x 256.
+// there are several ranges. An element is added to once in a launch, so no sum depends on timing. Words of 16-bit
+// pairs lie in different banks; of pairs of f32, two lie in the same, 1,024 cycles more for a tile of 128 x 256.
 struct ByBoxes {
   struct Shared {
     unsigned char box[2][16][128];

@@ -26,7 +26,8 @@ DEVICE void tma_store(const TensorMap& map, uint32_t column, uint32_t row, const
                : "memory");
 }
 
-// The same, added to what is there, for a matrix of f32.
+// The same, added to what is there, for a matrix of f32. Several additions to one element come in any order: a launch
+// makes one.
 DEVICE void tma_store_add(const TensorMap& map, uint32_t column, uint32_t row, const void* from) {
   asm volatile("cp.reduce.async.bulk.tensor.2d.global.shared::cta.add.bulk_group [%0, {%1, %2}], [%3];" ::"l"(&map),
                "r"(column), "r"(row), "r"(shared_address(from))
