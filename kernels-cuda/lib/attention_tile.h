@@ -96,7 +96,8 @@ DEVICE void stage_columns(ColumnStage& stage, const HeadRows<Storage>& source, u
 template <class Storage>
 DEVICE void stage_rows(RowStage& stage, const HeadRows<Storage>& source, uint32_t first, uint32_t row_end,
                        uint32_t d_first, uint32_t dim) {
-#pragma unroll
+  // Loads of as many numbers at once as there are registers for: those of 16 bits are held as loaded and as f32.
+#pragma unroll(Storage::BYTES)
   for (uint32_t step = 0; step < TILE_ROWS * CHUNK_DIMS / 4 / ATTENTION_THREADS; step++) {
     const uint32_t i = step * ATTENTION_THREADS + threadIdx.x, r = i / (CHUNK_DIMS / 4), d = i % (CHUNK_DIMS / 4) * 4;
     *reinterpret_cast<float4*>(&stage[r][d]) = source.load4(first + r, row_end, d_first + d, dim);
