@@ -2,9 +2,12 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { LoadOptions } from '../../backends/backend.ts'
+import { knownVersion } from '../../backends/build/tools.ts'
 import { loadAddon } from '../../backends/cuda/addon.ts'
-import { emulatedDriver } from '../../backends/cuda/build/places.ts'
+import { BuiltCubins } from '../../backends/cuda/build/cubins.ts'
+import { emulatedDriver, imageFolder } from '../../backends/cuda/build/places.ts'
 import type { CudaDevice } from '../../backends/cuda/device.ts'
+import { readRecord } from '../../backends/cuda/images.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
 import { walkerOf } from '../../backends/cuda/walker.ts'
@@ -25,6 +28,7 @@ import { encodeRaw, type RawRange, type RawStep, tinyImage, tinyProgram, WORDS }
 
 process.env.EXACTMAP_EMULATED_THREADS = '1'
 const device = await emulatedDevice()
+const nvcc = await knownVersion('nvcc')
 const reason = typeof device === 'string' ? device : ''
 let folder = ''
 
@@ -105,11 +109,11 @@ describe.skipIf(reason)(`a step as one kernel${reason && ` (skipped: ${reason})`
 })
 
 describe('what can be one kernel', () => {
-  const target = cudaTarget(cudaTraits['cuda-sm_90a']!, readCudaSources())
-  const programOf = (batch: number): Program => {
-    const family = familyOf(tinyConfigs.llama)
-    const config = family.parse(tinyConfigs.llama)
-    return compile(inferenceGraph('tiny', family, config, { ...spec, batch }), target)
+  const sources = readCudaSources()
+  const target = cudaTarget(cudaTraits['cuda-sm_90a']!, sources)
+  const programOf = (batch: number, model: object = tinyConfigs.llama, on = target): Program => {
+    const family = familyOf(model)
+    return compile(inferenceGraph('tiny', family, family.parse(model), { ...spec, batch }), on)
   }
   const decode = (program: Program): Segment => program.segments.find(({ name }) => name === 'decode')!
   const refusalOf = (program: Program, segment: Segment): ExactmapError => {
@@ -132,8 +136,33 @@ describe('what can be one kernel', () => {
     expect(walkerOf(programOf(2), decode(programOf(2)), target).module).not.toBe(walker.module)
   })
 
+  // A layer of the shape of Llama 3.2 1B.
+  const layer = {
+    ...tinyConfigs.llama,
+    vocab_size: 128_256,
+    hidden_size: 2048,
+    intermediate_size: 8192,
+    num_hidden_layers: 1,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+  }
+  it.for(['sm_90a', 'sm_103a'])(
+    'nvcc compiles a layer of a 1B model for %s without spills',
+    { timeout: 120_000 },
+    async (arch, ctx) => {
+      if (!nvcc) return ctx.skip('nvcc is not installed')
+      const on = cudaTarget(cudaTraits[`cuda-${arch}`]!, sources)
+      const program = programOf(1, layer, on)
+      const { module, text, signature } = walkerOf(program, decode(program), on)
+      expect(await new BuiltCubins(arch).image(module, text)).not.toHaveLength(0)
+      const { walk } = (await readRecord(imageFolder(arch), module))!.kernels!
+      expect(walk).toMatchObject({ spillStores: 0, spillLoads: 0 })
+      expect(walk!.registers * signature.threads).toBeLessThanOrEqual(65_536)
+    },
+  )
+
   it('names the launch that it can not be made of', () => {
-    const many = programOf(16)
+    const many = programOf(64)
     const error = refusalOf(many, decode(many))
     expect(error.code).toBe('unsupported')
     expect(error.message).toMatch(/segment 'decode' can't be one kernel: of matmul_\w+ threads hold tiles/)
