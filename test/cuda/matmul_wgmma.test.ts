@@ -1,56 +1,13 @@
-import { afterAll, describe, expect, it } from 'vitest'
-import { readCudaSources } from '../../backends/cuda/library.ts'
-import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
-import { normal } from '../../src/ops/cases.ts'
-import { opContract } from '../../src/ops/index.ts'
-import type { FormatName } from '../../src/tensor/format.ts'
-import { compareOutputs, vectorProgram } from '../../src/verify/run.ts'
-import { makeVector } from '../../src/verify/vector.ts'
+import { afterAll } from 'vitest'
 import { emulatedDevice } from '../helpers/cuda.ts'
+import { describeRounds } from '../helpers/cuda_rounds.ts'
 
-// Products compiled for fewer multiprocessors than a GPU has, so that a block of the persistent grid has several tiles
-// and goes round its ring of stages several times: shapes that need that on 132 of them are too large to emulate.
 const device = await emulatedDevice()
 afterAll(() => {
   if (typeof device !== 'string') device.destroy()
 })
 
-type Shape = readonly [rows: number, columns: number, depth: number]
-
-/** What each product is of. */
-const operands = {
-  matmul: ([rows, columns, depth]: Shape, format: FormatName) => ({
-    x: normal([rows, depth], 1, format),
-    w: normal([columns, depth], 0.1, format),
-    bias: normal([columns], 1, format),
-    residual: normal([rows, columns]),
-  }),
-  matmul_plain: ([rows, columns, depth]: Shape, format: FormatName) => ({
-    x: normal([rows, depth], 1, format),
-    w: normal([columns, depth], 0.1, format),
-  }),
-  matmul_backward_input: ([rows, columns, depth]: Shape, format: FormatName) => ({
-    dy: normal([rows, depth], 1, format),
-    w: normal([depth, columns], 0.1, format),
-  }),
-  matmul_backward_weight: ([rows, columns, depth]: Shape, format: FormatName) => ({
-    accumulator: normal([rows, columns]),
-    dy: normal([depth, rows], 1, format),
-    x: normal([depth, columns], 1, format),
-  }),
-}
-
-interface Rounds {
-  readonly of?: keyof typeof operands
-  readonly multiprocessors: number
-  readonly shape: Shape
-  readonly format: FormatName
-  readonly attrs?: object
-  readonly variant: string
-  readonly kernels: readonly string[]
-}
-
-const cases: Readonly<Record<string, Rounds>> = {
+describeRounds('matmul_wgmma', device, 'cuda-sm_90a', {
   'wide tiles, three each': {
     multiprocessors: 2,
     shape: [300, 301, 328],
@@ -149,23 +106,4 @@ const cases: Readonly<Record<string, Rounds>> = {
     variant: '128',
     kernels: ['copy', 'matmul_backward_weight_wgmma_bf16_128', 'matmul_join'],
   },
-}
-
-describe('matmul_wgmma on few multiprocessors', () => {
-  for (const [name, { of = 'matmul', shape, format, ...rest }] of Object.entries(cases))
-    it(name, async (ctx) => {
-      if (typeof device === 'string') return ctx.skip(device)
-      const { multiprocessors, attrs = {}, variant, kernels } = rest
-      const inputs = operands[of](shape, format)
-      const op = of === 'matmul_plain' ? 'matmul' : of
-      const vector = makeVector(opContract(op), { name, attrs, inputs })
-      const target = cudaTarget({ ...cudaTraits['cuda-sm_90a']!, multiprocessors }, readCudaSources())
-      const program = vectorProgram({ ...vector, variant }, target)
-      expect(program.kernels.map((k) => k.name)).toEqual(kernels)
-      const executable = await device.load(program)
-      const given = Object.entries(vector.inputs).map(([port, { bytes }]) => [port, bytes] as const)
-      const got = await executable.step('main', Object.fromEntries(given))
-      executable.destroy()
-      expect(compareOutputs(vector, got).wrong).toBeUndefined()
-    })
 })

@@ -8,10 +8,37 @@ import type { FormatName } from '../../src/tensor/format.ts'
 import { compareOutputs, vectorProgram } from '../../src/verify/run.ts'
 import { makeVector } from '../../src/verify/vector.ts'
 
-/** A matmul compiled for few multiprocessors. */
+type Shape = readonly [rows: number, columns: number, depth: number]
+
+/** What each product is of. */
+const operands = {
+  matmul: ([rows, columns, depth]: Shape, format: FormatName) => ({
+    x: normal([rows, depth], 1, format),
+    w: normal([columns, depth], 0.1, format),
+    bias: normal([columns], 1, 'bf16'),
+    residual: normal([rows, columns]),
+  }),
+  matmul_plain: ([rows, columns, depth]: Shape, format: FormatName) => ({
+    x: normal([rows, depth], 1, format),
+    w: normal([columns, depth], 0.1, format),
+  }),
+  matmul_backward_input: ([rows, columns, depth]: Shape, format: FormatName) => ({
+    dy: normal([rows, depth], 1, format),
+    w: normal([depth, columns], 0.1, format),
+  }),
+  matmul_backward_weight: ([rows, columns, depth]: Shape, format: FormatName) => ({
+    accumulator: normal([rows, columns]),
+    dy: normal([depth, rows], 1, format),
+    x: normal([depth, columns], 1, format),
+  }),
+}
+
+/** A product compiled for few multiprocessors. */
 export interface Rounds {
+  /** matmul with all its inputs where not said. */
+  readonly of?: keyof typeof operands
   readonly multiprocessors: number
-  readonly shape: readonly [rows: number, columns: number, depth: number]
+  readonly shape: Shape
   readonly format: FormatName
   readonly attrs?: object
   readonly variant: string
@@ -29,22 +56,13 @@ export function describeRounds(
   cases: Readonly<Record<string, Rounds>>,
 ): void {
   describe(`${kernel} on few multiprocessors`, () => {
-    for (const [name, { multiprocessors, shape, format, attrs = {}, variant, kernels }] of Object.entries(
-      cases,
-    ))
+    for (const [name, { of = 'matmul', shape, format, ...rest }] of Object.entries(cases))
       it(name, async (ctx) => {
         if (typeof device === 'string') return ctx.skip(device)
-        const [rows, columns, depth] = shape
-        const vector = makeVector(opContract('matmul'), {
-          name,
-          attrs,
-          inputs: {
-            x: normal([rows, depth], 1, format),
-            w: normal([columns, depth], 0.1, format),
-            bias: normal([columns], 1, 'bf16'),
-            residual: normal([rows, columns]),
-          },
-        })
+        const { multiprocessors, attrs = {}, variant, kernels } = rest
+        const inputs = operands[of](shape, format)
+        const op = of === 'matmul_plain' ? 'matmul' : of
+        const vector = makeVector(opContract(op), { name, attrs, inputs })
         const target = cudaTarget({ ...cudaTraits[traits]!, multiprocessors }, readCudaSources())
         const program = vectorProgram({ ...vector, variant }, target)
         expect(program.kernels.map((k) => k.name)).toEqual(kernels)
