@@ -10,8 +10,9 @@
 // a cycle of about 64, and scales 1 KB.
 //
 // A row has its scales side by side, and a stage takes one of each row: 256 sectors of 32 bytes of which it needs 4.
-// The other 28 are for the stages that follow: five stages of shared memory leave 60 KB of L1, where 8 KB of sectors
-// live that long. Three warps of the first warpgroup take turns, so that each has three stages' time for its loads.
+// The other 28 are for the stages that follow: five stages of shared memory, or four where sums leave through boxes
+// (lib/matmul_output.h), leave 60 KB of L1, where 8 KB of sectors live that long. Three warps of the first warpgroup take
+// turns, so that each has three stages' time for its loads.
 #include "lib/cluster.h"
 #include "lib/matmul_output.h"
 #include "lib/pieces.h"
@@ -21,14 +22,15 @@
 constexpr uint32_t WARPGROUP = 128, CONSUMER_WARPS = 8;
 
 // Rows of both operands, and elements along k, that a stage has: 128 bytes of a row.
-constexpr uint32_t COLUMNS = 128, STAGE_DEPTH = 128, STAGES = 5, SCALE_WARPS = 3;
+constexpr uint32_t COLUMNS = 128, STAGE_DEPTH = 128, SCALE_WARPS = 3;
 
+template <uint32_t STAGES, class Output>
 struct Ring {
   uint8_t x[STAGES][TILE_ROWS][STAGE_DEPTH];
   uint8_t w[STAGES][COLUMNS][STAGE_DEPTH];
   float x_scale[STAGES][TILE_ROWS];
   float w_scale[STAGES][COLUMNS];
-  ByThreads::Shared outgoing[CONSUMER_WARPS];
+  typename Output::Shared outgoing[CONSUMER_WARPS];
   Mbarrier full[STAGES], empty[STAGES];
 };
 
@@ -69,10 +71,11 @@ DEVICE void add_scaled(float (&sum)[COLUMNS / 2], const float (&part)[COLUMNS / 
   }
 }
 
-template <uint32_t BLOCKS>
+template <uint32_t STAGES, uint32_t BLOCKS, class Output>
 DEVICE void matmul_fp8(const TensorMap& x, const TensorMap& w, const BlockScales& x_scales, const BlockScales& w_scales,
-                       const ByThreads& output, const Product& product) {
-  DYNAMIC_SHARED(ring, Ring);
+                       Output output, const Product& product) {
+  using Stages = Ring<STAGES, Output>;
+  DYNAMIC_SHARED(ring, Stages);
   constexpr uint32_t SHARE = TILE_ROWS / BLOCKS, ALL = (1u << BLOCKS) - 1;
   const uint32_t warpgroup = threadIdx.x / WARPGROUP, lane = threadIdx.x % 32, rank = blockIdx.x % BLOCKS;
   const uint32_t first = blockIdx.x / BLOCKS, clusters = gridDim.x / BLOCKS;
@@ -147,26 +150,43 @@ DEVICE void matmul_fp8(const TensorMap& x, const TensorMap& w, const BlockScales
       output.store(sum, ring.outgoing[warp], product, piece.split, piece.row + above + warp % 4 * 16,
                    piece.column + rank * COLUMNS);
     }
+    output.finish();
   }
   cluster_sync();
 }
 
-static_assert(sizeof(Ring) == 189520);
+static_assert(sizeof(Ring<5, ByThreads>) == 189520 && sizeof(Ring<4, ByBoxes>) == 168000);
 
 KERNEL_CLUSTER(matmul_fp8_2x128, 384, 189520, 2, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks,
-              const void* w_blocks, OPTIONAL const void* bias, OPTIONAL const float* residual, void* y, uint32_t rows,
-              uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation, uint32_t output_format,
-              uint32_t splits, uint32_t split_depth) {
+               const void* w_blocks, OPTIONAL const void* bias, OPTIONAL const float* residual, void* y,
+               uint32_t x_rows, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t bias_format,
+               uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_fp8<2>(x, w, BlockScales(x_blocks, rows, depth), BlockScales(w_blocks, columns, depth), {epilogue},
-                {rows, columns, depth, splits, split_depth});
+  matmul_fp8<5, 2>(x, w, BlockScales(x_blocks, x_rows, depth), BlockScales(w_blocks, columns, depth),
+                   ByThreads{epilogue}, {rows, columns, depth, splits, split_depth});
 }
 
 KERNEL_SHARED(matmul_fp8_128, 384, 189520, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks, const void* w_blocks,
-              OPTIONAL const void* bias, OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns,
-              uint32_t depth, uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits,
-              uint32_t split_depth) {
+              OPTIONAL const void* bias, OPTIONAL const float* residual, void* y, uint32_t x_rows, uint32_t rows,
+              uint32_t columns, uint32_t depth, uint32_t bias_format, uint32_t activation, uint32_t output_format,
+              uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_fp8<1>(x, w, BlockScales(x_blocks, rows, depth), BlockScales(w_blocks, columns, depth), {epilogue},
-                {rows, columns, depth, splits, split_depth});
+  matmul_fp8<5, 1>(x, w, BlockScales(x_blocks, x_rows, depth), BlockScales(w_blocks, columns, depth),
+                   ByThreads{epilogue}, {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_CLUSTER(matmul_fp8_plain_2x128, 384, 168000, 2, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks,
+               const void* w_blocks, TENSOR_MAP y, uint32_t x_rows, uint32_t rows, uint32_t columns, uint32_t depth,
+               uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const ByBoxes boxes(y, output_format, false);
+  matmul_fp8<4, 2>(x, w, BlockScales(x_blocks, x_rows, depth), BlockScales(w_blocks, columns, depth), boxes,
+                   {rows, columns, depth, splits, split_depth});
+}
+
+KERNEL_SHARED(matmul_fp8_plain_128, 384, 168000, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks, const void* w_blocks,
+              TENSOR_MAP y, uint32_t x_rows, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t output_format,
+              uint32_t splits, uint32_t split_depth) {
+  const ByBoxes boxes(y, output_format, false);
+  matmul_fp8<4, 1>(x, w, BlockScales(x_blocks, x_rows, depth), BlockScales(w_blocks, columns, depth), boxes,
+                   {rows, columns, depth, splits, split_depth});
 }

@@ -17,6 +17,8 @@ interface Rounds {
   readonly multiprocessors: number
   readonly shape: readonly [rows: number, columns: number, depth: number]
   readonly attrs?: object
+  /** Without bias and residual. */
+  readonly plain?: boolean
   readonly variant: string
   readonly kernels: readonly string[]
 }
@@ -39,20 +41,27 @@ const cases: Readonly<Record<string, Rounds>> = {
     multiprocessors: 3,
     shape: [20, 40, 1536],
     variant: '128',
-    kernels: ['matmul_fp8_128', 'matmul_join'],
+    kernels: ['matmul_fp8_plain_128', 'matmul_join'],
+  },
+  'nothing behind the sums, clusters, three tiles each': {
+    multiprocessors: 2,
+    shape: [300, 304, 256],
+    attrs: { output: 'bf16' },
+    plain: true,
+    variant: '2x128',
+    kernels: ['matmul_fp8_plain_2x128'],
   },
 }
 
 describe('matmul_fp8 on few multiprocessors', () => {
-  for (const [name, { multiprocessors, shape, attrs = {}, variant, kernels }] of Object.entries(cases))
+  for (const [name, { multiprocessors, shape, attrs = {}, plain, variant, kernels }] of Object.entries(cases))
     it(name, async (ctx) => {
       if (typeof device === 'string') return ctx.skip(device)
       const [rows, columns, depth] = shape
       const inputs = {
         x: normal([rows, depth], 1, 'e4m3_128'),
         w: normal([columns, depth], 0.1, 'e4m3_128'),
-        bias: normal([columns], 1, 'bf16'),
-        residual: normal([rows, columns]),
+        ...(plain ? {} : { bias: normal([columns], 1, 'bf16'), residual: normal([rows, columns]) }),
       }
       const vector = makeVector(opContract('matmul'), { name, attrs, inputs })
       const target = cudaTarget({ ...cudaTraits['cuda-sm_90a']!, multiprocessors }, readCudaSources())

@@ -2,6 +2,7 @@ import type { OpCall } from '../../../src/ops/contract.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { formatNumbers, inRanges, productOf } from './matmul_epilogue.ts'
 import { type Plan, planOf, TILE_ROWS, tensorMap } from './matmul_plan.ts'
+import { BOX_ROWS, outputOf } from './matmul_wgmma.ts'
 import { type CudaTraits, launch } from './rule.ts'
 import { selectVariant } from './variant.ts'
 
@@ -44,29 +45,36 @@ function launches(call: OpCall, { tile, grid, range }: Plan): KernelChoice {
   const { rows, columns, depth } = productOf(call)
   const map = (port: string, height: number, box: number) =>
     tensorMap(port, formatNumbers.e4m3!, [height, depth], [box, STAGE_DEPTH])
-  return inRanges(call, range, (splits, { bindings, constants }) =>
-    launch(
-      'matmul_fp8.sm_90a',
-      `matmul_fp8_${tile.variant}`,
-      grid,
-      [
-        // The quants come first, a matrix of bytes; scales are read from the whole.
-        { port: 'x', access: 'read' },
-        { port: 'w', access: 'read' },
-        { port: 'x', as: 'x_blocks', access: 'read' },
-        { port: 'w', as: 'w_blocks', access: 'read' },
-        ...bindings,
-      ],
-      {
-        ...map('x', rows, TILE_ROWS / tile.blocks),
-        ...map('w', columns, tile.columns),
-        rows,
-        columns,
-        depth,
-        ...constants,
-        splits,
-        split_depth: range,
-      },
-    ),
+  return inRanges(
+    call,
+    range,
+    (splits, last, storedRows) => {
+      const y = outputOf(call, last, splits * storedRows)
+      return launch(
+        'matmul_fp8.sm_90a',
+        `matmul_fp8${y.suffix}_${tile.variant}`,
+        grid,
+        [
+          // The quants come first, a matrix of bytes; scales are read from the whole.
+          { port: 'x', access: 'read' },
+          { port: 'w', access: 'read' },
+          { port: 'x', as: 'x_blocks', access: 'read' },
+          { port: 'w', as: 'w_blocks', access: 'read' },
+          ...last.bindings,
+        ],
+        {
+          ...map('x', rows, TILE_ROWS / tile.blocks),
+          ...map('w', columns, tile.columns),
+          ...y.constants,
+          x_rows: rows,
+          rows: storedRows,
+          columns,
+          depth,
+          splits,
+          split_depth: range,
+        },
+      )
+    },
+    BOX_ROWS,
   )
 }

@@ -8,7 +8,7 @@ import { selectVariant } from './variant.ts'
 /** Elements along k that a stage of kernels-cuda/lib/matmul_wgmma.h has of each row. */
 const STAGE_DEPTH = 64
 /** Rows of a box in which kernels-cuda/lib/matmul_output.h stores sums, and bytes of each. */
-const BOX_ROWS = 16
+export const BOX_ROWS = 16
 const BOX_BYTES = 128
 /** 4.8 TB/s over 132 multiprocessors at 1.83 GHz. */
 const BYTES_PER_CYCLE = 20
@@ -110,7 +110,7 @@ function launches(call: OpCall, { tile, grid, range }: Plan): KernelChoice {
 }
 
 /** How the kernel stores y, a matrix of so many rows: gradients by boxes, products too where nothing follows the sum. */
-function outputOf(call: OpCall, last: Epilogue, rows: number) {
+export function outputOf(call: OpCall, last: Epilogue, rows: number) {
   const { columns } = productOf(call)
   const { output_format } = last.constants as { output_format: number }
   const bytes = output_format === formatNumbers.f32 ? 4 : 2
