@@ -179,17 +179,17 @@ def scaled_products(torch, x, w, device):
 
 
 def attentions(torch, name, backward, random):
-    """Causal attention of 32 heads by every kernel that PyTorch has; heads that share keys have them written out."""
+    """Causal attention by every kernel that PyTorch has; heads that share keys have them written out."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    length = int(re.match(r"\d+", name)[0])
-    dim = int(re.search(r"_d(\d+)", name)[1]) if "_d" in name else 128
-    dtype = torch.bfloat16 if "bf16" in name else torch.float32
+    sizes = re.match(r"(?:(\d+)x)?(\d+)_causal(?:_h(\d+)_d(\d+))?", name).groups()
+    batch, length, heads, dim = (int(n or default) for n, default in zip(sizes, (1, 0, 32, 128)))
+    dtype = {"bf16": torch.bfloat16, "f16": torch.float16}.get(name.rsplit("_", 1)[-1], torch.float32)
     # Fused kernels take 16 bits; in f32 PyTorch's is the memory-efficient one.
     kernels = {"flash": SDPBackend.FLASH_ATTENTION, "cuDNN": SDPBackend.CUDNN_ATTENTION}
     if dtype == torch.float32:
         kernels = {"efficient": SDPBackend.EFFICIENT_ATTENTION}
-    q, k, v = (random(1, 32, length, dim, dtype=dtype).requires_grad_(backward) for _ in range(3))
+    q, k, v = (random(batch, heads, length, dim, dtype=dtype).requires_grad_(backward) for _ in range(3))
     peers = {}
     for label, kernel in kernels.items():
 

@@ -22,12 +22,30 @@ const matmulIn16 = (rows: number, columns: number, depth: number, format: 'f16' 
   inputs: { x: tensorType(format, rows, depth), w: tensorType(format, columns, depth) },
 })
 
-/** x and w in blocks of 8 bits with a scale each, y in bf16. */
-const matmulIn8 = (rows: number, columns: number, depth: number): SpeedCase => ({
-  name: `${rows}x${columns}x${depth}_both_e4m3_128`,
+/** x and w in blocks with a scale each, y in bf16. */
+const matmulInBlocks = (
+  rows: number,
+  columns: number,
+  depth: number,
+  format: FormatName = 'e4m3_128',
+): SpeedCase => ({
+  name: `${rows}x${columns}x${depth}_both_${format}`,
   op: 'matmul',
   attrs: { output: 'bf16' },
-  inputs: { x: tensorType('e4m3_128', rows, depth), w: tensorType('e4m3_128', columns, depth) },
+  inputs: { x: tensorType(format, rows, depth), w: tensorType(format, columns, depth) },
+})
+
+/** Rows dealt out evenly to experts, in bf16. */
+const matmulGrouped = (rows: number, experts: number, columns: number, depth: number): SpeedCase => ({
+  name: `${rows}x${columns}x${depth}_${experts}_experts_bf16`,
+  op: 'matmul_grouped',
+  attrs: { output: 'bf16' },
+  inputs: {
+    x: tensorType('bf16', rows, depth),
+    offsets: tensorType('u32', experts + 1),
+    w: tensorType('bf16', experts, columns, depth),
+  },
+  given: { offsets: Uint32Array.from({ length: experts + 1 }, (_, e) => (rows / experts) * e) },
 })
 
 /** Both gradients of a product in bf16. */
@@ -80,23 +98,38 @@ const QKV = (HEADS.heads + 2 * HEADS.kv_heads) * HEADS.head_dim
 const SCALE = 1 / Math.sqrt(HEADS.head_dim)
 const dense = { ...HEADS, sequence: 4096, scale: SCALE, causal: true, window: 0, softcap: 0 }
 
-/** Causal attention of `length` tokens in bf16, 32 heads of `dim` over 8 of keys, and its gradient. */
-function attentionIn16(length: number, dim: number): SpeedCase[] {
-  const heads = { heads: 32, kv_heads: 8, head_dim: dim }
-  const attrs = { ...heads, sequence: length, scale: 1 / Math.sqrt(dim), causal: true, window: 0, softcap: 0 }
-  const name = `${length}_causal_d${dim}_bf16`
-  const qkv = tensorType('bf16', length, (32 + 2 * 8) * dim)
-  const y = tensorType('bf16', length, 32 * dim)
+interface Heads {
+  readonly heads: number
+  readonly kv_heads: number
+  readonly head_dim: number
+}
+
+/** Causal attention of `batch` sequences of `length` tokens in 16 bits, and its gradient. */
+function attentionIn16(
+  length: number,
+  { heads, kv_heads, head_dim }: Heads,
+  format: 'f16' | 'bf16' = 'bf16',
+  batch = 1,
+): SpeedCase[] {
+  const scale = 1 / Math.sqrt(head_dim)
+  const attrs = { heads, kv_heads, head_dim, sequence: length, scale, causal: true, window: 0, softcap: 0 }
+  const name = `${batch > 1 ? `${batch}x` : ''}${length}_causal_h${heads}_d${head_dim}_${format}`
+  const rows = batch * length
+  const qkv = tensorType(format, rows, (heads + 2 * kv_heads) * head_dim)
+  const y = tensorType(format, rows, heads * head_dim)
   return [
-    { name, op: 'attention', attrs: { ...attrs, output: 'bf16' }, inputs: { qkv } },
+    { name, op: 'attention', attrs: { ...attrs, output: format }, inputs: { qkv } },
     {
       name,
       op: 'attention_backward',
-      attrs: { ...attrs, output: 'bf16' },
-      inputs: { dy: y, qkv, y, lse: tensorType('f32', length, 32) },
+      attrs: { ...attrs, output: format },
+      inputs: { dy: y, qkv, y, lse: tensorType('f32', rows, heads) },
     },
   ]
 }
+
+const GROUPED_64 = { heads: 32, kv_heads: 8, head_dim: 64 }
+const GPT2_HEADS = { heads: 12, kv_heads: 12, head_dim: 64 }
 
 /** Tiles of one tensor of 128M elements. */
 const wholeRange = { tensors: [[0, 2 ** 27]] }
@@ -136,10 +169,18 @@ export const speedCases: readonly SpeedCase[] = [
   matmulIn16(4096, 4096, 4096, 'f16'),
   ...[...LAYERS['1B'], ...LAYERS['8B']].flatMap(([columns, depth]) => [
     matmulIn16(4096, columns, depth, 'bf16'),
-    matmulIn8(4096, columns, depth),
+    matmulInBlocks(4096, columns, depth),
   ]),
-  matmulIn8(4096, 4096, 4096),
-  matmulIn8(8192, 8192, 8192),
+  matmulInBlocks(8192, 8192, 8192),
+  // Formats of Blackwell; other GPUs read them as numbers.
+  ...(['mxfp8', 'nvfp4'] as const).flatMap((format) => [
+    matmulInBlocks(4096, 4096, 4096, format),
+    matmulInBlocks(4096, 28672, 4096, format),
+    matmulInBlocks(8192, 8192, 8192, format),
+  ]),
+  // A layer of experts: of 8, as Mixtral's, and of many narrow ones.
+  matmulGrouped(8192, 8, 14336, 4096),
+  matmulGrouped(8192, 64, 1408, 2048),
   // Products of a training step of 32 sequences of 1,024 tokens, and of decoding 64 sequences.
   ...LAYERS['124M'].flatMap(([columns, depth]) => [
     matmulIn16(32768, columns, depth, 'bf16'),
@@ -173,7 +214,13 @@ export const speedCases: readonly SpeedCase[] = [
       lse: tensorType('f32', 4096, HEADS.heads),
     },
   },
-  ...[4096, 8192, 16384].flatMap((length) => [...attentionIn16(length, 64), ...attentionIn16(length, 128)]),
+  ...[4096, 8192, 16384].flatMap((length) => [
+    ...attentionIn16(length, GROUPED_64),
+    ...attentionIn16(length, HEADS),
+  ]),
+  ...attentionIn16(8192, HEADS, 'f16'),
+  ...attentionIn16(8192, GROUPED_64, 'f16'),
+  ...attentionIn16(1024, GPT2_HEADS, 'bf16', 32),
   decode(1, 4096, 'f16'),
   decode(1, 32768, 'f16'),
   decode(32, 4096, 'f16'),
