@@ -62,7 +62,7 @@ DEVICE float f32_scale(uint32_t largest, float divisor) {
 }
 
 // Formats: `scale_code` is what is stored of a block's scale, `divisor` what its elements are divided by, 0 where all
-// quants are the quant 0; `encode` gives that for 0. `tensor` is the scale of the whole tensor, where there is one.
+// quants are the quant 0; `encode4` gives those for 0. `tensor` is the scale of the whole tensor, where there is one.
 
 // scale = |largest| / 127, quants in -127 to 127 as bytes.
 struct ToQ8_0 {
@@ -75,6 +75,9 @@ struct ToQ8_0 {
   DEVICE static uint32_t encode(float x, float scale) {
     const int32_t q = scale == 0.0f ? 0 : integer_quotient(x, scale, 127.0f);
     return static_cast<uint32_t>(min(max(q, -127), 127)) & 0xffu;
+  }
+  DEVICE static uint32_t encode4(float4 x, float scale) {
+    return encode(x.x, scale) | encode(x.y, scale) << 8 | encode(x.z, scale) << 16 | encode(x.w, scale) << 24;
   }
 };
 
@@ -90,6 +93,9 @@ struct ToQ4_0 {
     const int32_t q = scale == 0.0f ? 0 : integer_quotient(x, scale, 8.0f);
     return static_cast<uint32_t>(min(max(q + 8, 0), 15));
   }
+  DEVICE static uint32_t encode4(float4 x, float scale) {
+    return encode(x.x, scale) | encode(x.y, scale) << 4 | encode(x.z, scale) << 8 | encode(x.w, scale) << 12;
+  }
 };
 
 // scale = |largest| / 448, quants e4m3.
@@ -100,8 +106,10 @@ struct ToE4M3_128 {
   static constexpr bool TENSOR = false;
   DEVICE static uint32_t scale_code(uint32_t largest, float) { return bits_of(f32_scale(largest, 448.0f)); }
   DEVICE static float divisor(uint32_t code, float) { return code < 0x7f800000u ? float_of(code) : 0.0f; }
-  DEVICE static uint32_t encode(float x, float scale) {
-    return scale == 0.0f ? 0u : f32_to_e4m3_pair(odd_quotient(x, scale), 0.0f) & 0xffu;
+  DEVICE static uint32_t encode4(float4 x, float scale) {
+    if (scale == 0.0f) return 0;
+    return f32_to_e4m3_four(make_float4(odd_quotient(x.x, scale), odd_quotient(x.y, scale), odd_quotient(x.z, scale),
+                                        odd_quotient(x.w, scale)));
   }
 };
 
@@ -116,8 +124,11 @@ struct ToMXFP8 {
     return exponent == 255 ? 255u : exponent > 9 ? exponent - 8 : 1u;
   }
   DEVICE static float divisor(uint32_t code, float) { return code == 255 ? 0.0f : e8m0_to_f32(code); }
-  DEVICE static uint32_t encode(float x, float scale) {
-    return scale == 0.0f ? 0u : f32_to_e4m3_pair(x / scale, 0.0f) & 0xffu;
+  // By 2^-k: 254 is the sum of its exponent's bits and of 2^k's.
+  DEVICE static uint32_t encode4(float4 x, float scale) {
+    if (scale == 0.0f) return 0;
+    const float inverse = float_of(0x7f000000u - bits_of(scale));
+    return f32_to_e4m3_four(make_float4(x.x * inverse, x.y * inverse, x.z * inverse, x.w * inverse));
   }
 };
 
@@ -135,8 +146,10 @@ struct ToNVFP4 {
   DEVICE static float divisor(uint32_t code, float tensor) {
     return code == 0 ? 0.0f : e4m3_pair_to_f32(code).x * tensor;
   }
-  DEVICE static uint32_t encode(float x, float scale) {
-    return scale == 0.0f ? 0u : f32_to_e2m1(odd_quotient(x, scale));
+  DEVICE static uint32_t encode(float x, float scale) { return f32_to_e2m1(odd_quotient(x, scale)); }
+  DEVICE static uint32_t encode4(float4 x, float scale) {
+    if (scale == 0.0f) return 0;
+    return encode(x.x, scale) | encode(x.y, scale) << 4 | encode(x.z, scale) << 8 | encode(x.w, scale) << 12;
   }
 };
 
@@ -156,9 +169,7 @@ DEVICE void quantize_four(uint8_t* y, uint64_t blocks, uint64_t i, float4 x, boo
   if (!live) return;
 
   const float scale = To::divisor(code, tensor);
-  const uint32_t packed = To::encode(x.x, scale) | To::encode(x.y, scale) << To::BITS |
-                          To::encode(x.z, scale) << 2 * To::BITS | To::encode(x.w, scale) << 3 * To::BITS;
-  reinterpret_cast<typename To::Four*>(y)[i] = static_cast<typename To::Four>(packed);
+  reinterpret_cast<typename To::Four*>(y)[i] = static_cast<typename To::Four>(To::encode4(x, scale));
   const uint64_t block = i / LANES;
   if (i % LANES != 0) return;
   typename To::Scale* scales = reinterpret_cast<typename To::Scale*>(y + blocks * To::BLOCK * To::BITS / 8);
