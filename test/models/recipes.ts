@@ -146,11 +146,11 @@ export async function judge(
   const spread = await runs.spread(recipe)
   const { name, used } = largestError(got.gradients, exact.gradients, spread.gradients)
   const expected = (await runs.train(base)).losses
-  const off = Math.max(...got.losses.map((loss, step) => Math.abs(loss - expected[step]!)))
+  const off = rms(got.losses.map((loss, step) => loss - expected[step]!))
   const losses = off / (FACTOR * spread.loss)
   const percent = (part: number): string => `${(100 * part).toFixed(0)}%`
   console.log(
-    `${recipe}: gradients use ${percent(used)} of what they may be off f32's (${name}); losses ${got.losses[0]!.toFixed(4)} to ${got.losses.at(-1)!.toFixed(4)}, off ${base}'s by up to ${off.toExponential(2)}, ${percent(losses)} of what they may be`,
+    `${recipe}: gradients use ${percent(used)} of what they may be off f32's (${name}); losses ${got.losses[0]!.toFixed(4)} to ${got.losses.at(-1)!.toFixed(4)}, off ${base}'s by ${off.toExponential(2)} (root mean square), ${percent(losses)} of what they may be`,
   )
   return { gradients: used, tensor: name, losses: Number.isNaN(losses) ? Number.POSITIVE_INFINITY : losses }
 }
