@@ -37,7 +37,7 @@ describe.each([
     expect(losses).toBeLessThanOrEqual(1)
     expect(Math.min(gradients, losses), 'differs from f32 at all').toBeGreaterThan(0)
     expect(run.losses.at(-1)).toBeLessThan(run.losses[0]!)
-  })
+  }, 180_000)
 
   it('goes on from a checkpoint as if nothing had happened', async () => {
     const output = join(folder, `checkpoint of ${recipe}`)
