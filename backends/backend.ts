@@ -111,7 +111,7 @@ export interface LoadOptions {
   readonly members?: Members
   /** What a device that carries messages itself joins its groups by. */
   readonly communicator?: Communicator
-  /** Segments to run as one kernel each; only CUDA has such kernels (docs/cuda.md, "A step as one kernel"). */
+  /** Segments to run as one kernel each (docs/cuda.md, "A step as one kernel"); other devices run their launches. */
   readonly whole?: readonly string[]
   readonly onProgress?: (done: number, total: number, what: string) => void
 }
