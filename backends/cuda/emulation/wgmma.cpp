@@ -1,9 +1,9 @@
 // Products of warpgroups: each is computed when the first of its threads waits for it, and nobody sees it before.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 #include "async.h"
+#include "numbers.h"
 
 #pragma GCC visibility push(hidden)
 
@@ -115,30 +115,6 @@ std::string Async::multiply(uint32_t thread, float* registers, uint32_t count, c
   state.registers.push_back(registers);
   product.arrived++;
   return "";
-}
-
-static float f16_value(uint32_t bits) {
-  const uint32_t exponent = bits >> 10 & 31, mantissa = bits & 1023;
-  const float whole = static_cast<float>(exponent == 0 ? mantissa : mantissa + 1024);
-  const float magnitude = exponent == 31 ? (mantissa ? NAN : INFINITY)
-                                         : std::ldexp(whole, exponent == 0 ? -24 : static_cast<int>(exponent) - 25);
-  return bits & 0x8000 ? -magnitude : magnitude;
-}
-
-static float bf16_value(uint32_t bits) {
-  const uint32_t word = bits << 16;
-  float value;
-  std::memcpy(&value, &word, sizeof value);
-  return value;
-}
-
-// Four bits of exponent with bias 7, three of mantissa; no infinities, and one NaN.
-static float e4m3_value(uint32_t bits) {
-  const uint32_t exponent = bits >> 3 & 15, mantissa = bits & 7;
-  if ((bits & 127) == 127) return NAN;
-  const float whole = static_cast<float>(exponent == 0 ? mantissa : mantissa + 8);
-  const float magnitude = std::ldexp(whole, exponent == 0 ? -9 : static_cast<int>(exponent) - 10);
-  return bits & 128 ? -magnitude : magnitude;
 }
 
 static float value_of(WgmmaFormat format, uint32_t bits) {
