@@ -1,6 +1,6 @@
 import type { LiveRow } from '../ops/contract.ts'
 import type { Program } from '../program/program.ts'
-import { launchWork, sumOfWork } from '../verify/roofline.ts'
+import { launchWork, sumOfWork } from '../program/work.ts'
 import type { InferenceSpec } from './inference_graph.ts'
 
 /** The segment that may run as one kernel (docs/cuda.md, "A step as one kernel"). */

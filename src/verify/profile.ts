@@ -2,7 +2,8 @@ import type { Executable, Roofline } from '../../backends/backend.ts'
 import type { ChromeEvent, ChromeTrace } from '../formats/chrome_trace.ts'
 import type { LiveRow } from '../ops/contract.ts'
 import type { Launch, Segment } from '../program/program.ts'
-import { type LaunchWork, type Least, launchWork, leastTime, sumOfLeast, sumOfWork } from './roofline.ts'
+import { type LaunchWork, launchWork, sumOfWork } from '../program/work.ts'
+import { type Least, leastTime, sumOfLeast } from './roofline.ts'
 
 /** One launch of a segment and how long it takes alone. */
 export interface LaunchTime {

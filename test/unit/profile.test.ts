@@ -3,11 +3,12 @@ import type { Device, Executable, Roofline } from '../../backends/backend.ts'
 import type { LiveRow } from '../../src/ops/contract.ts'
 import { checkCall, opContract } from '../../src/ops/index.ts'
 import type { Launch, Operand } from '../../src/program/program.ts'
+import { launchWork } from '../../src/program/work.ts'
 import { byteSize, tensorType } from '../../src/tensor/type.ts'
 import { HostClock, heapUse } from '../../src/verify/host_time.ts'
 import { byKernel } from '../../src/verify/profile.ts'
 import { profileSvg } from '../../src/verify/profile_picture.ts'
-import { launchWork, leastTime, sumOfLeast } from '../../src/verify/roofline.ts'
+import { leastTime, sumOfLeast } from '../../src/verify/roofline.ts'
 import { kernelsOf, partsOf, type StepProfile } from '../../src/verify/step_profile.ts'
 
 const roofline: Roofline = {
