@@ -169,7 +169,16 @@ export const speedCases: readonly SpeedCase[] = [
   matmulIn16(4096, 4096, 4096, 'f16'),
   ...[...LAYERS['1B'], ...LAYERS['8B']].flatMap(([columns, depth]) => [
     matmulIn16(4096, columns, depth, 'bf16'),
+    ...matmulBackwardIn16(4096, columns, depth),
+    // What the recipe fp8 makes of a product and its two gradients.
     matmulInBlocks(4096, columns, depth),
+    ...(columns === depth ? [] : [matmulInBlocks(4096, depth, columns)]),
+    matmulInBlocks(columns, depth, 4096),
+  ]),
+  // Heads of 1B and 8B models.
+  ...[2048, 4096].flatMap((depth) => [
+    matmulIn16(4096, 128256, depth, 'bf16'),
+    ...matmulBackwardIn16(4096, 128256, depth),
   ]),
   matmulInBlocks(8192, 8192, 8192),
   // Formats of Blackwell; other GPUs read them as numbers.
@@ -178,6 +187,7 @@ export const speedCases: readonly SpeedCase[] = [
     matmulInBlocks(4096, 28672, 4096, format),
     matmulInBlocks(8192, 8192, 8192, format),
   ]),
+  matmulIn16(512, 2048, 2048, 'bf16'),
   // A layer of experts: of 8, as Mixtral's, and of many narrow ones.
   matmulGrouped(8192, 8, 14336, 4096),
   matmulGrouped(8192, 64, 1408, 2048),
@@ -187,7 +197,6 @@ export const speedCases: readonly SpeedCase[] = [
     ...matmulBackwardIn16(32768, columns, depth),
   ]),
   ...LAYERS['8B'].map(([columns, depth]) => matmul(64, columns, depth, 'bf16')),
-  ...matmulBackwardIn16(4096, 4096, 4096),
   {
     name: '4096x4096x4096_bf16',
     op: 'matmul_backward_input',
