@@ -5,7 +5,7 @@ import type { LoadOptions } from '../../backends/backend.ts'
 import { knownVersion } from '../../backends/build/tools.ts'
 import { loadAddon } from '../../backends/cuda/addon.ts'
 import { BuiltCubins } from '../../backends/cuda/build/cubins.ts'
-import { emulatedDriver, imageFolder } from '../../backends/cuda/build/places.ts'
+import { emulatedDriver, generatedFolder } from '../../backends/cuda/build/places.ts'
 import type { CudaDevice } from '../../backends/cuda/device.ts'
 import { readRecord } from '../../backends/cuda/images.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
@@ -155,7 +155,7 @@ describe('what can be one kernel', () => {
       const program = programOf(1, layer, on)
       const { module, text, signature } = walkerOf(program, decode(program), on)
       expect(await new BuiltCubins(arch).image(module, text)).not.toHaveLength(0)
-      const { walk } = (await readRecord(imageFolder(arch), module))!.kernels!
+      const { walk } = (await readRecord(generatedFolder(arch), module))!.kernels!
       expect(walk).toMatchObject({ spillStores: 0, spillLoads: 0 })
       expect(walk!.registers * signature.threads).toBeLessThanOrEqual(65_536)
     },

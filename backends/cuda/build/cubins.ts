@@ -13,7 +13,7 @@ import {
   readRecord,
 } from '../images.ts'
 import type { CudaTarget } from '../target.ts'
-import { imageFolder } from './places.ts'
+import { generatedFolder, imageFolder } from './places.ts'
 
 /** Flags of nvcc for an exact architecture: the `a` gives its own instructions, and no PTX is embedded. */
 const flagsFor = (arch: string): string[] => {
@@ -36,10 +36,9 @@ const flagsFor = (arch: string): string[] => {
  *   spills registers to memory
  */
 export const buildCubin = (target: CudaTarget, module: string): Promise<ImageRecord> =>
-  buildText(target.arch, module, target.moduleText(module))
+  buildText(imageFolder(target.arch), target.arch, module, target.moduleText(module))
 
-async function buildText(arch: string, module: string, text: string): Promise<ImageRecord> {
-  const folder = imageFolder(arch)
+async function buildText(folder: string, arch: string, module: string, text: string): Promise<ImageRecord> {
   await mkdir(folder, { recursive: true })
   const flags = flagsFor(arch)
   const output = join(folder, `${module}.cubin`)
@@ -87,10 +86,12 @@ async function buildText(arch: string, module: string, text: string): Promise<Im
 
 /** Cubins of generated texts, such as walkers: built with nvcc where they are not at hand. */
 export class BuiltCubins implements KernelImages {
+  private readonly folder: string
   private readonly known: CubinImages
 
   constructor(private readonly arch: string) {
-    this.known = new CubinImages(imageFolder(arch), arch)
+    this.folder = generatedFolder(arch)
+    this.known = new CubinImages(this.folder, arch)
   }
 
   /** @throws ExactmapError what `buildCubin` throws */
@@ -99,7 +100,7 @@ export class BuiltCubins implements KernelImages {
       return await this.known.image(module, text)
     } catch (error) {
       if (!(error instanceof ExactmapError && ['not_found', 'conflict'].includes(error.code))) throw error
-      await buildText(this.arch, module, text)
+      await buildText(this.folder, this.arch, module, text)
       return this.known.image(module, text)
     }
   }

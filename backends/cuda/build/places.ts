@@ -7,6 +7,9 @@ export const cudaDist = (): string => join(packageRoot(), 'dist', 'cuda')
 /** Images and their records, by exact architecture, or `emulated`. */
 export const imageFolder = (arch: string): string => join(cudaDist(), 'kernels', arch)
 
+/** Images of generated texts, which no package carries. */
+export const generatedFolder = (arch: string): string => join(cudaDist(), 'generated', arch)
+
 export const emulatedDriver = (): string => join(cudaDist(), 'emulated', 'libcuda-emulated.so')
 
 /** The emulated NCCL finds the emulated driver beside itself. */
