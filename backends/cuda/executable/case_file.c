@@ -18,6 +18,7 @@ static const uint8_t *read_blob(em_reader *in, uint64_t *bytes, const char *fiel
 static size_t element_bytes(const char *format) {
   if (strcmp(format, "f32") == 0 || strcmp(format, "i32") == 0 || strcmp(format, "u32") == 0) return 4;
   if (strcmp(format, "f16") == 0 || strcmp(format, "bf16") == 0) return 2;
+  if (strcmp(format, "e4m3") == 0) return 1;
   return 0;
 }
 
@@ -80,6 +81,14 @@ static double f16_value(uint16_t half) {
   return exponent == 0 ? sign * ldexp(mantissa, -24) : sign * ldexp(1024 + mantissa, exponent - 25);
 }
 
+// OFP8: 448 is the largest number, there is no infinity.
+static double e4m3_value(uint8_t byte) {
+  const int exponent = (byte >> 3) & 15, mantissa = byte & 7;
+  const double sign = byte & 0x80 ? -1 : 1;
+  if (exponent == 15 && mantissa == 7) return NAN;
+  return exponent == 0 ? sign * ldexp(mantissa, -9) : sign * ldexp(8 + mantissa, exponent - 10);
+}
+
 static double element(const case_output *output, const uint8_t *bytes, uint64_t index) {
   if (output->element_bytes == 0) return bytes[index];
   uint32_t bits = 0;
@@ -96,6 +105,7 @@ static double element(const case_output *output, const uint8_t *bytes, uint64_t 
       break;
     default:
       if (output->element_bytes == 2) return f16_value((uint16_t)bits);
+      if (output->element_bytes == 1) return e4m3_value((uint8_t)bits);
   }
   memcpy(&value, &bits, 4);
   return value;

@@ -11,7 +11,7 @@
 //              u32 fills { str arena, u64 offset, str format, u64 elements, u64 seed }
 //                                                     seeded values, for sizes that no file should hold: magnitudes
 //                                                     in [2^-4, 1), any quants
-//              u32 outputs { str name, str format,    f32, f16, bf16, i32 or u32; anything else is compared bytewise
+//              u32 outputs { str name, str format,    f32, f16, bf16, e4m3, i32 or u32; others are compared bytewise
 //                            u64 elements, blob expected,
 //                            u32 tolerances, f32 each }   none: exact; else one per element: the largest allowed
 //                                                         difference from the expected value
