@@ -147,7 +147,7 @@ DEVICE void matmul_fp8(const TensorMap& x, const TensorMap& w, const BlockScales
         __syncwarp();
         if (lane < BLOCKS) mbarrier_arrive_at(ring.empty[next.stage], lane);
       }
-      output.store(sum, ring.outgoing[warp], product, piece.split, piece.row + above + warp % 4 * 16,
+      output.store(sum, ring.outgoing[warp], product, piece, piece.row + above + warp % 4 * 16,
                    piece.column + rank * COLUMNS);
     }
     output.finish();

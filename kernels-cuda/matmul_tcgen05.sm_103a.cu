@@ -73,7 +73,7 @@ DEVICE void store_columns(const float (&sum)[32], Outgoing& outgoing, const Epil
   for (uint32_t r = lane / 16; r < 32; r += 2) {
     if (row + r >= product.rows || column + at >= product.columns) break;
     const float2 pair = *reinterpret_cast<const float2*>(&outgoing[r][at]);
-    epilogue.store_pair(static_cast<uint64_t>(piece.split) * product.rows + row + r, column + at, pair);
+    epilogue.store_pair(static_cast<uint64_t>(piece.matrix) * product.rows + row + r, column + at, pair);
   }
 }
 

@@ -1,5 +1,5 @@
-// How a warp's sums, 16 rows of 2 SUMS columns from (row, column) of a range on, leave its registers; lib/wgmma.h says
-// which lane has which.
+// How a warp's sums, 16 rows of 2 SUMS columns from (row, column) of a piece's matrix on, leave its registers;
+// lib/wgmma.h says which lane has which.
 #pragma once
 #include "epilogue.h"
 #include "pieces.h"
@@ -12,8 +12,8 @@ struct ByThreads {
   const Epilogue& epilogue;
 
   template <uint32_t SUMS>
-  DEVICE void store(const float (&sum)[SUMS], Shared& shared, const Product& product, uint32_t split, uint32_t row,
-                    uint32_t column) const {
+  DEVICE void store(const float (&sum)[SUMS], Shared& shared, const Product& product, const Piece& piece,
+                    uint32_t row, uint32_t column) const {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
     for (uint32_t first = 0; first < SUMS; first += 16) {
@@ -28,9 +28,9 @@ struct ByThreads {
       const uint32_t at = lane % 16 * 2, here = column + 2 * first + at;
 #pragma unroll 1
       for (uint32_t r = lane / 16; r < 16; r += 2) {
-        if (row + r >= product.rows || here >= product.columns) break;
+        if (row + r >= piece.row_end || here >= product.columns) break;
         const float2 pair = *reinterpret_cast<const float2*>(&shared[r][at]);
-        epilogue.store_pair(static_cast<uint64_t>(split) * product.rows + row + r, here, pair);
+        epilogue.store_pair(static_cast<uint64_t>(piece.matrix) * product.rows + row + r, here, pair);
       }
     }
   }
@@ -39,8 +39,7 @@ struct ByThreads {
 };
 
 // The sums as they are, or added to what is there: in boxes of 16 rows of 128 bytes, two in turn, that the copy engine
-// stores while the warp goes on. y is a matrix of such boxes, and of `splits` times `rows`, a multiple of 16, where
-// there are several ranges. An element is added to once in a launch, so no sum depends on timing. Words of 16-bit
+// stores while the warp goes on. y is a matrix of such boxes; where it is several, each has a multiple of 16 rows. An element is added to once in a launch, so no sum depends on timing. Words of 16-bit
 // pairs lie in different banks; of pairs of f32, two lie in the same, 1,024 cycles more for a tile of 128 x 256.
 struct ByBoxes {
   struct Shared {
@@ -61,7 +60,7 @@ struct ByBoxes {
 
   // `COLUMNS` columns are a box, of which a thread has half as many sums.
   template <uint32_t COLUMNS, uint32_t SUMS, class Put>
-  DEVICE void store_boxes(const float (&sum)[SUMS], Shared& shared, const Product& product, uint32_t split,
+  DEVICE void store_boxes(const float (&sum)[SUMS], Shared& shared, const Product& product, const Piece& piece,
                           uint32_t row, uint32_t column, const Put& put) {
     const uint32_t lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     constexpr uint32_t BYTES = 128 / COLUMNS;
@@ -80,8 +79,8 @@ struct ByBoxes {
       fence_proxy_async();
       __syncwarp();
       if (lane > 0) continue;
-      const uint32_t here = column + 2 * first, y_row = split * product.rows + row;
-      if (row < product.rows && here < product.columns) {
+      const uint32_t here = column + 2 * first, y_row = piece.matrix * product.rows + row;
+      if (row < piece.row_end && here < product.columns) {
         if (add)
           tma_store_add(y, here, y_row, box);
         else
@@ -92,8 +91,8 @@ struct ByBoxes {
   }
 
   template <uint32_t SUMS>
-  DEVICE void store(const float (&sum)[SUMS], Shared& shared, const Product& product, uint32_t split, uint32_t row,
-                    uint32_t column) {
+  DEVICE void store(const float (&sum)[SUMS], Shared& shared, const Product& product, const Piece& piece,
+                    uint32_t row, uint32_t column) {
     const auto f32 = [](unsigned char* to, float a, float b) { *reinterpret_cast<float2*>(to) = make_float2(a, b); };
     const auto f16 = [](unsigned char* to, float a, float b) {
       *reinterpret_cast<uint32_t*>(to) = f32_to_f16(a) | f32_to_f16(b) << 16;
@@ -102,11 +101,11 @@ struct ByBoxes {
       *reinterpret_cast<uint32_t*>(to) = f32_to_bf16(a) | f32_to_bf16(b) << 16;
     };
     if (output_format == FORMAT_F32)
-      store_boxes<32>(sum, shared, product, split, row, column, f32);
+      store_boxes<32>(sum, shared, product, piece, row, column, f32);
     else if (output_format == FORMAT_F16)
-      store_boxes<64>(sum, shared, product, split, row, column, f16);
+      store_boxes<64>(sum, shared, product, piece, row, column, f16);
     else
-      store_boxes<64>(sum, shared, product, split, row, column, bf16);
+      store_boxes<64>(sum, shared, product, piece, row, column, bf16);
   }
 
   // Before a warp ends, whose boxes go with it.

@@ -116,9 +116,7 @@ DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, Output output, 
       }
       wgmma_wait<0>();
       if (lane < BLOCKS) mbarrier_arrive_at(ring.empty[before], lane);
-      Product within = product;
-      within.rows = piece.row_end;
-      output.store(sum, ring.outgoing[warp], within, piece.split, piece.row + above + warp % 4 * 16,
+      output.store(sum, ring.outgoing[warp], product, piece, piece.row + above + warp % 4 * 16,
                    piece.column + rank * COLUMNS);
     }
     output.finish();

@@ -10,10 +10,11 @@ struct Product {
   uint32_t rows, columns, depth, splits, split_depth;
 };
 
-// What a cluster does at a time: a tile of y, or neighbours in columns, over a range of k. Rows from `row_end` on are
-// another's; b's rows for column 0 begin at `b_first`.
+// What a cluster does at a time: a tile of y, or neighbours in columns, over a range of k. y may be several matrices of a
+// product's `rows`, the sums of ranges or of groups, of which this is in number `matrix`. Its rows from `row_end` on are
+// another's. The rows of b in memory that are this one's begin at `b_first`.
 struct Piece {
-  uint32_t row, column, split, k_first, k_end, row_end, b_first;
+  uint32_t row, column, matrix, k_first, k_end, row_end, b_first;
 };
 
 template <uint32_t COLUMNS>
