@@ -122,14 +122,41 @@ describe.skipIf(reason)(`exactmap-cuda${reason && ` (skipped: ${reason})`}`, () 
     const ran = run('verify', broken)
     expect(ran.status).toBe(1)
     expect(ran.out).toMatch(/^FAIL add\/one: invalid_format: the case file has 68 bytes/m)
-    expect(ran.out).toMatch(/^FAIL add\/prime: y\[110\] expected 1000000, got \S+, budget \S+$/m)
+    expect(ran.out).toMatch(
+      /^FAIL add\/prime: y\[110\] expected 1000000, got \S+, budget \S+; 1 of 111 elements are wrong$/m,
+    )
     expect(ran.out).toMatch(/^FAIL quantize\/\w+: not_found: can't open .*quantize\.so/m)
     expect(ran.out).toMatch(/^pass add\/vectors/m)
     expect(records(run('verify', broken, '--json', '--only', 'add/prime'))[0]).toMatchObject({
       pass: false,
       output: 'y',
       expected: 1e6,
+      wrong: 1,
+      elements: 111,
     })
+  })
+
+  it('runs the cases it is asked for, and tells wrong outputs whole', () => {
+    const asking = (input: string, ...more: string[]) =>
+      spawnSync(executableFile(), ['verify', vectors, '--asked', ...more, '--driver', emulatedDriver()], {
+        encoding: 'utf8',
+        input,
+      })
+    const asked = asking('add/prime\nadd/none\nadd/one\n')
+    expect(asked.stdout).toMatch(/^pass add\/prime.*\nFAIL add\/none: not_found.*\npass add\/one/)
+    expect([asked.status, asking('').stdout]).toEqual([1, '0 passed, 0 failed on Emulated GPU (sm_90)\n'])
+    const file = join(vectors, 'cases/add/prime.case')
+    const wrong = damage(file, (body) => {
+      const out = body.slice()
+      out.set(new Uint8Array(Float32Array.of(1e6).buffer), out.length - 4 * (111 + 1 + 111))
+      return out
+    })
+    writeFileSync(join(vectors, 'cases/add/wrong.case'), wrong)
+    const record = JSON.parse(asking('add/wrong\n', '--json', '--bytes').stdout)
+    rmSync(join(vectors, 'cases/add/wrong.case'))
+    expect(record).toMatchObject({ pass: false, index: 0, expected: 1e6, wrong: 1 })
+    const got = Buffer.from(record.bytes, 'base64')
+    expect([got.length, got.readFloatLE(0)]).toEqual([4 * 111, Math.fround(record.got)])
   })
 
   it('names the launch that faults, refuses exchanges, and goes on with a fresh device', async () => {

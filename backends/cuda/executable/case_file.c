@@ -112,7 +112,7 @@ static double element(const case_output *output, const uint8_t *bytes, uint64_t 
 }
 
 case_difference case_compare(const case_output *output, const uint8_t *got) {
-  case_difference difference = {0};
+  case_difference difference = {.elements = output->elements};
   for (uint64_t i = 0; i < output->elements; i++) {
     const double want = element(output, output->expected, i), have = element(output, got, i);
     float budget = 0;
@@ -120,8 +120,7 @@ case_difference case_compare(const case_output *output, const uint8_t *got) {
     const double distance = want == have || (isnan(want) && isnan(have)) ? 0 : fabs(have - want);
     const double error = distance == 0 ? 0 : isnan(distance) ? INFINITY : distance / budget;
     if (error > difference.worst) difference.worst = error;
-    if (error > 1 && !difference.wrong) {
-      difference.wrong = true;
+    if (error > 1 && difference.wrong++ == 0) {
       difference.index = i;
       difference.expected = want;
       difference.got = have;

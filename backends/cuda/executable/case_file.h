@@ -60,8 +60,8 @@ bool case_fill_write(const case_fill *fill, em_arena *arena, em_error *error);
 
 // How far an output is from what is expected.
 typedef struct case_difference {
-  bool wrong;
-  uint64_t index;  // of the first wrong element
+  uint64_t elements, wrong;  // how many there are, and how many outside their budget
+  uint64_t index;            // of the first wrong one
   double expected, got, budget;
   double worst;  // largest error in units of its budget; infinite for a wrong element that must be exact
 } case_difference;

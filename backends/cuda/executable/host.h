@@ -6,7 +6,9 @@ typedef struct host_options {
   const char *folder, *driver;
   int device;
   bool json;
-  const char *only;  // verify
+  // verify
+  const char *only;
+  bool asked, bytes;
   // run
   const char *tokens;
   uint32_t max_tokens;

@@ -19,6 +19,8 @@ static const char USAGE[] =
     "  --json            records instead of text\n"
     "verify:\n"
     "  --only <prefix>   only cases whose op/case starts with this\n"
+    "  --asked           the cases that standard input names, one a line, as the lines come\n"
+    "  --bytes           with --json: wrong outputs whole, in base64\n"
     "run:\n"
     "  --tokens <ids>    prompt as token ids separated by commas (default: the folder's)\n"
     "  --max-tokens <n>  new tokens at most (default 64)\n"
@@ -89,8 +91,12 @@ static bool parse(int count, char **arguments, host_options *options) {
       options->folder = name;
       continue;
     }
-    if (strcmp(name, "--json") == 0) {
-      options->json = true;
+    bool *flag = strcmp(name, "--json") == 0    ? &options->json
+                 : strcmp(name, "--asked") == 0 ? &options->asked
+                 : strcmp(name, "--bytes") == 0 ? &options->bytes
+                                                : NULL;
+    if (flag) {
+      *flag = true;
       continue;
     }
     if (i + 1 >= count) return refuse("unknown option %s, or its value is missing%s", name, "");

@@ -10,30 +10,15 @@
 #include "case_file.h"
 #include "host.h"
 #include "internal.h"
+#include "verdict.h"
 
-enum { TIMED_RUNS = 5, MOST_TIMED = 32 };
+enum { TIMED_RUNS = 5 };
 
 typedef struct verification {
   const host_options *options;
   em_device *device;  // NULL after it was lost and could not be opened anew
   unsigned passed, failed;
 } verification;
-
-typedef struct verdict {
-  case_difference difference;
-  const char *output;
-  double worst;
-  float ms;
-  // Of a whole program: what each of its segments took, in order.
-  uint32_t segment_count;
-  struct {
-    char name[64];
-    float ms;
-  } segments[MOST_TIMED];
-  // What its arenas have, and what loading it took of the device.
-  uint64_t arena_bytes;
-  int64_t device_bytes;
-} verdict;
 
 static bool prepare(const host_program *loaded, const case_file *stored, em_error *error) {
   em_arena *activations = host_arena(loaded, "activations");
@@ -53,8 +38,8 @@ static bool prepare(const host_program *loaded, const case_file *stored, em_erro
   return true;
 }
 
-static bool compare(const host_program *loaded, const case_file *stored, uint32_t segment, const em_ticket *ticket,
-                    verdict *result, em_error *error) {
+static bool compare(const verification *all, const host_program *loaded, const case_file *stored, uint32_t segment,
+                    const em_ticket *ticket, verdict *result, em_error *error) {
   size_t count;
   const uint8_t *bytes = em_ticket_outputs(ticket, &count);
   for (uint32_t i = 0; i < stored->output_count; i++) {
@@ -72,6 +57,8 @@ static bool compare(const host_program *loaded, const case_file *stored, uint32_
     if (difference.wrong && !result->output) {
       result->difference = difference;
       result->output = output->name;
+      if (all->options->bytes && (result->got = malloc((size_t)needed)))
+        memcpy(result->got, bytes + offset, result->got_bytes = needed);
     }
   }
   return true;
@@ -85,26 +72,26 @@ static double now_ms(void) {
 
 // Runs one segment and compares its outputs with the case's, then times it: ops that change a tensor in place would
 // otherwise change what is compared. An emulated device has no speed to measure: there the one run's time is told.
-static bool run_segment(const em_device *device, const host_program *loaded, const case_file *stored, uint32_t segment,
+static bool run_segment(const verification *all, const host_program *loaded, const case_file *stored, uint32_t segment,
                         verdict *result, float *ms, em_error *error) {
   em_ticket *ticket = NULL;
   const double begin = now_ms();
   bool good = em_program_submit(loaded->program, segment, 0, stored->inputs, &ticket, error) &&
               em_ticket_wait(ticket, error);
   *ms = (float)(now_ms() - begin);
-  good = good && compare(loaded, stored, segment, ticket, result, error) &&
-         (em_device_describe(device)->emulated || em_program_time(loaded->program, segment, 0, TIMED_RUNS, ms, error));
+  good = good && compare(all, loaded, stored, segment, ticket, result, error) &&
+         (em_device_describe(all->device)->emulated || em_program_time(loaded->program, segment, 0, TIMED_RUNS, ms, error));
   if (ticket) em_ticket_release(ticket);
   return good;
 }
 
 // A whole program, such as a training step: all of its segments, in order.
-static bool run_segments(const em_device *device, const host_program *loaded, const case_file *stored, verdict *result,
+static bool run_segments(const verification *all, const host_program *loaded, const case_file *stored, verdict *result,
                          em_error *error) {
   const char *name;
   for (uint32_t i = 0; (name = em_plan_segment_name(loaded->plan, i)); i++) {
     if (i == MOST_TIMED) return em_fail(error, "unsupported", "a program is timed with up to %d segments", MOST_TIMED);
-    if (!run_segment(device, loaded, stored, i, result, &result->segments[i].ms, error)) return false;
+    if (!run_segment(all, loaded, stored, i, result, &result->segments[i].ms, error)) return false;
     snprintf(result->segments[i].name, sizeof result->segments[i].name, "%s", name);
     result->ms += result->segments[i].ms;
     result->segment_count++;
@@ -123,8 +110,8 @@ static bool run_case(const verification *all, const case_file *stored, verdict *
   bool good = segment >= 0 || stored->output_count == 0 ||
               em_fail(error, "invalid_format", "the program has no segment 'main'");
   good = good && prepare(&loaded, stored, error) && em_device_memory(all->device, &after, &total, error) &&
-         (segment >= 0 ? run_segment(all->device, &loaded, stored, (uint32_t)segment, result, &result->ms, error)
-                       : run_segments(all->device, &loaded, stored, result, error));
+         (segment >= 0 ? run_segment(all, &loaded, stored, (uint32_t)segment, result, &result->ms, error)
+                       : run_segments(all, &loaded, stored, result, error));
   if (good) {
     result->device_bytes = (int64_t)before - (int64_t)after;
     for (uint32_t i = 0; i < loaded.arena_count; i++) result->arena_bytes += em_arena_bytes(loaded.arenas[i]);
@@ -156,71 +143,6 @@ static bool find_launch(verification *all, const case_file *stored, em_error *er
   return reopen(all, &failed);
 }
 
-static void print_number(double value) {
-  if (isfinite(value))
-    printf("%.9g", value);
-  else
-    printf(isnan(value) ? "\"NaN\"" : value > 0 ? "\"Infinity\"" : "\"-Infinity\"");
-}
-
-static void report(const host_options *options, const char *id, const case_file *stored, const verdict *result,
-                   const em_error *error) {
-  const bool pass = !error && !result->output;
-  if (options->json) {
-    printf("{\"case\":");
-    host_print_json(id, strlen(id));
-    printf(",\"pass\":%s", pass ? "true" : "false");
-    if (error) {
-      printf(",\"code\":\"%s\",\"error\":", error->code);
-      host_print_json(error->message, strlen(error->message));
-      printf(",\"launch\":");
-      host_print_json(error->launch, strlen(error->launch));
-      printf(",\"kernel\":");
-      host_print_json(error->kernel, strlen(error->kernel));
-    } else {
-      printf(",\"worst\":");
-      print_number(result->worst);
-      printf(",\"ms\":%.6f,\"bytes\":%.0f,\"flops\":%.0f", (double)result->ms, stored->bytes, stored->flops);
-      printf(",\"arenaBytes\":%llu,\"deviceBytes\":%lld", (unsigned long long)result->arena_bytes,
-             (long long)result->device_bytes);
-      for (uint32_t i = 0; i < result->segment_count; i++) {
-        printf("%s{\"name\":", i > 0 ? "," : ",\"segments\":[");
-        host_print_json(result->segments[i].name, strlen(result->segments[i].name));
-        printf(",\"ms\":%.6f}", (double)result->segments[i].ms);
-      }
-      if (result->segment_count > 0) printf("]");
-    }
-    if (!error && result->output) {
-      printf(",\"output\":");
-      host_print_json(result->output, strlen(result->output));
-      printf(",\"index\":%llu,\"expected\":", (unsigned long long)result->difference.index);
-      print_number(result->difference.expected);
-      printf(",\"got\":");
-      print_number(result->difference.got);
-      printf(",\"budget\":");
-      print_number(result->difference.budget);
-    }
-    printf("}\n");
-  } else if (error) {
-    printf("FAIL %s: %s: %s", id, error->code, error->message);
-    if (error->launch[0]) {
-      printf(" [launch %s", error->launch);
-      if (error->kernel[0]) printf(", kernel %s", error->kernel);
-      printf("]");
-    }
-    printf("\n");
-  } else if (result->output) {
-    printf("FAIL %s: %s[%llu] expected %.9g, got %.9g, budget %.3g\n", id, result->output,
-           (unsigned long long)result->difference.index, result->difference.expected, result->difference.got,
-           result->difference.budget);
-  } else {
-    const double seconds = (double)result->ms / 1e3;
-    printf("pass %s  worst %.3f of its budget, %.4f ms, %.3g GB/s, %.3g TFLOP/s\n", id, result->worst,
-           (double)result->ms, stored->bytes / seconds / 1e9, stored->flops / seconds / 1e12);
-  }
-  fflush(stdout);
-}
-
 // False where there is no device to go on with.
 static bool verify_file(verification *all, const char *id, const char *path, em_error *error) {
   host_file file = {0};
@@ -229,12 +151,15 @@ static bool verify_file(verification *all, const char *id, const char *path, em_
   const bool good = host_read_file(path, &file, error) && case_file_read(&stored, file.bytes, file.count, error) &&
                     run_case(all, &stored, &result, error);
   const bool lost = !good && strcmp(error->code, "device_lost") == 0;
+  // Told at once: finding the launch may hang.
+  if (lost) host_print_error(error);
   const bool go_on = !lost || find_launch(all, &stored, error);
-  report(all->options, id, &stored, &result, good ? NULL : error);
+  verdict_report(all->options, id, &stored, &result, good ? NULL : error);
   if (good && !result.output)
     all->passed++;
   else
     all->failed++;
+  verdict_free(&result);
   em_pool_free(&stored.pool);
   free(file.bytes);
   return go_on;
@@ -264,6 +189,36 @@ static bool verify_op(verification *all, const char *op, em_error *error) {
   return go_on;
 }
 
+static bool verify_all(verification *all, em_error *error) {
+  const host_options *options = all->options;
+  const char *folder = host_path(options->folder, "cases");
+  struct dirent **ops;
+  const int count = scandir(folder, &ops, is_entry, alphasort);
+  bool go_on = count >= 0 || em_fail(error, "not_found", "can't list %s: %s", folder, strerror(errno));
+  for (int i = 0; i < count; i++) {
+    if (go_on) go_on = verify_op(all, ops[i]->d_name, error);
+    free(ops[i]);
+  }
+  if (count >= 0) free(ops);
+  if (go_on && all->passed + all->failed == 0)
+    go_on = em_fail(error, "not_found", "no cases%s%s in %s/cases", options->only ? " that start with " : "",
+                    options->only ? options->only : "", options->folder);
+  return go_on;
+}
+
+// Cases as they are asked for: whoever asks sees at which one this process hangs or ends.
+static bool verify_asked(verification *all, em_error *error) {
+  char id[1024];
+  bool go_on = true;
+  while (go_on && fgets(id, sizeof id, stdin)) {
+    id[strcspn(id, "\n")] = 0;
+    char path[2048];
+    snprintf(path, sizeof path, "%s/cases/%s.case", all->options->folder, id);
+    go_on = verify_file(all, id, path, error);
+  }
+  return go_on;
+}
+
 int verify_command(const host_options *options) {
   em_error error = {0};
   verification all = {.options = options};
@@ -272,18 +227,7 @@ int verify_command(const host_options *options) {
     return 1;
   }
   const em_device_info info = *em_device_describe(all.device);
-  const char *folder = host_path(options->folder, "cases");
-  struct dirent **ops;
-  const int count = scandir(folder, &ops, is_entry, alphasort);
-  bool go_on = count >= 0 || em_fail(&error, "not_found", "can't list %s: %s", folder, strerror(errno));
-  for (int i = 0; i < count; i++) {
-    if (go_on) go_on = verify_op(&all, ops[i]->d_name, &error);
-    free(ops[i]);
-  }
-  if (count >= 0) free(ops);
-  if (go_on && all.passed + all.failed == 0)
-    go_on = em_fail(&error, "not_found", "no cases%s%s in %s/cases", options->only ? " that start with " : "",
-                    options->only ? options->only : "", options->folder);
+  const bool go_on = options->asked ? verify_asked(&all, &error) : verify_all(&all, &error);
   fprintf(options->json ? stderr : stdout, "%u passed, %u failed on %s\n", all.passed, all.failed, info.name);
   if (!go_on) host_print_error(&error);
   if (all.device) {

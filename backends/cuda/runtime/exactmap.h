@@ -157,7 +157,7 @@ bool em_program_run_steps(em_program *program, uint32_t segment, uint32_t first,
 // Runs a segment step by step and waits for each, so that an error names the launch. Steps always run like this where
 // EXACTMAP_CUDA_EAGER is 1 in the environment when the program is loaded.
 bool em_program_run_eager(em_program *program, uint32_t segment, uint32_t slot, em_inputs inputs, em_error *error);
-// Milliseconds on the device of the fastest of `repeats` runs.
+// Milliseconds of a run on the device, the fastest of `repeats`; short ones are repeated within a graph, one after the other.
 bool em_program_time(em_program *program, uint32_t segment, uint32_t slot, uint32_t repeats, float *best,
                      em_error *error);
 

@@ -190,18 +190,15 @@ bool em_program_run_steps(em_program *program, uint32_t segment, uint32_t first,
   return good;
 }
 
-bool em_program_time(em_program *program, uint32_t segment, uint32_t slot, uint32_t repeats, float *best,
-                     em_error *error) {
+// Milliseconds of the fastest of some runs. With the mutex.
+static bool time_work(em_program *program, work work, uint32_t repeats, float *best, em_error *error) {
   em_device *device = program->device;
-  if (!em_program_check(program, segment, slot, error) || !em_device_enter_submit(device, error)) return false;
-  const em_schedule_entry entry = {segment, slot};
-  const work work = {&entry, 1, program->segments[segment].graphs[slot], false};
   CUevent start = NULL, end = NULL;
   float least = 0;
   bool good = EM_CALL(device, error, cuEventCreate, &start, 0) && EM_CALL(device, error, cuEventCreate, &end, 0);
   for (uint32_t i = 0; good && i < repeats; i++) {
     float ms = 0;
-    em_device_log(device, program->name, program->segments[segment].name);
+    em_device_log(device, program->name, program->segments[work.entries[0].segment].name);
     good = EM_CALL(device, error, cuEventRecord, start, device->stream) &&
            run_work(program, work, program->eager, program->entries[0].ready, error) &&
            EM_CALL(device, error, cuEventRecord, end, device->stream) &&
@@ -212,8 +209,34 @@ bool em_program_time(em_program *program, uint32_t segment, uint32_t slot, uint3
   }
   if (start) device->driver->cuEventDestroy(start);
   if (end) device->driver->cuEventDestroy(end);
+  *best = least;
+  return good;
+}
+
+// A run shorter than this is timed as one of several in a graph: by itself it would be the launch of a graph that is timed.
+static const float LONG_MS = 1;
+enum { MOST_RUNS = 64 };
+
+bool em_program_time(em_program *program, uint32_t segment, uint32_t slot, uint32_t repeats, float *best,
+                     em_error *error) {
+  em_device *device = program->device;
+  if (!em_program_check(program, segment, slot, error) || !em_device_enter_submit(device, error)) return false;
+  em_schedule_entry entries[MOST_RUNS];
+  for (int i = 0; i < MOST_RUNS; i++) entries[i] = (em_schedule_entry){segment, slot};
+  const work one = {entries, 1, program->segments[segment].graphs[slot], false};
+  bool good = time_work(program, one, 1, best, error);
+  const float fit = good && *best > LONG_MS / MOST_RUNS ? LONG_MS / *best : MOST_RUNS;
+  const size_t runs = program->eager ? 1 : (size_t)fit;
+  if (good && runs <= 1) {
+    good = time_work(program, one, repeats, best, error);
+  } else if (good) {
+    work several = {entries, runs, NULL, true};
+    good = em_graph_build(program, entries, runs, true, &several.graph, error) &&
+           time_work(program, several, repeats, best, error);
+    *best /= (float)runs;
+    if (several.graph) device->driver->cuGraphExecDestroy(several.graph);
+  }
   em_device_leave(device);
-  if (good) *best = least;
   return good;
 }
 
