@@ -1,10 +1,10 @@
-// softmax, cross_entropy (whole, or a part of the vocabulary), their gradients, and argmax. A row is a team's (lib/row.h); rows of logits are long, so
-// blocks are.
+// softmax, cross_entropy (whole, or a part of the vocabulary), their gradients, and argmax. A row is a team's
+// (lib/row.h); rows of logits are long, so blocks are.
 //
 // Bytes per element: 12 (softmax: x twice, y), 20 (softmax_backward: dy and y twice, dx), 4 (cross_entropy, argmax),
-// 8 (cross_entropy_backward). At 4.8 TB/s a multiprocessor is given five elements a cycle and makes sixteen exp, so
-// with one or two exp per element memory bandwidth is the limit: cross_entropy of 8,192 rows of 128,256 is 4.2 GB,
-// 0.9 ms.
+// 8 (cross_entropy_backward); half of that for logits in 16 bits. At 4.8 TB/s a multiprocessor is given five f32 a cycle
+// and makes sixteen exp, so with one or two exp per element memory bandwidth is the limit: cross_entropy of 8,192 rows of
+// 128,256 is 4.2 GB, 0.9 ms. In 16 bits the exp (five for four elements) are 0.8 of what can be made in that time.
 #include <cfloat>
 
 #include "lib/row.h"
@@ -17,11 +17,11 @@ struct SoftmaxSum {
 };
 
 // Of a row, in one pass: what was summed so far is rescaled when a higher value comes.
-template <uint32_t N>
-DEVICE SoftmaxSum softmax_sum(Team team, const float* x, uint32_t width) {
+template <uint32_t N, typename Format = F32>
+DEVICE SoftmaxSum softmax_sum(Team team, const void* x, uint32_t width) {
   SoftmaxSum own = {-FLT_MAX, 0};
   team.each(width / N, [&](uint32_t i) {
-    const Pack<N> v = load_pack<N>(x, i);
+    const Pack<N> v = load_stored<N, Format>(x, i);
     float top = own.top;
     for (uint32_t j = 0; j < N; j++) top = fmaxf(top, v.v[j]);
     own.sum = own.sum * expf(own.top - top) + sum_of<N>(map<N>([=](float v) { return expf(v - top); }, v));
@@ -32,8 +32,10 @@ DEVICE SoftmaxSum softmax_sum(Team team, const float* x, uint32_t width) {
 }
 
 // log sum exp of a row.
-DEVICE float row_lse(Team team, const float* x, uint32_t width) {
-  const SoftmaxSum row = width % 4 == 0 ? softmax_sum<4>(team, x, width) : softmax_sum<1>(team, x, width);
+template <typename Format>
+DEVICE float row_lse(Team team, const void* x, uint32_t width) {
+  const SoftmaxSum row =
+      width % 4 == 0 ? softmax_sum<4, Format>(team, x, width) : softmax_sum<1, Format>(team, x, width);
   return row.top + logf(row.sum);
 }
 
@@ -88,32 +90,38 @@ KERNEL(softmax_backward, 512, const float* dy, const float* y, float* dx, uint32
     softmax_backward_row<1>(own, dy + first, y + first, dx + first, width);
 }
 
-KERNEL(cross_entropy, 512, const float* logits, const uint32_t* targets, const float* weights, float* loss,
-       float* lse, uint32_t rows, uint32_t width, uint32_t team) {
+KERNEL(cross_entropy, 512, const void* logits, const uint32_t* targets, const float* weights, float* loss,
+       float* lse, uint32_t logits_format, uint32_t rows, uint32_t width, uint32_t team) {
   const Team own = {team};
   const uint64_t t = own.row();
   if (t >= rows) return;
-  logits += t * width;
-  const float value = row_lse(own, logits, width);
-  if (own.lane() > 0) return;
-  // Rows of weight 0 may carry any target; the clamp keeps their load inside the row.
-  const float logit = logits[min(targets[t], width - 1)];
-  lse[t] = value;
-  loss[t] = weights[t] * (value - logit);
+  with_format(logits_format, [=](auto f) {
+    using Format = decltype(f);
+    const void* row = static_cast<const uint8_t*>(logits) + Format::BYTES * t * width;
+    const float value = row_lse<Format>(own, row, width);
+    if (own.lane() > 0) return;
+    // Rows of weight 0 may carry any target; the clamp keeps their load inside the row.
+    const float logit = Format::load(row, 0, min(targets[t], width - 1));
+    lse[t] = value;
+    loss[t] = weights[t] * (value - logit);
+  });
 }
 
 // parts [2][rows]: the row's lse, and the target's logit where the target, counted from `first`, is a column of this part.
-KERNEL(cross_entropy_shard, 512, const float* logits, const uint32_t* targets, float* parts, uint32_t first,
-       uint32_t rows, uint32_t width, uint32_t team) {
+KERNEL(cross_entropy_shard, 512, const void* logits, const uint32_t* targets, float* parts, uint32_t logits_format,
+       uint32_t first, uint32_t rows, uint32_t width, uint32_t team) {
   const Team own = {team};
   const uint64_t t = own.row();
   if (t >= rows) return;
-  logits += t * width;
-  const float value = row_lse(own, logits, width);
-  if (own.lane() > 0) return;
-  parts[t] = value;
-  const uint32_t column = targets[t] - first;
-  parts[rows + t] = column < width ? logits[column] : 0.0f;
+  with_format(logits_format, [=](auto f) {
+    using Format = decltype(f);
+    const void* row = static_cast<const uint8_t*>(logits) + Format::BYTES * t * width;
+    const float value = row_lse<Format>(own, row, width);
+    if (own.lane() > 0) return;
+    parts[t] = value;
+    const uint32_t column = targets[t] - first;
+    parts[rows + t] = column < width ? Format::load(row, 0, column) : 0.0f;
+  });
 }
 
 // parts [count][2][rows], one row a thread, in the order of the parts. Bytes: 8 per part and row from memory, 4 from
@@ -143,29 +151,33 @@ KERNEL(argmax, 512, const float* x, uint32_t* y, uint32_t rows, uint32_t width, 
 }
 
 // Packs first to first + 1,024 of row t.
-template <uint32_t N, typename Format>
-DEVICE void backward_tile(float scale, const float* logits, float lse, uint32_t target, void* dlogits,
+template <uint32_t N, typename From, typename To>
+DEVICE void backward_tile(float scale, const void* logits, float lse, uint32_t target, void* dlogits,
                           uint32_t width, uint32_t first) {
   for (uint32_t i = first + threadIdx.x; i < min(first + 1024, width / N); i += 256) {
-    Pack<N> d = map<N>([=](float v) { return expf(v - lse); }, load_pack<N>(logits, i));
+    Pack<N> d = map<N>([=](float v) { return expf(v - lse); }, load_stored<N, From>(logits, i));
     for (uint32_t j = 0; j < N; j++) d.v[j] = scale * (d.v[j] - (i * N + j == target ? 1.0f : 0.0f));
-    store_stored<Format>(dlogits, i, d);
+    store_stored<To>(dlogits, i, d);
   }
 }
 
 // A block makes one of `tiles` tiles of a row.
-KERNEL(cross_entropy_backward, 256, const float* dloss, const float* logits, const float* lse,
-       const uint32_t* targets, const float* weights, void* dlogits, uint32_t output_format, uint32_t first_target,
-       uint32_t width, uint32_t tiles) {
+KERNEL(cross_entropy_backward, 256, const float* dloss, const void* logits, const float* lse,
+       const uint32_t* targets, const float* weights, void* dlogits, uint32_t logits_format, uint32_t output_format,
+       uint32_t first_target, uint32_t width, uint32_t tiles) {
   const uint32_t t = blockIdx.x / tiles, first = blockIdx.x % tiles * 1024, target = targets[t] - first_target;
   const uint64_t row = static_cast<uint64_t>(t) * width;
   const float scale = dloss[t] * weights[t];
-  with_format(output_format, [=](auto f) {
-    using Format = decltype(f);
-    void* d = static_cast<uint8_t*>(dlogits) + Format::BYTES * row;
-    if (width % 4 == 0)
-      backward_tile<4, Format>(scale, logits + row, lse[t], target, d, width, first);
-    else
-      backward_tile<1, Format>(scale, logits + row, lse[t], target, d, width, first);
+  with_format(logits_format, [=](auto from) {
+    with_format(output_format, [=](auto to) {
+      using From = decltype(from);
+      using To = decltype(to);
+      const void* x = static_cast<const uint8_t*>(logits) + From::BYTES * row;
+      void* d = static_cast<uint8_t*>(dlogits) + To::BYTES * row;
+      if (width % 4 == 0)
+        backward_tile<4, From, To>(scale, x, lse[t], target, d, width, first);
+      else
+        backward_tile<1, From, To>(scale, x, lse[t], target, d, width, first);
+    });
   });
 }

@@ -24,6 +24,9 @@ export interface FirstTarget {
 const first = z.number().int().positive().max(0xffffffff).optional()
 export const firstTarget = z.strictObject({ first })
 
+/** Formats of logits: computed with in f32, whatever they are stored in. */
+export const logitsFormats = ['f32', 'f16', 'bf16'] as const
+
 /** log sum exp of some values. */
 export function logSumExp(row: Float64Array): number {
   const top = row.reduce((a, b) => Math.max(a, b))
@@ -49,7 +52,7 @@ export const cross_entropy = defineOp<Record<string, never>>({
   name: 'cross_entropy',
   summary: 'lse[t] = log sum_c exp(logits[t,c]); loss[t] = weights[t] * (lse[t] - logits[t,targets[t]])',
   inputs: {
-    logits: { doc: '[T, V]', formats: ['f32'] },
+    logits: { doc: '[T, V]', formats: logitsFormats },
     targets: { doc: '[T]', formats: ['u32'] },
     weights: { doc: '[T]', formats: ['f32'] },
   },
@@ -133,6 +136,24 @@ export const cross_entropy = defineOp<Record<string, never>>({
       attrs: {},
       inputs: { logits: normal([3, 64], 1e4), targets: integers([3], 0, 64), weights: values([3], [1]) },
     },
+    {
+      name: 'bf16',
+      attrs: {},
+      inputs: {
+        logits: normal([5, 2308], 3, 'bf16'),
+        targets: values([5], [2307, 0, 0xffffffff, 1, 2308], 'u32'),
+        weights: values([5], [1, 0.5, 0, 2, 0]),
+      },
+    },
+    {
+      name: 'f16_odd',
+      attrs: {},
+      inputs: {
+        logits: normal([3, 37], 2, 'f16'),
+        targets: integers([3], 0, 37),
+        weights: uniform([3], 0, 1),
+      },
+    },
   ],
 })
 
@@ -145,7 +166,7 @@ export const cross_entropy_backward = defineOp<FirstTarget & { output?: 'f16' | 
   summary: 'dlogits[t,c] = dloss[t] * weights[t] * (exp(logits[t,c] - lse[t]) - (c == targets[t] - first))',
   inputs: {
     dloss: { doc: '[T]', formats: ['f32'] },
-    logits: { doc: '[T, V]', formats: ['f32'] },
+    logits: { doc: '[T, V]', formats: logitsFormats },
     lse: { doc: '[T]', formats: ['f32'] },
     targets: { doc: '[T]', formats: ['u32'] },
     weights: { doc: '[T]', formats: ['f32'] },
@@ -288,6 +309,28 @@ export const cross_entropy_backward = defineOp<FirstTarget & { output?: 'f16' | 
         lse: uniform([3], 5, 7),
         targets: integers([3], 0, 37),
         weights: uniform([3], 0, 1),
+      },
+    },
+    {
+      name: 'bf16_to_bf16',
+      attrs: { output: 'bf16' },
+      inputs: {
+        dloss: normal([3]),
+        logits: normal([3, 4100], 2, 'bf16'),
+        lse: uniform([3], 10, 11),
+        targets: values([3], [4099, 0, 0xffffffff], 'u32'),
+        weights: uniform([3], 0, 1),
+      },
+    },
+    {
+      name: 'f16_to_f32_odd',
+      attrs: { first: 128 },
+      inputs: {
+        dloss: normal([2]),
+        logits: normal([2, 37], 2, 'f16'),
+        lse: uniform([2], 5, 7),
+        targets: values([2], [128, 164], 'u32'),
+        weights: values([2], [1]),
       },
     },
   ],

@@ -3,7 +3,14 @@ import { check } from '../errors.ts'
 import { lastDim, sameShape, tensorType } from '../tensor/type.ts'
 import { integers, normal, uniform, values } from './cases.ts'
 import { defineOp } from './contract.ts'
-import { checkRows, type FirstTarget, firstTarget, logSumExp, logSumExpError } from './cross_entropy.ts'
+import {
+  checkRows,
+  type FirstTarget,
+  firstTarget,
+  logitsFormats,
+  logSumExp,
+  logSumExpError,
+} from './cross_entropy.ts'
 import { EPS_F32, sumDepth, TINY_F32 } from './tolerance.ts'
 
 // Cross entropy whose vocabulary is split over ranks: every rank reduces its columns to two numbers a row, and all
@@ -24,7 +31,7 @@ export const cross_entropy_shard = defineOp<FirstTarget>({
   summary:
     'parts[0,t] = log sum_c exp(logits[t,c]); parts[1,t] = logits[t,targets[t] - first], 0 where there is no such column',
   source,
-  inputs: { logits: { doc: '[T, V]', formats: ['f32'] }, targets: { doc: '[T]', formats: ['u32'] } },
+  inputs: { logits: { doc: '[T, V]', formats: logitsFormats }, targets: { doc: '[T]', formats: ['u32'] } },
   outputs: { parts: { doc: '[2, T]', formats: ['f32'] } },
   attributes: firstTarget,
   infer(_attrs, inputs) {
@@ -76,6 +83,11 @@ export const cross_entropy_shard = defineOp<FirstTarget>({
       name: 'past_tile',
       attrs: {},
       inputs: { logits: normal([3, 257], 4), targets: values([3], [256, 257, 0], 'u32') },
+    },
+    {
+      name: 'bf16',
+      attrs: {},
+      inputs: { logits: normal([3, 260], 3, 'bf16'), targets: values([3], [259, 260, 0], 'u32') },
     },
     {
       name: 'wide',

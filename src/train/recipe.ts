@@ -1,5 +1,6 @@
 import type { Graph, GraphNode } from '../program/graph.ts'
 import { type FormatName, formatOf } from '../tensor/format.ts'
+import { lastDim } from '../tensor/type.ts'
 
 /** How an op reads a value: rounded to this format, and its two dims swapped where blocks must lie along its rows. */
 export interface Reading {
@@ -20,7 +21,7 @@ interface LinearFormats {
 /**
  * What a training run computes in which format. Of every recipe:
  * - Weights have f32 masters, which AdamW updates with f32 moments; what products read is rounded from them once a step.
- * - The residual stream and its gradient, the insides of norms and softmax, logits and loss are f32.
+ * - The residual stream and its gradient, the insides of norms and softmax, and the loss are f32.
  * - Gradients of parameters are summed in f32 over the rows of a microbatch, microbatches and ranks.
  * - A launch computes in f32 and rounds what it stores: to bf16 where all that read the value read it so or in blocks,
  *   else to f32; rope, activations and gates give the format that they are given. Every other format that a value is read
@@ -33,7 +34,7 @@ export interface Recipe {
   readonly layers: LinearFormats
   /** Those outside of them: the one that makes the logits. */
   readonly head: LinearFormats
-  /** What goes between products: norms' results, rope, attention, gates, their gradients; and tables of embeddings. */
+  /** What goes between products: norms' results, rope, attention, gates, logits, their gradients; and tables of embeddings. */
   readonly activations: 'f32' | 'bf16'
 }
 
@@ -85,6 +86,11 @@ export function readingsOf(
   switch (op) {
     case 'matmul':
       return { x: as(forward.x), w: as(forward.w) }
+    case 'cross_entropy':
+    case 'cross_entropy_parallel':
+    case 'cross_entropy_backward':
+      // A product gives 16 bits for an even number of columns only.
+      return lastDim(graph.value(inputs.logits!).type.shape) % 2 === 0 ? { logits: as(activations) } : {}
     case 'linear_cross_entropy':
     case 'linear_cross_entropy_backward_input':
     case 'linear_cross_entropy_backward_weight':

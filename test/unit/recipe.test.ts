@@ -27,8 +27,14 @@ const models = {
   gpt2: { ...tinyConfigs.gpt2, n_embd: 128, n_head: 2 },
 }
 
-function graphOf(model: keyof typeof models, recipe: RecipeName, changes: Partial<TrainingSpec> = {}): Graph {
-  const family = familyOf(models[model])
+function graphOf(
+  model: keyof typeof models,
+  recipe: RecipeName,
+  changes: Partial<TrainingSpec> = {},
+  config: Record<string, unknown> = {},
+): Graph {
+  const shape = { ...models[model], ...config }
+  const family = familyOf(shape)
   const spec: TrainingSpec = {
     batch: 2,
     sequence: 64,
@@ -38,8 +44,7 @@ function graphOf(model: keyof typeof models, recipe: RecipeName, changes: Partia
     logits: 'stored',
     ...changes,
   }
-  return trainingGraph(model, family, family.parse(models[model]), spec, oneRankGrid(1), onePlace, 2 ** 30)
-    .graph
+  return trainingGraph(model, family, family.parse(shape), spec, oneRankGrid(1), onePlace, 2 ** 30).graph
 }
 
 /** `op in of the products' operands -> result`, of all nodes that fulfil a condition, each once. */
@@ -80,7 +85,7 @@ describe.each(['llama', 'gpt2'] as const)('%s', (model) => {
       'matmul_backward_weight bf16 bf16 -> f32',
     ])
     expect(products(g, false)).toEqual([
-      'matmul bf16 bf16 -> f32',
+      'matmul bf16 bf16 -> bf16',
       'matmul_backward_input bf16 bf16 -> bf16',
       'matmul_backward_weight bf16 bf16 -> f32',
     ])
@@ -102,7 +107,7 @@ describe.each(['llama', 'gpt2'] as const)('%s', (model) => {
     const g = graphOf(model, recipe)
     for (const { op, inputs, outputs } of g.nodes)
       for (const [port, id] of [...Object.entries(inputs), ...Object.entries(outputs)])
-        if (['add', 'accumulate', 'adamw', 'cross_entropy'].includes(op) || port === 'accumulator')
+        if (['add', 'accumulate', 'adamw'].includes(op) || ['accumulator', 'loss', 'lse'].includes(port))
           expect(['f32', 'u32'], `${op}.${port}`).toContain(g.value(id).type.format)
     for (const { origin, type } of g.values)
       if ('arena' in origin && origin.arena !== 'weights') expect(type.format).toBe('f32')
@@ -137,6 +142,16 @@ describe.each(['llama', 'gpt2'] as const)('%s', (model) => {
 it('casts of a layer are those of the gradient of the residual stream', () => {
   const casts = graphOf('llama', 'bf16').nodes.filter((node) => node.op === 'cast' && inLayer(node))
   expect(casts.map(({ segment }) => segment)).toEqual(Array(3).fill('backward_input'))
+})
+
+it.each([
+  [128, 'bf16'],
+  [127, 'f32'],
+] as const)('logits of %i entries are %s: a product gives 16 bits for an even number of columns', (vocab_size, format) => {
+  const g = graphOf('llama', 'bf16', {}, { vocab_size })
+  const losses = g.nodes.filter(({ op }) => op.startsWith('cross_entropy'))
+  expect(losses.map(({ inputs }) => g.value(inputs.logits!).type.format)).toEqual([format, format])
+  expect(g.value(losses[1]!.outputs.dlogits!).type.format).toBe('bf16')
 })
 
 it('refuses rows that the blocks do not divide', () => {

@@ -25,10 +25,18 @@ const perRow =
 export const softmax = perRow('x', ['x'], ['y'])
 export const softmax_backward = perRow('y', ['dy', 'y'], ['dx'])
 export const argmax = perRow('x', ['x'], ['y'])
-export const cross_entropy = perRow('logits', ['logits', 'targets', 'weights'], ['loss', 'lse'])
-export const cross_entropy_shard = perRow('logits', ['logits', 'targets'], ['parts'], ({ attrs }) => ({
-  first: attrs.first ?? 0,
-}))
+export const cross_entropy = perRow(
+  'logits',
+  ['logits', 'targets', 'weights'],
+  ['loss', 'lse'],
+  ({ inputs }) => ({ logits_format: formatNumber(inputs.logits!) }),
+)
+export const cross_entropy_shard = perRow(
+  'logits',
+  ['logits', 'targets'],
+  ['parts'],
+  ({ attrs, inputs }) => ({ logits_format: formatNumber(inputs.logits!), first: attrs.first ?? 0 }),
+)
 
 export const cross_entropy_join: KernelRule = ({ op, inputs }) => {
   const [count, , rows] = inputs.parts!.shape as [number, number, number]
@@ -47,6 +55,7 @@ export const cross_entropy_backward: KernelRule = ({ op, attrs, inputs, outputs 
     ...bind(['dlogits'], 'write'),
   ]
   const constants = {
+    logits_format: formatNumber(inputs.logits!),
     output_format: formatNumber(outputs.dlogits!),
     first_target: attrs.first ?? 0,
     width,
