@@ -85,6 +85,11 @@ DEVICE void tcgen05_copy_words(uint32_t to, uint64_t words) {
                "tcgen05.mma.cta_group::1.kind::" kind " [%0], %1, %2, %3, add;\n}" ::"r"(sums),       \
                "l"(a), "l"(b), "r"(instruction), "r"(static_cast<uint32_t>(add))                      \
                : "memory")
+#define TCGEN05_MMA_TS(kind)                                                                          \
+  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %4, 0;\n"                                        \
+               "tcgen05.mma.cta_group::1.kind::" kind " [%0], [%1], %2, %3, add;\n}" ::"r"(sums),     \
+               "r"(a), "l"(b), "r"(instruction), "r"(static_cast<uint32_t>(add))                      \
+               : "memory")
 #define TCGEN05_MMA_SCALED(kind)                                                                                \
   asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %6, 0;\n"                                                  \
                "tcgen05.mma.cta_group::1.kind::" kind " [%0], %1, %2, %3, [%4], [%5], add;\n}" ::"r"(sums),     \
@@ -102,6 +107,14 @@ DEVICE void tcgen05_mma(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruct
     TCGEN05_MMA("f8f6f4");
   else
     TCGEN05_MMA("f16");
+}
+
+// The same with a in tensor memory: row m in lane m, two numbers of 16 bits in each of eight columns from `a` on, that of
+// the lower k in the lower half.
+template <Tcgen05Format FORMAT>
+DEVICE void tcgen05_mma_ts(uint32_t sums, uint32_t a, uint64_t b, uint32_t instruction, bool add) {
+  static_assert(FORMAT == Tcgen05Format::f16 || FORMAT == Tcgen05Format::bf16);
+  TCGEN05_MMA_TS("f16");
 }
 
 // With every number times the scale of its row and block: of row r in lane r % 32 (of all quarters) of column r / 32
@@ -131,6 +144,13 @@ void tcgen05_mma(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, bo
   static_assert(!tcgen05_scaled(FORMAT));
   simt::runtime->tcgen05_mma(
     simt::this_thread(), {static_cast<uint32_t>(FORMAT), sums, a, b, instruction, 0, 0, add}, site);
+}
+template <Tcgen05Format FORMAT>
+void tcgen05_mma_ts(uint32_t sums, uint32_t a, uint64_t b, uint32_t instruction, bool add,
+                    simt::Site site = simt::Site::current()) {
+  static_assert(FORMAT == Tcgen05Format::f16 || FORMAT == Tcgen05Format::bf16);
+  simt::runtime->tcgen05_mma(
+    simt::this_thread(), {static_cast<uint32_t>(FORMAT), sums, a, b, instruction, 0, 0, add, true}, site);
 }
 template <Tcgen05Format FORMAT>
 void tcgen05_mma_scaled(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, uint32_t scales_a,

@@ -1,6 +1,7 @@
 // Tensor memory (PTX ISA, tcgen05; sm_103a only): 128 lanes of 512 columns of 32 bits on each multiprocessor, where
-// tcgen05 (lib/tcgen05.h) keeps its sums. An address has its lane in the upper half and its column in the lower. A
-// warp reaches the 32 lanes from 32 (warp % 4) on, and all its lanes call what follows together.
+// tcgen05 (lib/tcgen05.h) keeps its sums and may find its left operand. An address has its lane in the upper half and
+// its column in the lower. A warp reaches the 32 lanes from 32 (warp % 4) on, and all its lanes call what follows
+// together.
 #pragma once
 #include "mbarrier.h"
 
@@ -54,6 +55,15 @@ DEVICE void tmem_wait(float (&loaded)[COUNT]) {
   else
     asm volatile("tcgen05.wait::ld.sync.aligned;" : TMEM_16("+f", loaded, 0), TMEM_16("+f", loaded, 16)::"memory");
 }
+
+// Starts to store a thread's words to 16 of its lane's columns, from `to` on, which names the warp's first lane.
+DEVICE void tmem_store(uint32_t to, const uint32_t (&from)[16]) {
+  asm volatile("tcgen05.st.sync.aligned.32x32b.x16.b32 [%16], {" TMEM_NAMES_16 "};" ::TMEM_16("r", from, 0), "r"(to)
+               : "memory");
+}
+
+// Until what this thread has stored is in tensor memory; then tcgen05_fence_before and a barrier tell whoever uses it.
+DEVICE void tmem_wait_stores() { asm volatile("tcgen05.wait::st.sync.aligned;" ::: "memory"); }
 #else
 inline void tmem_alloc(uint32_t& address, uint32_t columns, simt::Site site = simt::Site::current()) {
   simt::runtime->tmem_alloc(simt::this_thread(), &address, columns, site);
@@ -72,5 +82,11 @@ void tmem_load(float (&to)[COUNT], uint32_t from, simt::Site site = simt::Site::
 template <uint32_t COUNT>
 void tmem_wait(float (&)[COUNT], simt::Site site = simt::Site::current()) {
   simt::runtime->tmem_wait(simt::this_thread(), site);
+}
+inline void tmem_store(uint32_t to, const uint32_t (&from)[16], simt::Site site = simt::Site::current()) {
+  simt::runtime->tmem_store(simt::this_thread(), to, from, 16, site);
+}
+inline void tmem_wait_stores(simt::Site site = simt::Site::current()) {
+  simt::runtime->tmem_wait_stores(simt::this_thread(), site);
 }
 #endif

@@ -87,6 +87,7 @@ struct Tcgen05Product {
   uint64_t a, b;
   uint32_t instruction, scales_a, scales_b;
   bool add;
+  bool a_in_tensor_memory = false;  // `a` is its address there
 };
 
 struct Runtime {
@@ -134,6 +135,8 @@ struct Runtime {
   void (*tmem_free)(Thread&, uint32_t address, uint32_t columns, Site);
   void (*tmem_load)(Thread&, float* to, uint32_t count, uint32_t from, Site);
   void (*tmem_wait)(Thread&, Site);
+  void (*tmem_store)(Thread&, uint32_t to, const uint32_t* from, uint32_t count, Site);
+  void (*tmem_wait_stores)(Thread&, Site);
   void (*tcgen05_fence)(Thread&, bool after);
   void (*tcgen05_mma)(Thread&, const Tcgen05Product&, Site);
   void (*tcgen05_copy_words)(Thread&, uint32_t to, uint64_t words, Site);

@@ -29,6 +29,8 @@ static bool b_in_columns(const Tcgen05Product& product) { return field(product.i
 static bool scaled(uint32_t format) { return format == MXFP8 || format == NVFP4; }
 static uint32_t depth_of(uint32_t format) { return format <= BF16 ? 16 : format == NVFP4 ? 64 : 32; }
 static uint32_t columns_of(uint32_t instruction) { return static_cast<uint32_t>(field(instruction, 17, 6)) * 8; }
+// Columns of tensor memory that a left operand takes there: two numbers of 16 bits each.
+static uint32_t words_of_a(uint32_t format) { return depth_of(format) / 2; }
 
 bool TensorMemory::Operand::overlaps(uint32_t from, uint32_t bytes) const {
   for (uint32_t r = 0; r < rows; r += 8) {
@@ -106,15 +108,24 @@ std::string TensorMemory::multiply(uint32_t thread, const Tcgen05Product& produc
   std::string wrong = check_instruction(product);
   if (!wrong.empty()) return wrong;
   const uint32_t columns = columns_of(product.instruction);
-  Operation operation{Kind::product, thread, product, nullptr, {}, {}, {{}, {}}};
-  wrong = check_operand(product, true, operation.reads[0]);
-  if (wrong.empty()) wrong = check_operand(product, false, operation.reads[1]);
+  Operation operation{Kind::product, thread, product, nullptr, {}, {}, {{}}};
+  wrong = check_operand(product, false, operation.reads[0]);
+  if (wrong.empty() && product.a_in_tensor_memory) {
+    if (product.format > BF16) return "the emulation knows left operands in tensor memory of 16 bits only";
+    if (product.a >> 16 != 0) return "the left operand starts in lane " + text(product.a >> 16) + ", not 0";
+    operation.columns.resize(1);
+    wrong = check_range(static_cast<uint32_t>(product.a), words_of_a(product.format), operation.columns[0]);
+    if (wrong.empty()) wrong = check_stored(thread, operation.columns[0]);
+  } else if (wrong.empty()) {
+    operation.reads.emplace_back();
+    wrong = check_operand(product, true, operation.reads[1]);
+  }
   if (wrong.empty() && product.sums >> 16 != 0) wrong = "sums start in lane " + text(product.sums >> 16) + ", not 0";
   if (wrong.empty()) wrong = check_range(product.sums, columns, operation.writes);
   if (wrong.empty() && scaled(product.format)) {
-    operation.scales.resize(2);
-    wrong = check_range(product.scales_a, SCALE_COLUMNS, operation.scales[0]);
-    if (wrong.empty()) wrong = check_range(product.scales_b, (columns + QUARTER - 1) / QUARTER, operation.scales[1]);
+    operation.columns.resize(2);
+    wrong = check_range(product.scales_a, SCALE_COLUMNS, operation.columns[0]);
+    if (wrong.empty()) wrong = check_range(product.scales_b, (columns + QUARTER - 1) / QUARTER, operation.columns[1]);
   }
   if (!wrong.empty()) return wrong;
   for (uint32_t i = 0; i < threads_.size(); i++) {
@@ -124,11 +135,34 @@ std::string TensorMemory::multiply(uint32_t thread, const Tcgen05Product& produc
       return "a product writes columns that thread " + text(i) + " loads and has not waited for";
     if (i != thread && std::any_of(other.loaded.begin(), other.loaded.end(), touches))
       return "a product writes columns that thread " + text(i) + " has loaded without a tcgen05_fence_before since";
+    if (const Problem problem = check_stores(i, operation.writes, i == thread); !problem.empty())
+      return "a product writes " + problem;
   }
   for (uint32_t c = operation.writes.first; c < operation.writes.first + columns; c++)
     if (told_[c] > threads_[thread].after)
-      return "a product writes columns that others have loaded, without a tcgen05_fence_after since they told";
+      return "a product writes columns that others have used, without a tcgen05_fence_after since they told";
   operations_.push_back(std::move(operation));
+  return "";
+}
+
+// Of a thread that is not `own`, the one that issues: what it has stored to columns that a product uses.
+std::string TensorMemory::check_stores(uint32_t thread, const Columns& columns, bool own) const {
+  const ThreadState& state = threads_[thread];
+  const auto meets = [&](const Columns& stored) { return stored.overlap(columns); };
+  if (std::any_of(state.stores.begin(), state.stores.end(), [&](const Store& store) { return meets(store.columns); }))
+    return "columns that thread " + text(thread) + " stores and has not waited for";
+  if (!own && std::any_of(state.stored.begin(), state.stored.end(), meets))
+    return "columns that thread " + text(thread) + " has stored without a tcgen05_fence_before since";
+  return "";
+}
+
+std::string TensorMemory::check_stored(uint32_t thread, const Columns& columns) const {
+  for (uint32_t i = 0; i < threads_.size(); i++)
+    if (const Problem problem = check_stores(i, columns, i == thread); !problem.empty())
+      return "a product reads " + problem;
+  for (uint32_t c = columns.first; c < columns.first + columns.count; c++)
+    if (told_stored_[c] > threads_[thread].after)
+      return "a product reads columns that others have stored, without a tcgen05_fence_after since they told";
   return "";
 }
 
@@ -192,6 +226,8 @@ std::string TensorMemory::execute(const Operation& operation) {
     }
   }
   std::fill_n(done_.begin() + operation.writes.first, operation.writes.count, clock_);
+  for (const Columns& columns : operation.columns)
+    std::fill_n(read_.begin() + columns.first, columns.count, clock_);
   return "";
 }
 
@@ -220,8 +256,21 @@ std::string TensorMemory::decode_columns(const Tcgen05Product& product, std::vec
   return "";
 }
 
+// A left operand in tensor memory: row m in lane m, the numbers of two neighbouring k in a word, the first below.
+void TensorMemory::decode_words(const Tcgen05Product& product, std::vector<float>& to) const {
+  for (uint32_t m = 0; m < TILE_ROWS; m++)
+    for (uint32_t k = 0; k < depth_of(product.format); k++) {
+      const uint32_t word = (*cells_)[m][(product.a & 0xffffu) + k / 2], half = word >> k % 2 * 16 & 0xffffu;
+      to[k * TILE_ROWS + m] = product.format == F16 ? f16_value(half) : bf16_value(half);
+    }
+}
+
 std::string TensorMemory::decode(const Tcgen05Product& product, bool is_a, std::vector<float>& to) const {
   if (!is_a && b_in_columns(product)) return decode_columns(product, to);
+  if (is_a && product.a_in_tensor_memory) {
+    decode_words(product, to);
+    return "";
+  }
   const Operand operand = operand_of(product, is_a);
   const uint32_t rows = operand.rows, depth = depth_of(product.format);
   const uint32_t start = start_of(is_a ? product.a : product.b) % ROW;

@@ -9,21 +9,25 @@ namespace simt {
 constexpr uint32_t POISON = 0xffffffffu, WARP_LANES = 32, LEAST_COLUMNS = 32;
 
 static std::string text(uint64_t number) { return std::to_string(number); }
+// The first lane that a thread's warp reaches.
+static uint32_t first_lane(uint32_t thread) { return thread / WARP_LANES % 4 * WARP_LANES; }
 
 void TensorMemory::begin(Async& async, uint32_t threads) {
   async_ = &async;
   allocated_.clear();
   relinquished_ = false;
   clock_ = 0;
-  done_.fill(0);
-  told_.fill(0);
+  for (auto* times : {&done_, &read_, &told_, &told_stored_}) times->fill(0);
   operations_.clear();
   threads_.assign(threads, {});
 }
 
 std::string TensorMemory::end() const {
-  for (uint32_t i = 0; i < threads_.size(); i++)
+  for (uint32_t i = 0; i < threads_.size(); i++) {
     if (!threads_[i].loads.empty()) return "thread " + text(i) + " ended without a tmem_wait for its tmem_load";
+    if (!threads_[i].stores.empty())
+      return "thread " + text(i) + " ended without a tmem_wait_stores for its tmem_store";
+  }
   if (!operations_.empty())
     return "the block ended while " + text(operations_.size()) +
            " tcgen05 operations were under way: nobody waited for their commit";
@@ -85,19 +89,54 @@ std::string TensorMemory::check_written(uint32_t thread, const Columns& columns)
   return "";
 }
 
-std::string TensorMemory::load(uint32_t thread, float* to, uint32_t count, uint32_t address) {
-  const uint32_t lane = address >> 16, own = thread / WARP_LANES % 4 * WARP_LANES;
+std::string TensorMemory::check_own(uint32_t thread, uint32_t address, uint32_t count, Columns& columns) const {
+  const uint32_t lane = address >> 16, own = first_lane(thread);
   if (lane != own)
     return "the warp reaches lanes " + text(own) + " to " + text(own + WARP_LANES - 1) + " only, not from lane " +
            text(lane) + " on";
+  return check_range(address, count, columns);
+}
+
+std::string TensorMemory::load(uint32_t thread, float* to, uint32_t count, uint32_t address) {
+  ThreadState& state = threads_[thread];
   Columns columns{};
-  std::string wrong = check_range(address, count, columns);
+  std::string wrong = check_own(thread, address, count, columns);
   if (wrong.empty()) wrong = check_written(thread, columns);
   if (!wrong.empty()) return wrong;
+  if (std::any_of(state.stores.begin(), state.stores.end(), [&](const Store& s) { return s.columns.overlap(columns); }))
+    return "tmem_load of columns that the thread stores and has not waited for";
   std::fill_n(reinterpret_cast<uint32_t*>(to), count, POISON);
-  threads_[thread].loads.push_back({to, own + thread % WARP_LANES, columns});
-  threads_[thread].loaded.push_back(columns);
+  state.loads.push_back({to, first_lane(thread) + thread % WARP_LANES, columns});
+  state.loaded.push_back(columns);
   return "";
+}
+
+std::string TensorMemory::store(uint32_t thread, uint32_t address, const uint32_t* from, uint32_t count) {
+  ThreadState& state = threads_[thread];
+  Columns columns{};
+  const std::string wrong = check_own(thread, address, count, columns);
+  if (!wrong.empty()) return wrong;
+  const auto meets = [&](const Columns& others) { return others.overlap(columns); };
+  for (const Operation& operation : operations_)
+    if (operation.kind != Kind::commit &&
+        (meets(operation.writes) || std::any_of(operation.columns.begin(), operation.columns.end(), meets)))
+      return "tmem_store to columns that a tcgen05 operation under way uses: nobody has waited for its commit";
+  for (uint32_t c = columns.first; c < columns.first + count; c++)
+    if (std::max(done_[c], read_[c]) > state.after)
+      return "tmem_store without a tcgen05_fence_after behind the wait for the products' commit";
+  if (std::any_of(state.loads.begin(), state.loads.end(), [&](const Load& load) { return meets(load.columns); }))
+    return "tmem_store to columns that the thread loads and has not waited for";
+  const uint32_t lane = first_lane(thread) + thread % WARP_LANES;
+  std::fill_n((*cells_)[lane].begin() + columns.first, count, POISON);
+  state.stores.push_back({{from, from + count}, lane, columns});
+  state.stored.push_back(columns);
+  return "";
+}
+
+void TensorMemory::wait_stores(uint32_t thread) {
+  for (const Store& store : threads_[thread].stores)
+    std::copy(store.words.begin(), store.words.end(), (*cells_)[store.lane].begin() + store.columns.first);
+  threads_[thread].stores.clear();
 }
 
 void TensorMemory::wait(uint32_t thread) {
@@ -110,9 +149,12 @@ void TensorMemory::wait(uint32_t thread) {
 
 void TensorMemory::fence_before(uint32_t thread) {
   clock_++;
-  for (const Columns& columns : threads_[thread].loaded)
-    std::fill_n(told_.begin() + columns.first, columns.count, clock_);
-  threads_[thread].loaded.clear();
+  ThreadState& state = threads_[thread];
+  for (const Columns& columns : state.loaded) std::fill_n(told_.begin() + columns.first, columns.count, clock_);
+  for (const Columns& columns : state.stored)
+    for (auto* times : {&told_, &told_stored_}) std::fill_n(times->begin() + columns.first, columns.count, clock_);
+  state.loaded.clear();
+  state.stored.clear();
 }
 
 void TensorMemory::fence_after(uint32_t thread) { threads_[thread].after = ++clock_; }

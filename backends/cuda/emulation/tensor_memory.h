@@ -29,6 +29,9 @@ class TensorMemory {
   Problem load(uint32_t thread, float* to, uint32_t count, uint32_t address);
   // Gives a thread what it has loaded.
   void wait(uint32_t thread);
+  Problem store(uint32_t thread, uint32_t address, const uint32_t* from, uint32_t count);
+  // Brings what a thread has stored to where it stored it.
+  void wait_stores(uint32_t thread);
   void fence_before(uint32_t thread);
   void fence_after(uint32_t thread);
 
@@ -62,7 +65,7 @@ class TensorMemory {
     Tcgen05Product product;   // `sums` is where a copy goes, `a` its source
     const void* barrier;
     Columns writes;
-    std::vector<Columns> scales;
+    std::vector<Columns> columns;  // scales, or the left operand
     std::vector<Operand> reads;
   };
   struct Load {
@@ -70,17 +73,29 @@ class TensorMemory {
     uint32_t lane;
     Columns columns;
   };
+  struct Store {
+    std::vector<uint32_t> words;
+    uint32_t lane;
+    Columns columns;
+  };
+  // Loads and stores not waited for, and columns loaded or stored since it last told others by a fence.
   struct ThreadState {
-    uint64_t after = 0;           // when it last fenced
-    std::vector<Load> loads;      // not waited for
-    std::vector<Columns> loaded;  // since it last told others by a fence
+    uint64_t after = 0;  // when it last fenced
+    std::vector<Load> loads;
+    std::vector<Store> stores;
+    std::vector<Columns> loaded, stored;
   };
   using Cells = std::array<std::array<uint32_t, COLUMNS>, LANES>;
 
+  // Columns of the thread's lane that it may load, or store to.
+  Problem check_own(uint32_t thread, uint32_t address, uint32_t count, Columns& columns) const;
   Problem check_range(uint32_t address, uint32_t count, Columns& columns) const;
   Problem check_written(uint32_t thread, const Columns& columns) const;
   static Operand operand_of(const Tcgen05Product& product, bool is_a);
   Problem check_operand(const Tcgen05Product& product, bool is_a, Operand& operand) const;
+  // What threads have stored, of columns that a product reads.
+  Problem check_stored(uint32_t thread, const Columns& columns) const;
+  Problem check_stores(uint32_t thread, const Columns& columns, bool own) const;
   Problem check_readable(const Operand& operand) const;
   Problem execute(const Operation& operation);
   Problem execute_product(const Tcgen05Product& product);
@@ -88,14 +103,16 @@ class TensorMemory {
   // to[k][m or n], with scales
   Problem decode(const Tcgen05Product& product, bool is_a, std::vector<float>& to) const;
   Problem decode_columns(const Tcgen05Product& product, std::vector<float>& to) const;
+  void decode_words(const Tcgen05Product& product, std::vector<float>& to) const;
 
   Async* async_ = nullptr;
   std::unique_ptr<Cells> cells_;
   std::vector<Columns> allocated_;
   bool relinquished_ = false;
   uint64_t clock_ = 0;
-  // When the last operation that uses a column was done, and when a thread that loaded it last told so.
-  std::array<uint64_t, COLUMNS> done_, told_;
+  // When the last operation was done that wrote a column, or read it, and when a thread last told that it had loaded
+  // or stored it, or stored it.
+  std::array<uint64_t, COLUMNS> done_, read_, told_, told_stored_;
   std::vector<Operation> operations_;
   std::vector<ThreadState> threads_;
 };

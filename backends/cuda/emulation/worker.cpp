@@ -291,6 +291,13 @@ const Runtime emulated_runtime{
     sync_warp(thread, site);
     tensor_memory_of(thread).wait(fiber_of(thread).id);
   },
+  [](Thread& thread, uint32_t to, const uint32_t* from, uint32_t count, Site site) {
+    checked(thread, tensor_memory_of(thread).store(fiber_of(thread).id, to, from, count), site);
+  },
+  [](Thread& thread, Site site) {
+    sync_warp(thread, site);
+    tensor_memory_of(thread).wait_stores(fiber_of(thread).id);
+  },
   [](Thread& thread, bool after) {
     TensorMemory& memory = tensor_memory_of(thread);
     after ? memory.fence_after(fiber_of(thread).id) : memory.fence_before(fiber_of(thread).id);

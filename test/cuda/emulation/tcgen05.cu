@@ -96,6 +96,70 @@ DEVICE void product(const TensorMap& a, const TensorMap& b, const uint32_t* scal
   if (warp == 0) tmem_free(sums, TAKEN);
 }
 
+// y[m][n] = sum over 64 k of a(m,k) b(n,k), a in tensor memory: `words` has the words of a's rows. Columns of b are rows of
+// its memory, `columns` of them.
+struct LeftStored {
+  uint16_t b[2][64][64];
+  Mbarrier arrived, done;
+  uint32_t sums;
+};
+static_assert(sizeof(LeftStored) == 16408);
+
+template <Tcgen05Format FORMAT>
+DEVICE void product_ts(const TensorMap& b, const uint32_t* words, float* y) {
+  DYNAMIC_SHARED(shared, LeftStored);
+  constexpr uint32_t COLUMNS = 128, LEFT = 256, TAKEN = 512, DEPTH = 64;
+  const uint32_t warp = threadIdx.x / 32;
+  if (warp == 0) {
+    tmem_alloc(shared.sums, TAKEN);
+    tmem_relinquish();
+  }
+  if (threadIdx.x == 32) {
+    mbarrier_init(shared.arrived, 1);
+    mbarrier_init(shared.done, 1);
+    mbarrier_fence_init();
+    mbarrier_arrive_expect(shared.arrived, sizeof shared.b);
+    for (uint32_t box = 0; box < 2; box++) tma_load(shared.b[box], b, 64 * box, 0, shared.arrived);
+  }
+  __syncthreads();
+  const uint32_t sums = shared.sums;
+  for (uint32_t first = 0; first < DEPTH / 2; first += 16) {
+    uint32_t stored[16];
+    for (uint32_t i = 0; i < 16; i++) stored[i] = words[threadIdx.x * DEPTH / 2 + first + i];
+    tmem_store(tmem_lane(sums + LEFT + first, warp * 32), stored);
+  }
+  tmem_wait_stores();
+  tcgen05_fence_before();
+  __syncthreads();
+  tcgen05_fence_after();
+  if (threadIdx.x == 64) {
+    mbarrier_wait(shared.arrived, 0);
+    for (uint32_t k = 0; k < DEPTH; k += 16)
+      tcgen05_mma_ts<FORMAT>(sums, sums + LEFT + k / 2, tcgen05_columns(shared.b, sizeof shared.b[0], k),
+                             tcgen05_instruction(FORMAT, 128, COLUMNS) | TCGEN05_B_COLUMNS, k > 0);
+    tcgen05_commit(shared.done);
+  }
+  mbarrier_wait(shared.done, 0);
+  tcgen05_fence_after();
+  for (uint32_t first = 0; first < COLUMNS; first += 16) {
+    float loaded[16];
+    tmem_load(loaded, tmem_lane(sums + first, warp * 32));
+    tmem_wait(loaded);
+    for (uint32_t i = 0; i < 16; i++) y[threadIdx.x * COLUMNS + first + i] = loaded[i];
+  }
+  tcgen05_fence_before();
+  __syncthreads();
+  tcgen05_fence_after();
+  if (warp == 0) tmem_free(sums, TAKEN);
+}
+
+KERNEL_SHARED(product_ts_f16, 128, 16408, TENSOR_MAP b, const uint32_t* words, float* y) {
+  product_ts<Tcgen05Format::f16>(b, words, y);
+}
+KERNEL_SHARED(product_ts_bf16, 128, 16408, TENSOR_MAP b, const uint32_t* words, float* y) {
+  product_ts<Tcgen05Format::bf16>(b, words, y);
+}
+
 KERNEL_SHARED(product_f16, 128, 55320, TENSOR_MAP a, TENSOR_MAP b, const uint32_t* scales, float* y, uint32_t columns) {
   product<Tcgen05Format::f16>(a, b, scales, y, columns);
 }

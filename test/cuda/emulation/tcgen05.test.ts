@@ -133,4 +133,31 @@ describe.skipIf(missing)('tcgen05 on the emulated device', () => {
           expect([...floats(read!)]).toEqual(want)
         },
       )
+
+  for (const format of ['f16', 'bf16'] as const)
+    inEveryOrder(
+      `products in ${format} find their left operand in tensor memory, two numbers of a row in a word: %s`,
+      async (order) => {
+        const [depth, columns] = [64, 128]
+        const a = operand(format, 128, 29)
+        const right = Float64Array.from({ length: depth * columns }, (_, i) => ((i * 31) % 13) - 6)
+        const bytes = formatOf(format).encode(right)
+        const [read] = await outputs(order, [
+          ...[`alloc a ${a.bytes.length}`, `write a ${hexOf(a.bytes)}`],
+          ...[`alloc b ${bytes.length}`, `write b ${hexOf(bytes)}`],
+          `alloc y ${128 * columns * 4}`,
+          `map mb b ${depth} ${columns} ${2 * columns} ${depth} 64`,
+          `shared product_ts_${format} 16408`,
+          `launch - product_ts_${format} 1 128 mb a y`,
+          `read y ${128 * columns * 4}`,
+        ])
+        const want = range(128 * columns).map((i) => {
+          const [m, n] = [Math.floor(i / columns), i % columns]
+          let sum = 0
+          for (let k = 0; k < depth; k++) sum += a.scaled[m * depth + k]! * right[k * columns + n]!
+          return sum
+        })
+        expect([...floats(read!)]).toEqual(want)
+      },
+    )
 })

@@ -11,6 +11,7 @@ import {
   undefinedBehaviour,
 } from './fault.ts'
 import { tcgen05Faults } from './tcgen05.ts'
+import { tmemStoreFaults } from './tmem_store.ts'
 import { walkerFaults } from './walker.ts'
 
 export const faults: Fault[] = [
@@ -206,5 +207,6 @@ export const faults: Fault[] = [
   ]),
   ...asyncFaults,
   ...tcgen05Faults,
+  ...tmemStoreFaults,
   ...walkerFaults,
 ]
