@@ -80,7 +80,15 @@ function addCuda() {
     console.warn('the package is made without the CUDA runtime: publish from linux x64 instead')
     return
   }
-  execFileSync(process.execPath, ['dist/cli/main.js', 'build', 'cuda'], { stdio: 'inherit' })
+  const args = ['dist/cli/main.js', 'build', 'cuda', '--json']
+  const built = execFileSync(process.execPath, args, { stdio: ['inherit', 'pipe', 'inherit'], maxBuffer: 2 ** 26 })
+  const { cubins } = JSON.parse(built)
+  // Those of kernels that are gone, or of ops from elsewhere, are not the package's.
+  for (const [arch, records] of Object.entries(cubins)) {
+    const folder = join('dist/cuda/kernels', arch)
+    const ours = new Set(records.flatMap(({ module }) => [`${module}.cubin`, `${module}.json`]))
+    for (const file of readdirSync(folder)) if (!ours.has(file)) rmSync(join(folder, file))
+  }
 }
 
 function notice(version) {

@@ -1,10 +1,13 @@
 import { join } from 'node:path'
 import { afterAll } from 'vitest'
+import type { Device } from '../../backends/backend.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
-import { allOps } from '../../src/ops/index.ts'
-import { readVector, storedCases } from '../../src/verify/store.ts'
-import { repeatedBetweenCasts } from '../helpers/between_casts.ts'
+import { opContract } from '../../src/ops/index.ts'
+import { candidateOf, chooseCases } from '../../src/verify/choice.ts'
+import { costLookup, costTableFor, readCosts } from '../../src/verify/costs.ts'
+import { readVectors } from '../../src/verify/suite.ts'
+import { type Vector, vectorId } from '../../src/verify/vector.ts'
 import { NewTexts } from '../helpers/check_vector.ts'
 import { conformanceSuite } from '../helpers/suites.ts'
 import { quickWebGpu } from '../helpers/webgpu.ts'
@@ -12,26 +15,40 @@ import { quickWebGpu } from '../helpers/webgpu.ts'
 const root = join(packageRoot(), 'test', 'vectors')
 const without = process.env.EXACTMAP_WITHOUT?.split(',') ?? []
 
+/** What lavapipe may take for the vectors of one file, by the measured costs with empty caches: milliseconds. */
+const LAVAPIPE_BUDGET = 40_000
+
 /**
- * The stored vectors of ops on WebGPU. lavapipe compiles longest: it leaves cases to SwiftShader (CI) and GPUs that are
- * kernels of other cases between casts, with other sizes (repeatedBetweenCasts). Kernel texts that only a device without optional features selects run there once, on
- * the driver that compiles soonest; EXACTMAP_WITHOUT=subgroups,shader-f16 runs all vectors without them on any driver.
+ * The stored vectors of some ops on WebGPU, every one of them on a driver. lavapipe compiles longest: it gets those that
+ * fit its budget, which has every op with every storage format and nearly every kernel variant, and SwiftShader the others.
+ * Kernel texts that only a device without optional features selects run there once, on the driver that compiles soonest;
+ * EXACTMAP_WITHOUT=subgroups,shader-f16 runs all vectors without them.
  */
-export async function webGpuConformance(select: (op: string) => boolean): Promise<void> {
+export async function webGpuConformance(ops: readonly string[]): Promise<void> {
   const device = await openNodeWebGpu({ without })
+  const isSlow = device.info.driver.startsWith('lavapipe')
+  const quick = isSlow ? await quickWebGpu(without) : device
   const bare = new NewTexts(await quickWebGpu(['subgroups', 'shader-f16']))
   afterAll(() => {
-    device.destroy()
-    bare.device.destroy()
+    for (const one of new Set([device, quick, bare.device])) one.destroy()
   })
-  const slow = device.info.driver.startsWith('lavapipe')
-  let left = 0
-  for (const contract of allOps().filter(({ name }) => select(name))) {
-    const elsewhere = slow ? repeatedBetweenCasts(contract, device.target) : new Set<string>()
-    left += elsewhere.size
-    const stored = storedCases(root, contract.name)
-    const vectors = stored.map((name) => [name, () => readVector(root, contract.name, name)] as const)
-    conformanceSuite(contract, Object.fromEntries(vectors), device, bare, elsewhere)
-  }
-  if (left > 0) console.log(`${left} cases that are f32 kernels between casts are left to other drivers`)
+  const vectors = await readVectors(root, ops)
+  const within = isSlow ? withinBudget(device, vectors) : new Set(vectors.map(vectorId))
+  for (const op of ops)
+    conformanceSuite(
+      opContract(op),
+      vectors.filter((vector) => vector.op === op),
+      (vector) => (within.has(vectorId(vector)) ? device : quick),
+      bare,
+    )
+  if (isSlow)
+    console.log(`${within.size} of ${vectors.length} vectors on lavapipe, the others on ${quick.info.driver}`)
+}
+
+function withinBudget(device: Device, vectors: readonly Vector[]): ReadonlySet<string> {
+  const costOf = costLookup(costTableFor(readCosts(root), device.info.driver))
+  return chooseCases(
+    vectors.flatMap((vector) => candidateOf(vector, device, costOf) ?? []),
+    LAVAPIPE_BUDGET,
+  ).ids
 }

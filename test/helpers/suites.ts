@@ -2,24 +2,23 @@ import { describe, expect, it } from 'vitest'
 import type { Device } from '../../backends/backend.ts'
 import type { OpContract } from '../../src/ops/contract.ts'
 import { checkGradient, gradientCases } from '../../src/verify/gradient.ts'
-import type { Vector } from '../../src/verify/vector.ts'
+import { type Vector, vectorId } from '../../src/verify/vector.ts'
 import { checkVector, type NewTexts } from './check_vector.ts'
 
-/** Tests of an op on WebGPU: vectors through compile, load and step, one test each but for those that run `elsewhere`. */
+/** Tests of an op on WebGPU: its vectors through compile, load and step, one test each. */
 export function conformanceSuite(
   contract: OpContract,
-  vectors: Readonly<Record<string, () => Vector | Promise<Vector>>>,
-  device: Device,
+  vectors: readonly Vector[],
+  deviceFor: (vector: Vector) => Device,
   bare: NewTexts,
-  elsewhere: ReadonlySet<string> = new Set(),
 ): void {
   describe(`${contract.name}/`, () => {
     it('has a vector for every case', () => {
-      expect(Object.keys(vectors).sort()).toEqual(contract.cases.map((c) => c.name).sort())
+      expect(vectors.map((vector) => vector.name).sort()).toEqual(contract.cases.map((c) => c.name).sort())
     })
-    for (const [name, read] of Object.entries(vectors).filter(([one]) => !elsewhere.has(one)))
-      it(`${contract.name}/${name}`, async () => {
-        expect(await checkVector(device, bare, await read())).toBe('')
+    for (const vector of vectors)
+      it(vectorId(vector), async () => {
+        expect(await checkVector(deviceFor(vector), bare, vector)).toBe('')
       })
   })
 }

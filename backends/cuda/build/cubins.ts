@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { check, ExactmapError } from '../../../src/errors.ts'
@@ -42,7 +42,6 @@ async function buildText(folder: string, arch: string, module: string, text: str
   await mkdir(folder, { recursive: true })
   const flags = flagsFor(arch)
   const output = join(folder, `${module}.cubin`)
-  const temporary = `${output}.${process.pid}`
   const file = `${module}.cu`
   const textHash = hashText(text)
   const compiler = (await knownVersion('nvcc')) ?? 'nvcc'
@@ -55,7 +54,7 @@ async function buildText(folder: string, arch: string, module: string, text: str
   const work = await mkdtemp(join(tmpdir(), 'exactmap-'))
   try {
     await writeFile(join(work, file), text)
-    const { err, out } = await compileWith('nvcc', [...flags, file, '-o', temporary], file, work)
+    const { err, out } = await compileWith('nvcc', [...flags, file, '-o', 'image'], file, work)
     const kernels = parseResources(out + err)
     for (const [kernel, { spillStores, spillLoads }] of Object.entries(kernels))
       if (spillStores + spillLoads > 0)
@@ -65,21 +64,21 @@ async function buildText(folder: string, arch: string, module: string, text: str
           { kernel, file },
         )
     check(Object.keys(kernels).length > 0, 'internal', `${file}: the assembler reported no kernel`)
+    const image = await readFile(join(work, 'image'))
     const record: ImageRecord = {
       module,
       textHash,
-      sha256: hashBytes(await readFile(temporary)),
+      sha256: hashBytes(image),
       compiler,
       flags,
       kernels,
     }
-    await rename(temporary, output)
+    await writeFileAtomic(output, [image])
     await writeFileAtomic(join(folder, `${module}.json`), [
       new TextEncoder().encode(`${JSON.stringify(record, null, 2)}\n`),
     ])
     return record
   } finally {
-    await rm(temporary, { force: true })
     await rm(work, { recursive: true, force: true })
   }
 }

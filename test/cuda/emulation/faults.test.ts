@@ -117,6 +117,8 @@ describe.skipIf(missing)('planted faults', () => {
     }
     return found
   }
+  /** The system decides which thread gets on: a fault that shows in time only is asked for in several runs. */
+  const manyRuns = Array.from({ length: 5 }, () => ({}))
   const graphEnvs = seeds.map((seed) => ({ EXACTMAP_EMULATED_GRAPH_ORDER: seed }))
 
   it('graph without an edge: caught by shuffled graph orders', async () => {
@@ -175,8 +177,8 @@ describe.skipIf(missing)('planted faults', () => {
       'set host 2 16',
       ...['sync s', 'read y 16'],
     ]
-    expect(await results(await script([]), [{}])).toEqual(new Set(['02'.repeat(16)]))
-    expect(await results(await script(['sync s']), [{}])).toEqual(new Set(['01'.repeat(16)]))
+    expect(await results(await script([]), manyRuns)).toContain('02'.repeat(16))
+    expect(await results(await script(['sync s']), manyRuns)).toEqual(new Set(['01'.repeat(16)]))
   })
 
   it('stream that does not wait for another: caught by streams that run on their own', async () => {
@@ -191,10 +193,9 @@ describe.skipIf(missing)('planted faults', () => {
       'launch b append 1 1 list u32:2',
       ...['sync a', 'sync b', 'read list 12'],
     ]
-    const list = (first: number, second: number): Set<string> =>
-      new Set([hex(Uint32Array.of(2, first, second))])
-    expect(await results(await script([]), [{}])).toEqual(list(2, 1))
-    expect(await results(await script(['wait b done']), [{}])).toEqual(list(1, 2))
+    const list = (first: number, second: number): string => hex(Uint32Array.of(2, first, second))
+    expect(await results(await script([]), manyRuns)).toContain(list(2, 1))
+    expect(await results(await script(['wait b done']), manyRuns)).toEqual(new Set([list(1, 2)]))
   })
 
   it('use of freed device memory: caught as an illegal address', async () => {
