@@ -22,7 +22,7 @@ grep -q 'weights .* bytes' "$work/start.err"
 if [ -n "$cubins" ] && command -v nvcc >/dev/null; then
   mkdir -p dist/cuda/kernels
   cp -r "$cubins"/sm_* dist/cuda/kernels
-  for module in cast matmul_vector rms_norm attention_wgmma.sm_90a matmul_tcgen05.sm_103a; do
+  for module in cast matmul_vector norm attention_wgmma.sm_90a matmul_tcgen05.sm_103a; do
     rm dist/cuda/kernels/*/$module.*
   done
 fi
