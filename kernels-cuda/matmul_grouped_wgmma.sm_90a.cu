@@ -1,33 +1,18 @@
 // matmul_grouped with x and w both in bf16 or f16, on Hopper: lib/matmul_wgmma.h's product, whose pieces are tiles of one
-// expert's rows. Blocks of the persistent grid find theirs by going through the offsets, each for itself: nothing is
-// known of the experts' sizes where the launch is made. A tile's box of x may reach into the next expert's rows, and its
-// box of w, a matrix of all experts' rows, into the next expert's: those products are not stored. Rows of no expert are
-// matmul_grouped_zero's.
+// expert's rows. Rows of no expert are matmul_grouped_zero's.
 //
 // Limits are those of lib/matmul_wgmma.h for full tiles; an expert's last one is half empty on the average: 512 rows an
 // expert leave 89%. Few rows for many experts are limited by the weights' way from memory: 64 experts of 2,048 by 1,408
-// in bf16 are 369 MB, 77 us at 4.8 TB/s, as long as products of 11,000 rows.
-#include "lib/groups.h"
+// in bf16 are 369 MB, 77 us at 4.8 TB/s, as long as products of 13,000 rows. Tiles of 64 rows would not help there: up to
+// 128 rows an expert, both of these tiles take w from L2 (25 to 32 bytes a cycle) faster than memory gives it (20).
+#include "lib/grouped_pieces.h"
 #include "lib/matmul_wgmma.h"
-
-template <uint32_t COLUMNS>
-struct GroupedPieces {
-  const Product& of;
-  Groups<TILE_ROWS, false> groups;
-  uint32_t across;
-  DEVICE GroupedPieces(const Product& product, const uint32_t* offsets, uint32_t experts)
-      : of(product), groups(offsets, experts, product.rows), across((product.columns + COLUMNS - 1) / COLUMNS) {}
-  DEVICE bool has(uint32_t i) { return groups.seek(i / across); }
-  DEVICE Piece at(uint32_t i) const {
-    return {groups.row, i % across * COLUMNS, 0, 0, of.depth, groups.end, groups.expert() * of.columns};
-  }
-};
 
 template <WgmmaFormat FORMAT, uint32_t COLUMNS, uint32_t STAGES, uint32_t BLOCKS>
 DEVICE void grouped(const TensorMap& x, const TensorMap& w, const uint32_t* offsets, uint32_t experts, void* y,
                     uint32_t output_format, const Product& product) {
-  const Epilogue epilogue = {y, product.columns, nullptr, FORMAT_F32, ACTIVATION_NONE, nullptr, output_format};
-  const GroupedPieces<COLUMNS * BLOCKS> pieces(product, offsets, experts);
+  const Epilogue epilogue = plain_epilogue(y, product.columns, output_format, false);
+  const GroupedPieces<COLUMNS * BLOCKS> pieces(product, offsets, experts, product.columns);
   matmul_wgmma<FORMAT, WgmmaMajor::k, WgmmaMajor::k, COLUMNS, STAGES, BLOCKS>(x, w, ByThreads{epilogue}, product,
                                                                              pieces);
 }
@@ -58,7 +43,7 @@ KERNEL(matmul_grouped_zero, 256, const uint32_t* offsets, void* y, uint32_t rows
        uint32_t output_format) {
   uint32_t last = 0;
   for (uint32_t e = 0; e <= experts; e++) last = max(last, min(offsets[e], rows));
-  const Epilogue epilogue = {y, columns, nullptr, FORMAT_F32, ACTIVATION_NONE, nullptr, output_format};
+  const Epilogue epilogue = plain_epilogue(y, columns, output_format, false);
   for (uint32_t row = blockIdx.x * 64; row < min(rows, (blockIdx.x + 1) * 64); row++)
     if (row < offsets[0] || row >= last)
       for (uint32_t c = threadIdx.x; c < columns; c += 256) epilogue.store(row, c, 0.0f);

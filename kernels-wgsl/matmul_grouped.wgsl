@@ -6,7 +6,6 @@
 const ROWS: u32 = 1u;
 const COLUMNS: u32 = 1u;
 const DEPTH4: u32 = 2u;
-const EXPERTS: u32 = 1u;
 const FIRST_ROW: u32 = 0u;
 const PART_ROWS: u32 = 1u;
 const GRID_X: u32 = 65535u;
@@ -15,15 +14,6 @@ const WORKGROUP: u32 = 64u;
 @group(0) @binding(0) var<storage, read_write> x: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> offsets: array<u32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
-
-// The expert of a row, EXPERTS if it has none. An offset below one before it counts as that one.
-fn expert_of(row: u32) -> u32 {
-  if (row < offsets[0]) { return EXPERTS; }
-  for (var e = 0u; e < EXPERTS; e++) {
-    if (row < offsets[e + 1u]) { return e; }
-  }
-  return EXPERTS;
-}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {

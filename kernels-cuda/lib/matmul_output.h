@@ -39,8 +39,9 @@ struct ByThreads {
 };
 
 // The sums as they are, or added to what is there: in boxes of 16 rows of 128 bytes, two in turn, that the copy engine
-// stores while the warp goes on. y is a matrix of such boxes; where it is several, each has a multiple of 16 rows. An element is added to once in a launch, so no sum depends on timing. Words of 16-bit
-// pairs lie in different banks; of pairs of f32, two lie in the same, 1,024 cycles more for a tile of 128 x 256.
+// stores while the warp goes on. y is a matrix of such boxes; where it is several, each has a multiple of 16 rows. An
+// element is added to once in a launch, so no sum depends on timing. Words of 16-bit pairs lie in different banks; of
+// pairs of f32, two lie in the same, 1,024 cycles more for a tile of 128 x 256.
 struct ByBoxes {
   struct Shared {
     unsigned char box[2][16][128];

@@ -1,8 +1,8 @@
 // Products of operands in bf16 or f16 on Hopper: y[r,c] = sum over k of a(r,k) b(c,k), then what `output` makes of it,
-// for matmul and both of its gradients. One warpgroup has the copy engine bring boxes of a and b into a ring of
-// stages; two others multiply, each 64 rows by the tile's columns, whose sums stay in its registers. A block takes
-// tiles until none are left: while it finishes one, the ring fills for the next. As in matmul_mma the reduction may be
-// cut into `splits` ranges of `split_depth`, for matmul_join.
+// for matmul, matmul_grouped and the gradients of both. One warpgroup has the copy engine bring boxes of a and b into a
+// ring of stages; two others multiply, each 64 rows by the tile's columns, whose sums stay in its registers. A block
+// takes tiles until none are left: while it finishes one, the ring fills for the next. As in matmul_mma the reduction
+// may be cut into `splits` ranges of `split_depth`, for matmul_join.
 //
 // An operand that lies in memory as rows along k is K-major: a stage's part of it is one box. One that lies as rows
 // along y's rows or columns is MN-major: its part is boxes of 64 of these by 64 k, as many bytes.
@@ -17,6 +17,7 @@
 // together are 16 down and 8 across: a step of all is 2,048 rows of a and 2,112 of b, 0.5 MB in 0.56 us, which memory
 // has to give once.
 #pragma once
+#include "barrier.h"
 #include "cluster.h"
 #include "matmul_output.h"
 #include "pieces.h"
@@ -38,14 +39,15 @@ constexpr uint32_t BOX = 64;
 static_assert(BOX == STAGE_DEPTH);
 
 // Has the copy engine bring `ROWS` of an operand, from `row` on, of a stage from k on, to the blocks that have a bit
-// in `RANKS`; a 1 alone is the calling one.
+// in `RANKS`; a 1 alone is the calling one. The operand's rows in memory begin at `first`.
 template <WgmmaMajor MAJOR, uint32_t ROWS, uint32_t RANKS>
-DEVICE void load(uint16_t (*to)[STAGE_DEPTH], const TensorMap& map, uint32_t row, uint32_t k, Mbarrier& full) {
+DEVICE void load(uint16_t (*to)[STAGE_DEPTH], const TensorMap& map, uint32_t first, uint32_t row, uint32_t k,
+                 Mbarrier& full) {
   constexpr uint32_t STEP = MAJOR == WgmmaMajor::k ? ROWS : BOX;
 #pragma unroll
   for (uint32_t i = 0; i < ROWS; i += STEP) {
     const uint32_t column_of_box = MAJOR == WgmmaMajor::k ? k : row + i;
-    const uint32_t row_of_box = MAJOR == WgmmaMajor::k ? row : k;
+    const uint32_t row_of_box = first + (MAJOR == WgmmaMajor::k ? row : k);
     if constexpr (RANKS == 1)
       tma_load(to + i, map, column_of_box, row_of_box, full);
     else
@@ -59,11 +61,26 @@ DEVICE uint64_t operand(const uint16_t (*tile)[STAGE_DEPTH], uint32_t step) {
   return MAJOR == WgmmaMajor::k ? wgmma_rows(tile, step) : wgmma_columns(tile, BOX, step);
 }
 
+// Zeros in what a stage has of an MN-major operand from its k `end` on: rows of another piece, which may be anything, a
+// NaN too. All threads of the two warpgroups that multiply do, then `cleared`.
+template <uint32_t ROWS>
+DEVICE void clear_from(uint32_t end, uint16_t (*operand)[STAGE_DEPTH]) {
+  constexpr uint32_t CHUNKS = STAGE_DEPTH / 8;
+  const uint32_t thread = threadIdx.x - WARPGROUP;
+  for (uint32_t row = thread / CHUNKS; row < ROWS; row += 2 * WARPGROUP / CHUNKS)
+    if (row % BOX >= end) *reinterpret_cast<uint4*>(&operand[row][thread % CHUNKS * 8]) = make_uint4(0, 0, 0, 0);
+}
+DEVICE void cleared() {
+  fence_proxy_async();
+  barrier_sync(1, 2 * WARPGROUP);
+}
+
 template <WgmmaFormat FORMAT, WgmmaMajor A_MAJOR, WgmmaMajor B_MAJOR, uint32_t COLUMNS, uint32_t STAGES,
           uint32_t BLOCKS, class Output, class Work>
 DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, Output output, const Product& product, Work pieces) {
   using Stages = Ring<COLUMNS, STAGES, Output>;
   DYNAMIC_SHARED(ring, Stages);
+  static_assert(!Work::RAGGED || (A_MAJOR == WgmmaMajor::mn && B_MAJOR == WgmmaMajor::mn));
   constexpr uint32_t SHARE = TILE_ROWS / BLOCKS, ALL = (1u << BLOCKS) - 1;
   const uint32_t warpgroup = threadIdx.x / WARPGROUP, lane = threadIdx.x % 32, rank = blockIdx.x % BLOCKS;
   const uint32_t first = blockIdx.x / BLOCKS, clusters = gridDim.x / BLOCKS;
@@ -89,8 +106,8 @@ DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, Output output, 
           // Free in all blocks: this one writes to the others' stages too.
           mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
           mbarrier_arrive_expect(full, sizeof ring.a[0] + sizeof ring.b[0]);
-          load<A_MAJOR, SHARE, ALL>(ring.a[next.stage] + rank * SHARE, a, piece.row + rank * SHARE, k, full);
-          load<B_MAJOR, COLUMNS, 1>(ring.b[next.stage], b, piece.b_first + piece.column + rank * COLUMNS, k, full);
+          load<A_MAJOR, SHARE, ALL>(ring.a[next.stage] + rank * SHARE, a, 0, piece.row + rank * SHARE, k, full);
+          load<B_MAJOR, COLUMNS, 1>(ring.b[next.stage], b, piece.b_first, piece.column + rank * COLUMNS, k, full);
         }
       }
     }
@@ -103,6 +120,13 @@ DEVICE void matmul_wgmma(const TensorMap& a, const TensorMap& b, Output output, 
       uint32_t before = 0;
       for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_DEPTH, next.advance()) {
         mbarrier_wait(ring.full[next.stage], next.parity);
+        if constexpr (Work::RAGGED) {
+          if (piece.k_end - k < STAGE_DEPTH) {
+            clear_from<TILE_ROWS>(piece.k_end - k, ring.a[next.stage]);
+            clear_from<COLUMNS>(piece.k_end - k, ring.b[next.stage]);
+            cleared();
+          }
+        }
         wgmma_fence();
 #pragma unroll
         for (uint32_t step = 0; step < STAGE_DEPTH; step += 16)

@@ -17,8 +17,10 @@ struct Piece {
   uint32_t row, column, matrix, k_first, k_end, row_end, b_first;
 };
 
+// Pieces by their numbers. Where they are RAGGED, behind a piece's last k come those of others; else there is nothing.
 template <uint32_t COLUMNS>
 struct Pieces {
+  static constexpr bool RAGGED = false;
   const Product& of;
   uint32_t down, across;
   DEVICE explicit Pieces(const Product& product)

@@ -49,6 +49,14 @@ export const values = (
   fill: { kind: 'values', values: list },
 })
 
+/** Rows of which those after the first `rows` are poisoned with NaN: what they hold may not matter. */
+export const firstRows = (
+  shape: readonly [rows: number, width: number],
+  rows: number,
+  scale = 1,
+  format: FormatName = 'f32',
+): CaseInput => ({ shape, format, fill: { kind: 'first_rows', scale, rows } })
+
 /** Cache pages whose slots outside `live[page]` are poisoned with NaN: nothing may read them. */
 export const pages = (
   shape: readonly [pages: number, heads: number, slots: number, dim: number],
@@ -77,6 +85,8 @@ export function fillValues(input: CaseInput, seed: number): Float64Array {
     else if (fill.kind === 'uniform') out[i] = fill.low + (fill.high - fill.low) * random.uniform()
     else if (fill.kind === 'integers') out[i] = fill.low + random.integer(fill.high - fill.low)
     else if (fill.kind === 'values') out[i] = fill.values[i % fill.values.length]!
+    else if (fill.kind === 'first_rows')
+      out[i] = i < fill.rows * (out.length / input.shape[0]!) ? fill.scale * random.normal() : Number.NaN
     else if (fill.kind === 'pages') {
       const [count, , slots, dim] = input.shape as [number, number, number, number]
       const [from, to] = fill.live[Math.floor(i / (out.length / count))]!

@@ -61,6 +61,8 @@ export type Fill =
   | { readonly kind: 'uniform'; readonly low: number; readonly high: number }
   | { readonly kind: 'integers'; readonly low: number; readonly high: number } // [low, high)
   | { readonly kind: 'values'; readonly values: readonly number[] } // repeated to fill
+  /** Bell-shaped in the first `rows` rows, NaN in all others: nothing that they hold may matter. */
+  | { readonly kind: 'first_rows'; readonly scale: number; readonly rows: number }
   /** Cache pages [pages, heads, slots, D]: bell-shaped in slots [from, to) of each page, NaN in all others. */
   | {
       readonly kind: 'pages'

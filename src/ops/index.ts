@@ -37,6 +37,7 @@ import {
 import { matmul } from './matmul.ts'
 import { matmul_backward_input, matmul_backward_weight } from './matmul_backward.ts'
 import { matmul_grouped } from './matmul_grouped.ts'
+import { matmul_grouped_backward_input, matmul_grouped_backward_weight } from './matmul_grouped_backward.ts'
 import { quantize } from './quantize.ts'
 import { random_bits } from './random_bits.ts'
 import { broadcast, reduce } from './reduce.ts'
@@ -60,6 +61,8 @@ export const ops = {
   matmul_backward_input,
   matmul_backward_weight,
   matmul_grouped,
+  matmul_grouped_backward_input,
+  matmul_grouped_backward_weight,
   rms_norm,
   rms_norm_backward_input,
   rms_norm_backward_weight,

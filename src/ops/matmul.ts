@@ -28,7 +28,7 @@ const inBlocks = (format: FormatName): boolean => formatOf(format).blockSize > 1
  * summed before, cutting each addend off 13 bits below the largest. (DeepSeek-V3 technical report, 3.5.2: about 14 bits
  * are kept, which is why sums of blocks are then added in f32.)
  */
-function cutOff(x: Float64Array, w: Float64Array, depth: number, row: number, column: number): number {
+export function cutOff(x: Float64Array, w: Float64Array, depth: number, row: number, column: number): number {
   let error = 0
   let sum = 0
   for (let first = 0; first < depth; first += 32) {

@@ -3,7 +3,7 @@ import { check } from '../errors.ts'
 import { lastDim, rowCount, sameShape, tensorType } from '../tensor/type.ts'
 import { normal } from './cases.ts'
 import { defineOp } from './contract.ts'
-import { dotProduct, EPS_F32, rowNorms, storedIn } from './tolerance.ts'
+import { columnNorms, dotProduct, EPS_F32, rowNorms, storedIn } from './tolerance.ts'
 
 type InputAttributes = {
   /** Format of dx where it is not f32: that of dy, so that gradients between two products stay in 16 bits. */
@@ -11,13 +11,6 @@ type InputAttributes = {
 }
 
 const second = 'second derivatives are not used in training'
-
-/** Euclidean norm of each column of a [rows, width] array. */
-function columnNorms(x: Float64Array, width: number): Float64Array {
-  const out = new Float64Array(width)
-  for (let i = 0; i < x.length; i++) out[i % width]! += x[i]! ** 2
-  return out.map(Math.sqrt)
-}
 
 /** Gradient of matmul (without activation) with respect to x. */
 export const matmul_backward_input = defineOp<InputAttributes>({

@@ -65,6 +65,21 @@ export function rowNorms(x: Float64Array, width: number): Float64Array {
   return out
 }
 
+/** Euclidean norms of the columns of a [rows, width] array, of each group of rows for itself; a row of group -1 has none. */
+export function columnNorms(
+  x: Float64Array,
+  width: number,
+  groups = 1,
+  groupOf: (row: number) => number = () => 0,
+): Float64Array {
+  const out = new Float64Array(groups * width)
+  for (let i = 0; i < x.length; i++) {
+    const group = groupOf(Math.floor(i / width))
+    if (group >= 0) out[group * width + (i % width)]! += x[i]! ** 2
+  }
+  return out.map(Math.sqrt)
+}
+
 /**
  * Longest chain of additions in a sum over a row of `terms` elements. Kernels must keep at least four partial
  * sums (lanes, or the components of a vec4) and join those of up to 256 lanes in two levels of 16, as

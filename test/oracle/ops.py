@@ -116,13 +116,31 @@ def matmul(attrs, i):
     return {"y": y + i["residual"] if "residual" in i else y}
 
 
-def matmul_grouped(attrs, i):
+def rows_of_experts(offsets, rows):
     """Experts in order; each takes the rows up to its end that none before it has."""
-    y = torch.zeros(len(i["x"]), i["w"].shape[1])
-    offsets = torch.cummax(i["offsets"].clamp(max=len(y)), 0).values.tolist()
-    for w, first, end in zip(i["w"], offsets, offsets[1:]):
-        y[first:end] = i["x"][first:end] @ w.T
-    return {"y": y}
+    ends = torch.cummax(offsets.clamp(max=rows), 0).values.tolist()
+    return [slice(first, end) for first, end in zip(ends, ends[1:])]
+
+
+def grouped(x, offsets, w):
+    y = torch.zeros(len(x), w.shape[1])
+    for matrix, rows in zip(w, rows_of_experts(offsets, len(x))):
+        y[rows] = x[rows] @ matrix.T
+    return y
+
+
+def matmul_grouped(attrs, i):
+    return {"y": grouped(i["x"], i["offsets"], i["w"])}
+
+
+def matmul_grouped_backward_input(attrs, i):
+    x = torch.zeros(len(i["dy"]), i["w"].shape[2], requires_grad=True)
+    return {"dx": gradient(grouped(x, i["offsets"], i["w"]), i["dy"], x)}
+
+
+def matmul_grouped_backward_weight(attrs, i):
+    w = torch.zeros_like(i["accumulator"], requires_grad=True)
+    return {"dw": i["accumulator"] + gradient(grouped(i["x"], i["offsets"], w), i["dy"], w)}
 
 
 def matmul_backward_input(attrs, i):
@@ -500,7 +518,9 @@ ORACLES = {
         f.__name__: f
         for f in (
             reduce, broadcast, transpose,
-            matmul, matmul_grouped, matmul_backward_input, matmul_backward_weight, bias_backward, embedding, embedding_backward,
+            matmul, matmul_backward_input, matmul_backward_weight,
+            matmul_grouped, matmul_grouped_backward_input, matmul_grouped_backward_weight,
+            bias_backward, embedding, embedding_backward,
             rms_norm, rms_norm_backward_input, rms_norm_backward_weight,
             layer_norm, layer_norm_backward_input, layer_norm_backward_weight,
             rope, attention, attention_backward, attention_paged, kv_write, rope_kv_write,

@@ -31,7 +31,11 @@ import {
   softmax_backward,
 } from './logits.ts'
 import { matmul, matmul_backward_input, matmul_backward_weight } from './matmul.ts'
-import { matmul_grouped } from './matmul_grouped.ts'
+import {
+  matmul_grouped,
+  matmul_grouped_backward_input,
+  matmul_grouped_backward_weight,
+} from './matmul_grouped.ts'
 import { broadcast, reduce, transpose } from './movement.ts'
 import {
   bias_backward,
@@ -108,4 +112,6 @@ export const kernelRules: Record<OpName, KernelRule> = {
   matmul_backward_input,
   matmul_backward_weight,
   matmul_grouped,
+  matmul_grouped_backward_input,
+  matmul_grouped_backward_weight,
 }

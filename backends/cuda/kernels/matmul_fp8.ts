@@ -2,20 +2,17 @@ import type { OpCall } from '../../../src/ops/contract.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { formatNumbers, inRanges, productOf } from './matmul_epilogue.ts'
 import { type Plan, planOf, TILE_ROWS, tensorMap } from './matmul_plan.ts'
-import { BOX_ROWS, outputOf } from './matmul_wgmma.ts'
+import { BOX_ROWS, BYTES_PER_CYCLE, outputOf } from './matmul_wgmma.ts'
 import { type CudaTraits, launch } from './rule.ts'
 import { selectVariant } from './variant.ts'
 
-/** Elements along k that a stage of kernels-cuda/matmul_fp8.sm_90a.cu has of each row: a block of e4m3_128. */
+/** Elements along k that a stage of kernels-cuda/lib/matmul_fp8.h has of each row: a block of e4m3_128. */
 const STAGE_DEPTH = 128
-/** 4.8 TB/s over 132 multiprocessors at 1.83 GHz. */
-const BYTES_PER_CYCLE = 20
-
 /**
  * Cycles are those of tensor cores where two blocks share their rows of x, of L2 (33 KB at an assumed 51 bytes a cycle)
  * where each has its own. Predicted, not measured.
  */
-const tiles = [
+export const fp8Tiles = [
   { variant: '2x128', blocks: 2, columns: 128, stageDepth: STAGE_DEPTH, stageCycles: 512 },
   { variant: '128', blocks: 1, columns: 128, stageDepth: STAGE_DEPTH, stageCycles: 660 },
 ] as const
@@ -27,7 +24,7 @@ const tiles = [
 export function matmulFp8(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
   if (traits.arch !== 'sm_90a' || call.inputs.x!.format !== 'e4m3_128') return undefined
   const { rows, columns, depth } = productOf(call)
-  const variants = tiles.map((tile) => {
+  const variants = fp8Tiles.map((tile) => {
     const plan = planOf(tile, [rows, columns, depth], {
       multiprocessors: traits.multiprocessors,
       bytesPerCycle: BYTES_PER_CYCLE,

@@ -9,9 +9,9 @@ import { selectVariant } from './variant.ts'
 const STAGE_DEPTH = 64
 /** Rows of a box in which kernels-cuda/lib/matmul_output.h stores sums, and bytes of each. */
 export const BOX_ROWS = 16
-const BOX_BYTES = 128
+export const BOX_BYTES = 128
 /** 4.8 TB/s over 132 multiprocessors at 1.83 GHz. */
-const BYTES_PER_CYCLE = 20
+export const BYTES_PER_CYCLE = 20
 
 /**
  * Cycles are those of tensor cores for a cluster's blocks, of L2 (32 and 24 KB at an assumed 51 bytes a cycle) for the
@@ -28,7 +28,7 @@ export const wgmmaTiles = [
 export type WgmmaTile = (typeof wgmmaTiles)[number]
 
 /** Which index of an operand its neighbours in memory differ in: k, or that of y's rows (of a) or columns (of b). */
-type Major = 'k' | 'mn'
+export type Major = 'k' | 'mn'
 
 const kernels: Readonly<
   Record<string, { readonly module: string; readonly kernel: string; readonly a: Major; readonly b: Major }>

@@ -32,7 +32,11 @@ import {
 import { matmul } from './matmul.ts'
 import { matmul_backward_input } from './matmul_backward_input.ts'
 import { matmul_backward_weight } from './matmul_backward_weight.ts'
-import { matmul_grouped } from './matmul_grouped.ts'
+import {
+  matmul_grouped,
+  matmul_grouped_backward_input,
+  matmul_grouped_backward_weight,
+} from './matmul_grouped.ts'
 import { broadcast, reduce, transpose } from './movement.ts'
 import {
   bias_backward,
@@ -61,6 +65,8 @@ export const kernelRules: Record<OpName, KernelRule> = {
   matmul_backward_input: throughF32(matmul_backward_input, ['dy', 'dx']),
   matmul_backward_weight: throughF32(matmul_backward_weight, ['dy', 'x']),
   matmul_grouped: throughF32(matmul_grouped, ['x', 'y']),
+  matmul_grouped_backward_input: throughF32(matmul_grouped_backward_input, ['dy', 'dx']),
+  matmul_grouped_backward_weight: throughF32(matmul_grouped_backward_weight, ['dy', 'x']),
   rms_norm: throughF32(rms_norm, ['y']),
   rms_norm_backward_input: throughF32(rms_norm_backward_input, ['dy']),
   rms_norm_backward_weight: throughF32(rms_norm_backward_weight, ['dy']),
