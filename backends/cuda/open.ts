@@ -1,7 +1,7 @@
 import { check, ExactmapError } from '../../src/errors.ts'
 import { loadAddon } from './addon.ts'
-import { BuiltCubins } from './build/cubins.ts'
-import { buildEmulatedDriver, EmulatedImages } from './build/emulated.ts'
+import { generatedCubins } from './build/cubins.ts'
+import { buildEmulatedDriver, EmulatedImages, generatedEmulated } from './build/emulated.ts'
 import { emulatedDriver, emulatedNccl, imageFolder } from './build/places.ts'
 import { chooseNccl } from './connect.ts'
 import { CudaDevice } from './device.ts'
@@ -47,7 +47,7 @@ export async function openCuda(index = 0): Promise<CudaDevice> {
     traits,
     sources: readCudaSources(),
     images: new CubinImages(imageFolder(traits.arch), traits.arch),
-    generated: new BuiltCubins(traits.arch),
+    generated: generatedCubins(traits.arch),
     driver: versionName(version),
     findNccl: () => chooseNccl(''),
   })
@@ -69,13 +69,12 @@ export async function openCudaEmulated(index = 0): Promise<CudaDevice> {
     'no_device',
     `emulated device ${index} was asked for, there are ${devices.length}; set EXACTMAP_EMULATED_DEVICES`,
   )
-  const images = new EmulatedImages()
   return new CudaDevice({
     native: addon.openDevice(index, emulatedDriver()),
     traits: traitsOf(found.capability, found.name),
     sources: readCudaSources(),
-    images,
-    generated: images,
+    images: new EmulatedImages(),
+    generated: generatedEmulated(),
     driver: 'emulated on the CPU',
     findNccl: () => chooseNccl(emulatedNccl()),
   })

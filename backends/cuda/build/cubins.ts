@@ -14,6 +14,7 @@ import {
 } from '../images.ts'
 import type { CudaTarget } from '../target.ts'
 import { generatedFolder, imageFolder } from './places.ts'
+import { RecentImages } from './recent.ts'
 
 /** Flags of nvcc for an exact architecture: the `a` gives its own instructions, and no PTX is embedded. */
 const flagsFor = (arch: string): string[] => {
@@ -104,6 +105,10 @@ export class BuiltCubins implements KernelImages {
     }
   }
 }
+
+/** Those of generated texts, as many as were used last. */
+export const generatedCubins = (arch: string): KernelImages =>
+  new RecentImages(new BuiltCubins(arch), generatedFolder(arch))
 
 /** What `ptxas -v` prints of each entry function. */
 export function parseResources(text: string): Record<string, KernelResources> {

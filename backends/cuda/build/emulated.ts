@@ -6,7 +6,8 @@ import { hashBytes, hashText } from '../../../src/program/hash.ts'
 import { compileWith, knownVersion } from '../../build/tools.ts'
 import { packageRoot } from '../../package_root.ts'
 import { type ImageRecord, type KernelImages, readRecord } from '../images.ts'
-import { emulatedDriver, emulatedNccl, imageFolder } from './places.ts'
+import { emulatedDriver, emulatedNccl, generatedFolder, imageFolder } from './places.ts'
+import { RecentImages } from './recent.ts'
 
 /** No contraction: a multiplication and an addition round twice, as WGSL and the contracts' budgets assume at worst. */
 const COMMON = ['-std=c++20', '-O2', '-g1', '-fPIC', '-shared', '-ffp-contract=off', '-mtls-dialect=gnu2']
@@ -80,8 +81,9 @@ export async function buildEmulatedDriver(): Promise<boolean> {
 
 /** Machine code of this processor for the emulated device, built with g++ when a kernel's text changed. */
 export class EmulatedImages implements KernelImages {
-  private readonly folder = imageFolder('emulated')
   private headers: Promise<string> | undefined
+
+  constructor(private readonly folder = imageFolder('emulated')) {}
 
   async image(module: string, text: string): Promise<Uint8Array> {
     const output = join(this.folder, `${module}.so`)
@@ -101,4 +103,10 @@ export class EmulatedImages implements KernelImages {
     }
     return readFile(output)
   }
+}
+
+/** Those of generated texts, such as walkers. */
+export const generatedEmulated = (): KernelImages => {
+  const folder = generatedFolder('emulated')
+  return new RecentImages(new EmulatedImages(folder), folder)
 }

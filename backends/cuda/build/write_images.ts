@@ -6,8 +6,8 @@ import type { Program } from '../../../src/program/program.ts'
 import { CubinImages, type KernelImages } from '../images.ts'
 import type { CudaTarget } from '../target.ts'
 import type { Walker } from '../walker.ts'
-import { BuiltCubins } from './cubins.ts'
-import { EmulatedImages } from './emulated.ts'
+import { generatedCubins } from './cubins.ts'
+import { EmulatedImages, generatedEmulated } from './emulated.ts'
 import { imageFolder } from './places.ts'
 
 /**
@@ -34,11 +34,17 @@ export async function writeImages(
   const { arch } = target
   const modules = [...new Set(programs.flatMap((p) => p.kernels.flatMap((k) => k.modules)))].sort()
   const known = new CubinImages(imageFolder(arch), arch)
-  const emulatedImages = new EmulatedImages()
   const kinds: { name: string; extension: string; source: KernelImages; generated: KernelImages }[] = [
-    { name: arch, extension: 'cubin', source: known, generated: new BuiltCubins(arch) },
+    { name: arch, extension: 'cubin', source: known, generated: generatedCubins(arch) },
     ...(emulated
-      ? [{ name: 'emulated', extension: 'so', source: emulatedImages, generated: emulatedImages }]
+      ? [
+          {
+            name: 'emulated',
+            extension: 'so',
+            source: new EmulatedImages(),
+            generated: generatedEmulated(),
+          },
+        ]
       : []),
   ]
   const images: string[] = []
