@@ -22,7 +22,7 @@ const fileSchema = z.strictObject({
   version: z.literal(1),
   arch: z.string(),
   multiprocessors: count,
-  /** Where the times come from; null: nobody has measured them, and variants are the ones that rules predict. */
+  /** Where the times come from; null: there are none. Entries without times have the variants that rules predict. */
   measured: z
     .strictObject({
       device: z.string(),

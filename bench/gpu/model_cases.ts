@@ -53,7 +53,7 @@ const CONTEXT = 1024
 /** One decoded token of every sequence, with caches filled to all but the last place. */
 export function decodeCase(
   target: CudaTarget,
-  model: 'llama_1b' | 'llama_8b',
+  model: keyof typeof shapes,
   weights: FormatName,
   batch = 1,
   config: Record<string, unknown> = shapes[model],
@@ -138,10 +138,30 @@ export function trainCase(
   }
 }
 
-export const modelCases = (target: CudaTarget): ProgramCase[] => [
-  decodeCase(target, 'llama_1b', 'bf16'),
-  decodeCase(target, 'llama_8b', 'bf16'),
+/** A program, and whether its decode step is timed as one kernel too. */
+export interface ModelCase extends ProgramCase {
+  readonly walked?: boolean
+}
+
+const walked = (one: ProgramCase): ModelCase => ({ ...one, walked: true })
+
+/** In the order of the goals. */
+export const modelCases = (target: CudaTarget): ModelCase[] => [
+  walked(decodeCase(target, 'llama_1b', 'bf16')),
+  walked(decodeCase(target, 'llama_8b', 'bf16')),
+  walked(decodeCase(target, 'llama_8b', 'q4_0')),
   decodeCase(target, 'llama_8b', 'bf16', 64),
-  decodeCase(target, 'llama_8b', 'q4_0'),
   trainCase(target, 32, 1024),
+  walked(decodeCase(target, 'gpt2_124m', 'bf16')),
 ]
+
+/** The same under the same names at sizes that the emulated device runs, to try the way from here to a record. */
+export function rehearsedModels(target: CudaTarget): ModelCase[] {
+  const tiny = { ...shapes.llama_1b, vocab_size: 256, hidden_size: 64, intermediate_size: 128 }
+  const config = { ...tiny, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1 }
+  const small = { ...shapes.gpt2_124m, vocab_size: 256, n_embd: 64, n_layer: 1, n_head: 2 }
+  return [
+    walked(decodeCase(target, 'llama_1b', 'bf16', 1, config)),
+    { ...trainCase(target, 1, 64, small), id: 'train/gpt2_32x1024' },
+  ]
+}

@@ -1,23 +1,21 @@
-"""Whole decode and training steps in PyTorch and JAX, alternating with ours: python3 bench/gpu/peer_models.py --run
-exactmap-cuda --cases dist/gpu/programs
+"""A whole decode or training step in PyTorch or JAX, for run.py: prepares it, says so in a line of JSON, and then answers
+each line of its input with the milliseconds of a step.
 
 The shapes are those of model_cases.ts. Each peer is set up as its own experts would: PyTorch compiled with CUDA graphs
 (mode max-autotune), static caches, weights in bf16, the loss and gradients under autocast with fused AdamW; JAX under jit
-with donated caches and states. A round times ours (the executable, device events, host apart), then each peer (events
-around ten steps, so that the host's part hides behind the device's where it can). 4-bit weights: PyTorch's own int4
-product, in groups of 32.
+with donated caches and states. Events are around ten steps, so that the host's part hides behind the device's where it
+can. 4-bit weights: PyTorch's own int4 product, in groups of 32. Every peer has a process of its own: one that fails or
+takes all the memory ends nobody else.
 """
 import argparse
-import gc
 import json
 import os
-import statistics
 import sys
 import time
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-from peers import ROUNDS, time_ours  # noqa: E402
 
+MODULES = {"PyTorch": "torch", "JAX": "jax"}
 CONTEXT = 1024
 LLAMAS = {
     "llama_1b": dict(width=2048, ffn=8192, layers=16, heads=32, kv=8, vocab=128256, tied=True),
@@ -30,48 +28,27 @@ TINY = dict(width=64, ffn=128, layers=2, heads=4, kv=2, vocab=256)
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--run", required=True, help="the executable")
-    options.add_argument("--cases", required=True, help="exported folder with the programs to time")
-    options.add_argument("--out", help="write the record to this file, after every case")
-    options.add_argument("--driver", help="driver library for the executable")
-    options.add_argument("--only", default="", help="cases that start with this")
-    options.add_argument("--device", default="cuda", help="of the peers; cpu: tiny shapes, to try this script")
+    options.add_argument("--list", action="store_true", help="print the cases, their peers and the memory these take")
+    options.add_argument("--case", help="kind/name")
+    options.add_argument("--peer", help="PyTorch or JAX")
+    options.add_argument("--device", default="cuda", help="cpu: tiny shapes, to try this script")
     given = options.parse_args()
-    makers = {
-        "decode/llama_1b_bf16_1": decoders("llama_1b", 1),
-        "decode/llama_8b_bf16_1": decoders("llama_8b", 1),
-        "decode/llama_8b_bf16_64": decoders("llama_8b", 64),
-        "decode/llama_8b_q4_0_1": {"PyTorch int4": lambda device: torch_decode("llama_8b", 1, device, int4=True)},
-        "train/gpt2_32x1024": {
-            "PyTorch": lambda device: torch_train(32, 1024, device),
-            "JAX": lambda device: jax_train(32, 1024, device),
-        },
-    }
-    records = []
-    for case, peers in makers.items():
-        if not case.startswith(given.only):
-            continue
-        for name, make in peers.items():
-            try:
-                work, timer = make(given.device)
-            except Exception as error:  # One peer that can't run must not end the others; the record says why.
-                records.append({"case": case, "peer": name, "missing": f"{type(error).__name__}: {error}"[:300]})
-                print(f"{case}: {name} did not run: {records[-1]['missing']}", flush=True)
-                continue
-            ours, theirs = [], []
-            for _ in range(ROUNDS):
-                ours.append(time_ours(given, case))
-                theirs.append(timer(work))
-            mine, peer = statistics.median(ours), statistics.median(theirs)
-            records.append({"case": case, "peer": name, "ms": mine, "peerMs": peer, "ratio": peer / mine})
-            print(f"{case}: {mine:.4f} ms, {name} {peer:.4f} ms: {peer / mine:.2f} x", flush=True)
-            del work, timer
-            gc.collect()
-            if "torch" in sys.modules and given.device == "cuda":
-                sys.modules["torch"].cuda.empty_cache()
-            if given.out:
-                with open(given.out, "w", encoding="utf8") as file:
-                    json.dump({"rounds": ROUNDS, "cases": records}, file, indent=2)
+    if given.list:
+        print(json.dumps({case: gigabytes for case, (gigabytes, _) in CASES.items()}))
+        return 0
+    _, peers = CASES[given.case]
+    if given.peer not in peers:
+        print(json.dumps({"missing": f"{given.peer} has no counterpart"}), flush=True)
+        return 0
+    try:
+        work, timer = peers[given.peer](given.device)
+    except Exception as error:
+        print(json.dumps({"missing": f"{type(error).__name__}: {error}"[:300]}), flush=True)
+        return 0
+    version = sys.modules[MODULES[given.peer]].__version__
+    print(json.dumps({"ready": True, "version": version}), flush=True)
+    for _ in sys.stdin:
+        print(json.dumps({"ms": timer(work)}), flush=True)
     return 0
 
 
@@ -117,6 +94,12 @@ def torch_timer(device, steps=10, batches=5):
 
 def compiled(torch, function, device, mode):
     return torch.compile(function, mode=mode, fullgraph=True) if device == "cuda" else function
+
+
+def begin_step(torch, device):
+    """From here on a captured graph may write over what the last step gave."""
+    if device == "cuda":
+        torch.compiler.cudagraph_mark_step_begin()
 
 
 def torch_decode(model, batch, device, int4=False):
@@ -205,6 +188,7 @@ def torch_decode(model, batch, device, int4=False):
 
     @torch.no_grad()
     def work():
+        begin_step(torch, device)
         return run(ids)
 
     work()
@@ -259,6 +243,7 @@ def torch_train(batch, sequence, device):
     ids = torch.randint(0, s["vocab"], (batch, sequence), device=device)
 
     def work():
+        begin_step(torch, device)
         with torch.autocast(device, dtype=torch.bfloat16):
             loss = loss_of(ids, ids.roll(-1, 1))
         loss.backward()
@@ -430,6 +415,22 @@ def jax_train(batch, sequence, device):
 
     work(1)
     return work, jax_timer(steps=3, batches=3)
+
+
+# Gigabytes that a peer takes at most, and how each is made.
+CASES = {
+    "decode/llama_1b_bf16_1": (4, decoders("llama_1b", 1)),
+    "decode/llama_8b_bf16_1": (20, decoders("llama_8b", 1)),
+    "decode/llama_8b_bf16_64": (30, decoders("llama_8b", 64)),
+    "decode/llama_8b_q4_0_1": (8, {"PyTorch": lambda device: torch_decode("llama_8b", 1, device, int4=True)}),
+    "train/gpt2_32x1024": (
+        30,
+        {
+            "PyTorch": lambda device: torch_train(32, 1024, device),
+            "JAX": lambda device: jax_train(32, 1024, device),
+        },
+    ),
+}
 
 
 if __name__ == "__main__":

@@ -1,110 +1,117 @@
-"""The speed cases in PyTorch, alternating with ours: python3 bench/gpu/peers.py --run exactmap-cuda --cases dist/gpu/speed
+"""The speed cases in PyTorch, for run.py: a case's name on standard input, milliseconds of its peers as a line of JSON.
 
-Each round times ours (the executable, best of its repetitions, device events), then the peer (CUDA events around
-repetitions after a warm-up), so that clocks and neighbours change for both alike. Peers are set up as one would in
-production: f32 without TF32 (what our f32 contracts ask), and, beside it, half precision throughout, which rounds the
-activations to 16 bits; that is faster and less exact, and named so. What PyTorch has no counterpart for is named.
+run.py alternates between ours and this process, so that clocks and neighbours change for both alike. Peers are set up as
+one would in production: f32 without TF32 (what our f32 contracts ask), and, beside it, half precision throughout, which
+rounds the activations to 16 bits; that is faster and less exact, and named so. A call shorter than a millisecond is timed
+as one of several in a CUDA graph, as ours are. A peer that fails is named with its reason, and the others go on.
 """
 import argparse
 import json
 import re
-import statistics
-import subprocess
 import sys
+import time
 
-ROUNDS = 3
+# A run shorter than this is timed as one of several in a graph.
+LONG_MS = 1.0
+MOST_RUNS = 64
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--run", required=True, help="the executable")
-    options.add_argument("--cases", required=True, help="exported folder with the cases to time")
-    options.add_argument("--out", help="write the record to this file")
-    options.add_argument("--driver", help="driver library for the executable")
-    options.add_argument("--only", default="", help="cases that start with this")
-    options.add_argument("--times", help="record of the part speed: of several variants its fastest is compared")
-    options.add_argument("--device", default="cuda", help="of the peer; cpu to try this script")
-    given = options.parse_args()
+    options.add_argument("--device", default="cuda", help="cpu to try this script")
+    device = options.parse_args().device
     try:
         import torch
     except ImportError:
-        print("skipped: PyTorch is not installed")
-        return 0
-    if given.device == "cuda" and not torch.cuda.is_available():
-        print("skipped: PyTorch sees no GPU")
-        return 0
+        print("PyTorch is not installed", file=sys.stderr)
+        return 1
+    if device == "cuda" and not torch.cuda.is_available():
+        print("PyTorch sees no GPU", file=sys.stderr)
+        return 1
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    records = []
-    for case in list_cases(given.cases, given.only, given.times):
-        peers = make_peers(torch, case.split("@")[0], given.device)
-        if not peers:
-            print(f"{case}: PyTorch has no counterpart of its own")
-            continue
-        ours, theirs = [], {name: [] for name in peers}
-        for _ in range(ROUNDS):
-            ours.append(time_ours(given, case))
-            for name, work in peers.items():
-                theirs[name].append(time_peer(torch, work, given.device))
-        mine = statistics.median(ours)
-        for name, times in theirs.items():
-            peer = statistics.median(times)
-            records.append({"case": case, "peer": name, "ms": mine, "peerMs": peer, "ratio": peer / mine})
-            print(f"{case}: {mine:.4f} ms, {name} {peer:.4f} ms: {peer / mine:.2f} x", flush=True)
-    if given.out:
-        with open(given.out, "w", encoding="utf8") as file:
-            json.dump({"torch": torch.__version__, "rounds": ROUNDS, "cases": records}, file, indent=2)
+    current, peers = None, {}
+    for line in sys.stdin:
+        case = line.strip()
+        if case != current:
+            # What the last case took is free again before the next one's inputs are made.
+            peers = {}
+            if device == "cuda":
+                torch.cuda.empty_cache()
+            current, peers = case, timers(torch, case, device)
+        answer = {"case": case, "version": torch.__version__, "times": {}, "missing": {}}
+        for name, timer in peers.items():
+            try:
+                answer["times"][name] = timer()
+            except Exception as error:
+                answer["missing"][name] = f"{type(error).__name__}: {error}"[:300]
+        print(json.dumps(answer), flush=True)
     return 0
 
 
-def list_cases(folder, only, times):
-    """Every case once: of those with several variants (`case@variant`) the fastest that was recorded, else the first
-    that is of the exact architecture."""
-    import pathlib
-
-    root = pathlib.Path(folder) / "cases"
-    ids = sorted(f"{path.parent.name}/{path.name.removesuffix('.case')}" for path in root.glob("*/*.case"))
-    known = {}
-    if times and pathlib.Path(times).exists():
-        lines = pathlib.Path(times).read_text(encoding="utf8").splitlines()
-        known = {r["case"]: r["ms"] for r in map(json.loads, lines) if "ms" in r}
-    best = {}
-    for case in (c for c in ids if c.startswith(only)):
-        # Recorded ones first, by time; the portable kernel last.
-        rank = (case not in known, known.get(case, 0), case.endswith("@portable"))
-        name = case.split("@")[0]
-        if name not in best or rank < best[name][0]:
-            best[name] = (rank, case)
-    return [case for _, case in best.values()]
+def timers(torch, case, device):
+    """Name to a function that times the peer; one that can't be made raises when it is asked."""
+    try:
+        made = make_peers(torch, case, device)
+    except Exception as error:
+        made = {"PyTorch": raising(error)}
+    return {name: Timer(torch, work, device) for name, work in made.items()}
 
 
-def time_ours(given, case):
-    driver = ["--driver", given.driver] if given.driver else []
-    command = [given.run, "verify", given.cases, "--only", case, "--json", *driver]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return next(r["ms"] for r in map(json.loads, lines) if r["case"] == case)
+def raising(error):
+    def work():
+        raise error
+
+    return work
 
 
-def time_peer(torch, work, device):
-    """Milliseconds of one run: the best of five batches, each long enough for the clock."""
-    for _ in range(3):
-        work()
-    if device == "cpu":
-        import time
+class Timer:
+    """Milliseconds of one run of `work`: the best of five batches, each long enough for the clock."""
 
-        start = time.perf_counter()
-        work()
-        return (time.perf_counter() - start) * 1000
-    times = []
-    for _ in range(5):
+    def __init__(self, torch, work, device):
+        self.torch, self.work, self.device = torch, work, device
+        self.graph, self.runs = None, 0
+
+    def __call__(self):
+        if self.device == "cpu":
+            start = time.perf_counter()
+            self.work()
+            return (time.perf_counter() - start) * 1000
+        if self.runs == 0:
+            self.prepare()
+        replay = self.graph.replay if self.graph else self.repeated
+        return min(self.once(replay) for _ in range(5)) / self.runs
+
+    def prepare(self):
+        """Warms up, and makes a graph of a short run where PyTorch can capture it."""
+        torch = self.torch
+        for _ in range(3):
+            self.work()
+        ms = self.once(self.work)
+        self.runs = max(1, min(MOST_RUNS, int(LONG_MS / max(ms, 1e-3))))
+        if self.runs == 1:
+            return
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self.repeated()
+            self.graph = graph
+        except Exception:
+            # Work that asks the host; its launches then hide behind each other as far as they can.
+            torch.cuda.synchronize()
+
+    def repeated(self):
+        for _ in range(self.runs):
+            self.work()
+
+    def once(self, work):
+        torch = self.torch
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
-        for _ in range(10):
-            work()
+        work()
         end.record()
         torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) / 10)
-    return min(times)
+        return start.elapsed_time(end)
 
 
 def make_peers(torch, case, device):
@@ -122,12 +129,14 @@ def make_peers(torch, case, device):
         peers = {}
         kinds = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
         both, wanted = "_both_" in name, name.split("_", 1)[-1].removeprefix("both_")
-        if wanted == "e4m3_128":
+        if both and wanted == "e4m3_128":
             return scaled_products(torch, x, w, device)
         for label, dtype in kinds.items():
             # Weights in 16 bits are compared with 16-bit products too, quantized ones with both; both operands in 16 bits
-            # with nothing else.
+            # with nothing else, both quantized with bf16.
             if wanted in kinds and label != wanted and (both or label != "f32"):
+                continue
+            if wanted not in kinds and both and label != "bf16":
                 continue
             if op == "matmul":
                 a, b = random(*x, dtype=dtype), random(*w, dtype=dtype)
@@ -141,6 +150,8 @@ def make_peers(torch, case, device):
         return peers
     if op in ("attention", "attention_backward") and hasattr(functional, "scaled_dot_product_attention"):
         return attentions(torch, name, op == "attention_backward", random)
+    if op == "attention_paged" and name.startswith("decode_"):
+        return decoding(torch, name, random)
     if op == "copy":
         a = random(2**27)
         b = torch.empty_like(a)
@@ -182,8 +193,11 @@ def attentions(torch, name, backward, random):
     """Causal attention by every kernel that PyTorch has; heads that share keys have them written out."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    sizes = re.match(r"(?:(\d+)x)?(\d+)_causal(?:_h(\d+)_d(\d+))?", name).groups()
-    batch, length, heads, dim = (int(n or default) for n, default in zip(sizes, (1, 0, 32, 128)))
+    found = re.match(r"(?:(\d+)x)?(\d+)_causal(?:_h(\d+)_d(\d+))?(?:_(?:f32|f16|bf16))?$", name)
+    if not found:
+        # Windows and documents: PyTorch's fused kernels know neither.
+        return {}
+    batch, length, heads, dim = (int(n or default) for n, default in zip(found.groups(), (1, 0, 32, 128)))
     dtype = {"bf16": torch.bfloat16, "f16": torch.float16}.get(name.rsplit("_", 1)[-1], torch.float32)
     # Fused kernels take 16 bits; in f32 PyTorch's is the memory-efficient one.
     kernels = {"flash": SDPBackend.FLASH_ATTENTION, "cuDNN": SDPBackend.CUDNN_ATTENTION}
@@ -200,10 +214,35 @@ def attentions(torch, name, backward, random):
         if not backward:
             peers[label] = forward
             continue
-        y = forward()
+        try:
+            y = forward()
+        except Exception as error:
+            peers[label] = raising(error)
+            continue
         dy = torch.randn_like(y)
         peers[label] = lambda y=y, dy=dy: torch.autograd.grad(y, (q, k, v), dy, retain_graph=True)
     return peers
+
+
+def decoding(torch, name, random):
+    """One query for each sequence over a cache in one piece; pages and e4m3 it has none."""
+    batch, context, kind = re.match(r"decode_(\d+)x(\d+)_(\w+)", name).groups()
+    if kind != "f16":
+        return {}
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    batch, context = int(batch), int(context)
+    q = random(batch, 32, 1, 128, dtype=torch.float16)
+    k, v = (random(batch, 8, context, 128, dtype=torch.float16) for _ in range(2))
+
+    def attend(kernel):
+        def work():
+            with sdpa_kernel(kernel):
+                return torch.nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+        return work
+
+    return {"flash": attend(SDPBackend.FLASH_ATTENTION), "cuDNN": attend(SDPBackend.CUDNN_ATTENTION)}
 
 
 if __name__ == "__main__":

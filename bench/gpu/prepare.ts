@@ -1,25 +1,33 @@
-// Writes dist/gpu: all that bench/gpu/run.sh needs on a machine with a GPU and nothing else of this project.
+// Writes dist/gpu, and packs it as dist/gpu.tar.xz: all that bench/gpu/run.sh needs on a machine with a GPU and nothing else
+// of this project. With --emulated everything is small and runs on the emulated device; --node takes this Node along.
 import { execFileSync } from 'node:child_process'
-import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { copyFile, mkdir, readdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join, relative } from 'node:path'
+import { buildEmulatedDriver } from '../../backends/cuda/build/emulated.ts'
+import { buildNative, executableFile } from '../../backends/cuda/build/native.ts'
+import { cudaDist, imageFolder } from '../../backends/cuda/build/places.ts'
 import { writeImages } from '../../backends/cuda/build/write_images.ts'
-import { encodeCaseFile } from '../../backends/cuda/case_file.ts'
+import { type CaseFile, encodeCaseFile } from '../../backends/cuda/case_file.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import { type Walkers, walkersOf } from '../../backends/cuda/walker.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import { loadModel } from '../../src/engine/load.ts'
+import { DECODE } from '../../src/engine/whole_step.ts'
 import { writeFileAtomic } from '../../src/formats/node_file.ts'
 import { open } from '../../src/open.ts'
 import { hashText } from '../../src/program/hash.ts'
 import type { Program } from '../../src/program/program.ts'
-import { cudaProgramCase, cudaSpeedCase, speedCall } from '../../src/verify/cuda_cases.ts'
+import { cudaCase, cudaProgramCase, cudaSpeedCase, speedCall } from '../../src/verify/cuda_cases.ts'
 import { vectorProgram, withVariants } from '../../src/verify/run.ts'
 import { readVectors } from '../../src/verify/suite.ts'
 import { vectorId, vectorName } from '../../src/verify/vector.ts'
 import { wideConfig, writeModelFolder } from '../../test/models/tiny.ts'
 import { commit } from '../result.ts'
-import { modelCases } from './model_cases.ts'
-import { speedCases } from './speed_cases.ts'
+import type { PreparedCase, PreparedCases } from './journal.ts'
+import { modelCases, rehearsedModels } from './model_cases.ts'
+import { rehearsedCases, speedCases } from './speed_cases.ts'
+import { prepareTraining } from './training.ts'
 
 const root = packageRoot()
 const to = join(root, 'dist', 'gpu')
@@ -32,43 +40,58 @@ const exactmap = (...args: string[]): void => {
 }
 
 await rm(to, { recursive: true, force: true })
-exactmap('build', 'cuda')
+// What is exported must be of these sources.
+execFileSync(process.execPath, [join(root, 'build.mjs')], { stdio: 'inherit' })
+if (emulated) {
+  await buildNative()
+  await buildEmulatedDriver()
+} else {
+  exactmap('build', 'cuda')
+}
 
 say('stored vectors')
 exactmap('export', '--vectors', '--to', join(to, 'vectors'))
 const vectors = withVariants(await readVectors(join(root, 'test', 'vectors'), []), target)
 const kernelsOf = (program: Program): string[] => [...new Set(program.kernels.map((k) => k.name))]
-await writeFile(
-  join(to, 'vectors', 'kernels.json'),
-  JSON.stringify({
-    arch: target.arch,
-    commit,
-    /** Kernels that each case runs, and the text that each was built from. */
-    cases: Object.fromEntries(vectors.map((v) => [vectorId(v), kernelsOf(vectorProgram(v, target))])),
-    texts: Object.fromEntries(
-      target
-        .modules()
-        .flatMap((module) =>
-          target.kernels(module).map((kernel) => [kernel, hashText(target.moduleText(module))]),
-        ),
-    ),
-  }),
-)
+const probe = cudaCase(vectors.find((v) => v.op === 'add' && v.name === 'one')!, target)
+
+/** Writes a folder of cases and their images, with the probe that shows whether the device works. */
+async function writeCases(
+  folder: string,
+  cases: readonly { file: CaseFile; program: Program; walkers?: Walkers }[],
+): Promise<PreparedCase[]> {
+  const all = [{ ...probe, file: { ...probe.file, id: 'probe/device' } }, ...cases]
+  for (const { file } of all) {
+    const path = join(folder, 'cases', `${file.id}.case`)
+    await mkdir(dirname(path), { recursive: true })
+    await writeFileAtomic(path, [encodeCaseFile(file)])
+  }
+  const walkers = all.flatMap((one) => ('walkers' in one ? [...(one.walkers?.values() ?? [])] : []))
+  const programs = all.map(({ program }) => program)
+  await writeImages(folder, programs, target, { emulated, note: say, walkers })
+  return cases.map(({ file, program, walkers }) => ({
+    case: file.id,
+    kernels: [...kernelsOf(program), ...(walkers?.size ? ['walk'] : [])],
+  }))
+}
+await writeCases(join(to, 'vectors'), [])
 
 say('models')
-const models = {
-  shakespeare: join(root, 'assets', 'shakespeare'),
-  heads_of_64: await writeModelFolder(join(to, 'source', 'heads_of_64'), wideConfig(4)),
-  heads_of_128: await writeModelFolder(join(to, 'source', 'heads_of_128'), wideConfig(2)),
+const shakespeare = join(root, 'assets', 'shakespeare')
+const models: Readonly<Record<string, readonly [path: string, ...options: string[]]>> = {
+  shakespeare: [shakespeare],
+  shakespeare_as_one_kernel: [shakespeare, '--whole-step'],
+  heads_of_64: [await writeModelFolder(join(to, 'source', 'heads_of_64'), wideConfig(4))],
+  heads_of_128: [await writeModelFolder(join(to, 'source', 'heads_of_128'), wideConfig(2))],
 }
 const webgpu = await open('webgpu')
-for (const [name, path] of Object.entries(models)) {
+for (const [name, [path, ...options]] of Object.entries(models)) {
   const prompt = 'To be, or not'
-  exactmap('export', path, '--to', join(to, 'models', name), '--prompt', prompt)
+  exactmap('export', path, '--to', join(to, 'models', name), '--prompt', prompt, ...options)
   const model = await loadModel(path, { device: webgpu })
   const tokens: number[] = []
-  const options = { maxTokens: 64, temperature: 0, onToken: (id: number) => void tokens.push(id) }
-  for await (const _ of model.generate(prompt, options));
+  const greedy = { maxTokens: 64, temperature: 0, onToken: (id: number) => void tokens.push(id) }
+  for await (const _ of model.generate(prompt, greedy));
   await model.destroy()
   await writeFile(join(to, 'models', name, 'expected.json'), JSON.stringify({ tokens, of: webgpu.info }))
 }
@@ -76,74 +99,81 @@ webgpu.destroy()
 await rm(join(to, 'source'), { recursive: true })
 
 say('training')
-// One file without packages but Dawn, for machines that have Node and nothing else.
-execFileSync(
-  'npx',
-  [
-    'esbuild',
-    'src/cli/main.ts',
-    ...['--bundle', '--platform=node', '--format=esm', '--external:webgpu', '--log-level=warning'],
-    "--banner:js=import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
-    `--outfile=${join(to, 'exactmap.mjs')}`,
-  ],
-  { cwd: root, stdio: 'inherit' },
-)
-const training = join(to, 'training')
-await mkdir(training)
-await copyFile(join(root, 'test', 'data', 'fables.txt'), join(training, 'fables.txt'))
-await writeFile(
-  join(training, 'train.yaml'),
-  `output: run
-model: { config: ${JSON.stringify(wideConfig(4))} }
-tokenizer: { train: { vocabulary: 300 } }
-data: { files: [fables.txt], validation: 0.1 }
-seed: 1
-steps: 10
-batch: 2
-sequence: 64
-optimizer: { learning_rate: 1.0e-3, eps: 1.0e-4 }
-schedule: { kind: cosine, warmup: 3 }
-evaluate_every: 10
-evaluate_batches: 2
-checkpoint_every: 10
-`,
-)
-const losses = execFileSync(
-  process.execPath,
-  [join(to, 'exactmap.mjs'), 'train', join(training, 'train.yaml'), '--backend', 'webgpu', '--json'],
-  { encoding: 'utf8' },
-)
-await writeFile(join(training, 'expected.jsonl'), losses)
-await rm(join(training, 'run'), { recursive: true })
+await prepareTraining(root, to)
 
 say('cases to time')
-const programs: Program[] = []
-for (const one of speedCases) {
-  const folder = join(to, 'speed', 'cases', one.op)
-  await mkdir(folder, { recursive: true })
-  // Every variant is timed: tuning data is made from that.
-  const variants = target.variants(speedCall(one))
-  for (const variant of variants.length > 0 ? variants : [undefined]) {
-    const name = vectorName({ name: one.name, ...(variant ? { variant } : {}) })
-    const { file, program } = cudaSpeedCase({ ...one, name }, variant ? target.withVariant(variant) : target)
-    programs.push(program)
-    await writeFileAtomic(join(folder, `${name}.case`), [encodeCaseFile(file)])
-  }
-}
-await writeImages(join(to, 'speed'), programs, target, { emulated, note: say })
+const speed = await writeCases(
+  join(to, 'speed'),
+  (emulated ? rehearsedCases : speedCases).flatMap((one) => {
+    // Every variant is timed: tuning data is made from that.
+    const variants = target.variants(speedCall(one))
+    return (variants.length > 0 ? variants : [undefined]).map((variant) => {
+      const name = vectorName({ name: one.name, ...(variant ? { variant } : {}) })
+      return cudaSpeedCase({ ...one, name }, variant ? target.withVariant(variant) : target)
+    })
+  }),
+)
 
 say('whole programs to time')
-const whole = modelCases(target)
-for (const one of whole) {
-  const file = join(to, 'programs', 'cases', `${one.id}.case`)
-  await mkdir(dirname(file), { recursive: true })
-  await writeFileAtomic(file, [encodeCaseFile(cudaProgramCase(one, target))])
-}
-await writeImages(
+const programs = await writeCases(
   join(to, 'programs'),
-  whole.map(({ program }) => program),
-  target,
-  { emulated, note: say },
+  (emulated ? rehearsedModels : modelCases)(target).flatMap((one) => {
+    const graph = { file: cudaProgramCase(one, target), program: one.program }
+    if (!one.walked) return [graph]
+    const walkers = walkersOf(one.program, [DECODE], target)
+    const whole = { ...one, id: vectorName({ name: one.id, variant: 'one_kernel' }) }
+    return [graph, { file: cudaProgramCase(whole, target, walkers), program: one.program, walkers }]
+  }),
 )
-say(`wrote ${to}`)
+
+const modules = target.modules().flatMap((module) => target.kernels(module).map((k) => [k, module] as const))
+const texts = Object.fromEntries(modules.map(([k, module]) => [k, hashText(target.moduleText(module))]))
+const cases = vectors.map((v) => ({ case: vectorId(v), kernels: kernelsOf(vectorProgram(v, target)) }))
+const prepared: PreparedCases = {
+  prepared: hashText(JSON.stringify([commit, texts, cases, speed, programs])),
+  arch: emulated ? 'emulated' : target.arch,
+  commit,
+  texts,
+  modules: { ...Object.fromEntries(modules), walk: 'lib/walker' },
+  vectors: cases,
+  models: Object.keys(models),
+  speed,
+  programs,
+}
+await writeFile(join(to, 'cases.json'), JSON.stringify(prepared))
+
+say('packing')
+/** Folders share one set of images and one executable. */
+const images = join(to, 'kernels')
+const folders = ['vectors', 'speed', 'programs', ...Object.keys(models).map((name) => join('models', name))]
+for (const folder of folders.map((name) => join(to, name))) {
+  for (const kind of await readdir(join(folder, 'kernels'))) {
+    await mkdir(join(images, kind), { recursive: true })
+    for (const file of await readdir(join(folder, 'kernels', kind)))
+      await rename(join(folder, 'kernels', kind, file), join(images, kind, file))
+  }
+  await rm(join(folder, 'kernels'), { recursive: true })
+  await symlink(relative(folder, images), join(folder, 'kernels'))
+  await rm(join(folder, 'exactmap-cuda'), { force: true })
+}
+await copyFile(executableFile(), join(to, 'exactmap-cuda'))
+const packed = ['gpu']
+if (process.argv.includes('--node')) {
+  // Node, Dawn for it, the addon and the records of the images, which it looks for beside them.
+  await copyFile(process.execPath, join(to, 'node'))
+  for (const file of ['package.json', 'index.js', `dist/${process.platform}-${process.arch}/dawn.node`]) {
+    const copy = join(to, 'node_modules', 'webgpu', file)
+    await mkdir(dirname(copy), { recursive: true })
+    await copyFile(join(root, 'node_modules', 'webgpu', file), copy)
+  }
+  for (const file of await readdir(imageFolder(target.arch)))
+    if (file.endsWith('.json'))
+      await copyFile(join(imageFolder(target.arch), file), join(images, target.arch, file))
+  packed.push('cuda/exactmap.node', 'cuda/native.json')
+}
+const pack = `${to}.tar.xz`
+execFileSync('tar', ['-C', dirname(cudaDist()), '-cJf', pack, ...packed], {
+  env: { ...process.env, XZ_OPT: '-T2 -6' },
+})
+say(`wrote ${to}, packed ${((await stat(pack)).size / 2 ** 20).toFixed(1)} MiB`)
 process.exit(0)

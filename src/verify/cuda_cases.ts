@@ -1,6 +1,7 @@
 import type { CaseFile } from '../../backends/cuda/case_file.ts'
 import { encodeProgramFile } from '../../backends/cuda/program_file.ts'
 import type { CudaTarget } from '../../backends/cuda/target.ts'
+import type { Walkers } from '../../backends/cuda/walker.ts'
 import { check } from '../errors.ts'
 import type { Attributes, OpCall } from '../ops/contract.ts'
 import { checkCall, opContract } from '../ops/index.ts'
@@ -120,7 +121,12 @@ export interface ProgramCase {
 /** Weights, caches and states that are numbers are seeded; moments and gradients begin at zero, as in training. */
 const seeded = new Set(['weights', 'parameters', 'kv'])
 
-export function cudaProgramCase(one: ProgramCase, target: CudaTarget): CaseFile {
+/** @param walkers segments that run as one kernel */
+export function cudaProgramCase(
+  one: ProgramCase,
+  target: CudaTarget,
+  walkers: Walkers = new Map(),
+): CaseFile {
   const { id, program, given, bytes, flops } = one
   const room = program.arenas.find((a) => a.kind === 'step_input')
   const inputs = new Uint8Array(room?.bytes ?? 0)
@@ -138,7 +144,7 @@ export function cudaProgramCase(one: ProgramCase, target: CudaTarget): CaseFile 
     id,
     bytes,
     flops,
-    program: encodeProgramFile(program, target),
+    program: encodeProgramFile(program, target, walkers),
     inputs: { offset: 0, bytes: inputs },
     fills: program.arenas
       .filter(({ kind }) => seeded.has(kind))

@@ -1,0 +1,185 @@
+import type { FormatName } from '../../src/tensor/format.ts'
+import { type TensorType, tensorType } from '../../src/tensor/type.ts'
+import type { SpeedCase } from '../../src/verify/cuda_cases.ts'
+
+/** x in f32, weights as they are stored. */
+export const matmul = (rows: number, columns: number, depth: number, format: FormatName): SpeedCase => ({
+  name: `${rows}x${columns}x${depth}_${format}`,
+  op: 'matmul',
+  inputs: { x: tensorType('f32', rows, depth), w: tensorType(format, columns, depth) },
+})
+
+/** All three in 16 bits, as activations between two products are. */
+export const matmulIn16 = (
+  rows: number,
+  columns: number,
+  depth: number,
+  format: 'f16' | 'bf16',
+): SpeedCase => ({
+  name: `${rows}x${columns}x${depth}_both_${format}`,
+  op: 'matmul',
+  attrs: { output: format },
+  inputs: { x: tensorType(format, rows, depth), w: tensorType(format, columns, depth) },
+})
+
+/** x and w in blocks with a scale each, y in bf16. */
+export const matmulInBlocks = (
+  rows: number,
+  columns: number,
+  depth: number,
+  format: FormatName = 'e4m3_128',
+): SpeedCase => ({
+  name: `${rows}x${columns}x${depth}_both_${format}`,
+  op: 'matmul',
+  attrs: { output: 'bf16' },
+  inputs: { x: tensorType(format, rows, depth), w: tensorType(format, columns, depth) },
+})
+
+/** Rows dealt out evenly to experts, in bf16. */
+export const matmulGrouped = (rows: number, experts: number, columns: number, depth: number): SpeedCase => ({
+  name: `${rows}x${columns}x${depth}_${experts}_experts_bf16`,
+  op: 'matmul_grouped',
+  attrs: { output: 'bf16' },
+  inputs: {
+    x: tensorType('bf16', rows, depth),
+    offsets: tensorType('u32', experts + 1),
+    w: tensorType('bf16', experts, columns, depth),
+  },
+  given: { offsets: Uint32Array.from({ length: experts + 1 }, (_, e) => (rows / experts) * e) },
+})
+
+/** Both gradients of a product in bf16. */
+export const matmulBackwardIn16 = (rows: number, columns: number, depth: number): SpeedCase[] => [
+  {
+    name: `${rows}x${columns}x${depth}_both_bf16`,
+    op: 'matmul_backward_input',
+    attrs: { output: 'bf16' },
+    inputs: { dy: tensorType('bf16', rows, columns), w: tensorType('bf16', columns, depth) },
+  },
+  {
+    name: `${rows}x${columns}x${depth}_both_bf16`,
+    op: 'matmul_backward_weight',
+    inputs: {
+      accumulator: tensorType('f32', columns, depth),
+      dy: tensorType('bf16', rows, columns),
+      x: tensorType('bf16', rows, depth),
+    },
+  },
+]
+
+/**
+ * Columns and depth of the products of a layer: qkv, attention's output, gate and up (GPT-2: up), down. The last of
+ * GPT-2's is its head.
+ */
+export const LAYERS = {
+  '124M': [
+    [2304, 768],
+    [768, 768],
+    [3072, 768],
+    [768, 3072],
+    [50304, 768],
+  ],
+  '1B': [
+    [3072, 2048],
+    [2048, 2048],
+    [16384, 2048],
+    [2048, 8192],
+  ],
+  '8B': [
+    [6144, 4096],
+    [4096, 4096],
+    [28672, 4096],
+    [4096, 14336],
+  ],
+} as const
+
+export const HEADS = { heads: 32, kv_heads: 8, head_dim: 128 }
+export const QKV = (HEADS.heads + 2 * HEADS.kv_heads) * HEADS.head_dim
+const SCALE = 1 / Math.sqrt(HEADS.head_dim)
+export const dense = { ...HEADS, sequence: 4096, scale: SCALE, causal: true, window: 0, softcap: 0 }
+
+interface Heads {
+  readonly heads: number
+  readonly kv_heads: number
+  readonly head_dim: number
+}
+
+interface AttentionShape extends Heads {
+  readonly length: number
+  readonly format?: 'f16' | 'bf16'
+  readonly batch?: number
+  /** Keys that a query sees before itself; 0: all. */
+  readonly window?: number
+  /** Documents of equal length that are packed into each sequence. */
+  readonly documents?: number
+}
+
+/** Causal attention in 16 bits, and its gradient. */
+export function attentionIn16({
+  length,
+  heads,
+  kv_heads,
+  head_dim,
+  format = 'bf16',
+  batch = 1,
+  window = 0,
+  documents = 0,
+}: AttentionShape): SpeedCase[] {
+  const scale = 1 / Math.sqrt(head_dim)
+  const attrs = { heads, kv_heads, head_dim, sequence: length, scale, causal: true, window, softcap: 0 }
+  const masks = `${window ? `_window_${window}` : ''}${documents ? `_documents_${documents}` : ''}`
+  const name = `${batch > 1 ? `${batch}x` : ''}${length}_causal${masks}_h${heads}_d${head_dim}_${format}`
+  const rows = batch * length
+  const qkv = tensorType(format, rows, (heads + 2 * kv_heads) * head_dim)
+  const y = tensorType(format, rows, heads * head_dim)
+  const packed: Record<string, TensorType> = documents ? { documents: tensorType('u32', rows) } : {}
+  const given: Record<string, Uint32Array> = documents
+    ? { documents: Uint32Array.from({ length: rows }, (_, i) => Math.floor((i * documents) / length)) }
+    : {}
+  return [
+    { name, op: 'attention', attrs: { ...attrs, output: format }, inputs: { qkv, ...packed }, given },
+    {
+      name,
+      op: 'attention_backward',
+      attrs: { ...attrs, output: format },
+      inputs: { dy: y, qkv, y, lse: tensorType('f32', rows, heads), ...packed },
+      given,
+    },
+  ]
+}
+
+export const GROUPED_64 = { heads: 32, kv_heads: 8, head_dim: 64 }
+export const GPT2_HEADS = { heads: 12, kv_heads: 12, head_dim: 64 }
+
+/** Decoding `batch` sequences that have `context` tokens each. */
+export function decode(batch: number, context: number, kv: 'f32' | 'f16' | 'e4m3'): SpeedCase {
+  const pages = context / 64
+  const pool = tensorType(kv, batch * pages, HEADS.kv_heads, 64, HEADS.head_dim)
+  return {
+    name: `decode_${batch}x${context}_${kv}`,
+    op: 'attention_paged',
+    attrs: { ...HEADS, scale: SCALE, window: 0, softcap: 0 },
+    inputs: {
+      qkv: tensorType('f32', batch, QKV),
+      k_pool: pool,
+      v_pool: pool,
+      page_table: tensorType('u32', batch, pages),
+      sequence: tensorType('u32', batch),
+      position: tensorType('u32', batch),
+    },
+    given: {
+      page_table: Uint32Array.from({ length: batch * pages }, (_, i) => i),
+      sequence: Uint32Array.from({ length: batch }, (_, i) => i),
+      position: new Uint32Array(batch).fill(context - 1),
+    },
+  }
+}
+
+/** Rows as e4m3_128 quantizes an activation or a gradient, along its rows or, transposed, along its columns. */
+export const quantizeIn16 = (rows: number, columns: number): SpeedCase[] =>
+  [false, true].map((transpose) => ({
+    name: `${rows}x${columns}_bf16_to_e4m3_128${transpose ? '_transposed' : ''}`,
+    op: 'quantize',
+    attrs: { to: 'e4m3_128', ...(transpose ? { transpose } : {}) },
+    inputs: { x: tensorType('bf16', rows, columns) },
+  }))
