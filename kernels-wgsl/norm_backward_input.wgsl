@@ -20,20 +20,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let row = group.x + group.y * GRID_X;
   if (row >= ROWS) { return; }
   let base = row * PACKS;
-  let statistics = row_statistics(base, lane);
+  let own = row_statistics(base, lane);
+  if (lane == 0u) { keep_statistics(row, own); }
   var g_sum = Pack(0.0);
   var gh_sum = Pack(0.0);
   for (var i = lane; i < PACKS; i += WORKGROUP) {
     let g = dy[base + i] * load_pack(i);
     g_sum += g;
-    gh_sum += g * ((x[base + i] - Pack(statistics.x)) * statistics.y);
+    gh_sum += g * ((x[base + i] - Pack(own.x)) * own.y);
   }
   var g_mean = 0.0;
   if (CENTERED) { g_mean = reduce_add(pack_sum(g_sum), lane) / f32(PACKS * PACK); }
   let gh_mean = reduce_add(pack_sum(gh_sum), lane) / f32(PACKS * PACK);
   for (var i = lane; i < PACKS; i += WORKGROUP) {
     let g = dy[base + i] * load_pack(i);
-    let h = (x[base + i] - Pack(statistics.x)) * statistics.y;
-    dx[base + i] = add_residual(statistics.y * (g - Pack(g_mean) - h * gh_mean), base + i);
+    let h = (x[base + i] - Pack(own.x)) * own.y;
+    dx[base + i] = add_residual(own.y * (g - Pack(g_mean) - h * gh_mean), base + i);
   }
 }

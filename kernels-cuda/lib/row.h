@@ -25,19 +25,25 @@ struct RowTeam {
     strided(lane(), packs, size, f);
   }
 
-  // y[i] = f(i) for this thread's of `packs` packs, stored in a format. Loads of four packs come before their stores,
-  // which could be to the same memory for all the compiler knows.
-  template <typename Format = F32, typename F>
-  DEVICE void map(void* y, uint32_t packs, F f) const {
+  // store(i, f(i)) for this thread's of `packs` packs. Loads of four packs come before their stores, which could be to
+  // the same memory for all the compiler knows.
+  template <typename F, typename Store>
+  DEVICE void map_to(uint32_t packs, F f, Store store) const {
     uint32_t i = lane();
     for (; i + 3 * size < packs; i += 4 * size) {
       decltype(f(i)) four[4];
 #pragma unroll
       for (uint32_t next = 0; next < 4; next++) four[next] = f(i + next * size);
 #pragma unroll
-      for (uint32_t next = 0; next < 4; next++) store_stored<Format>(y, i + next * size, four[next]);
+      for (uint32_t next = 0; next < 4; next++) store(i + next * size, four[next]);
     }
-    for (; i < packs; i += size) store_stored<Format>(y, i, f(i));
+    for (; i < packs; i += size) store(i, f(i));
+  }
+
+  // y[i] = f(i), stored in a format.
+  template <typename Format = F32, typename F>
+  DEVICE void map(void* y, uint32_t packs, F f) const {
+    map_to(packs, f, [=](uint32_t i, const auto& pack) { store_stored<Format>(y, i, pack); });
   }
 };
 

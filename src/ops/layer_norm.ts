@@ -1,7 +1,8 @@
 import { elementCount, lastDim, tensorType } from '../tensor/type.ts'
 import { normal, values } from './cases.ts'
 import { defineOp, type Tolerance } from './contract.ts'
-import { normBackwardOps } from './norm_backward.ts'
+import { normBackwardInput } from './norm_backward_input.ts'
+import { normBackwardWeight } from './norm_backward_weight.ts'
 import {
   checkNormShapes,
   type NormAttributes,
@@ -122,7 +123,5 @@ export const layer_norm = defineOp<NormAttributes>({
 })
 
 /** Gradients of layer_norm with respect to x and, added to an accumulator, weight. */
-export const { input: layer_norm_backward_input, weight: layer_norm_backward_weight } = normBackwardOps(
-  'layer_norm',
-  SOURCE,
-)
+export const layer_norm_backward_input = normBackwardInput('layer_norm', SOURCE)
+export const layer_norm_backward_weight = normBackwardWeight('layer_norm', SOURCE)

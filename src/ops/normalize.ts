@@ -17,10 +17,24 @@ export const normAttributes = z.strictObject({
 
 export const normOutput: Port = { doc: '[..., C]', formats: ['f32', 'f16', 'bf16'] }
 
+/** Ports of gradients of norms. */
+export const normPorts = {
+  rows: { doc: '[..., C]', formats: ['f32'] },
+  anyRows: { doc: '[..., C]', formats: ['f32', 'f16', 'bf16'] },
+  vector: { doc: '[C]', formats: ['f32'] },
+} as const satisfies Ports<Port>
+
+export const rowStatistics =
+  '[rows, 2], the mean (0 where none is subtracted) and the inverse deviation of each row of x'
+
 /** Rows brought to unit deviation in float64, and what doing so in f32 may cost. */
 export interface NormalizedRows {
   /** (x - mean) * inverse, [rows, width]; mean is 0 where rows are not centered. */
   readonly hat: Float64Array
+  /** [rows]. */
+  readonly mean: Float64Array
+  /** Absolute error of `mean` in f32, [rows]. */
+  readonly meanError: Float64Array
   /** 1 / sqrt(mean((x - mean)^2) + eps), [rows]. */
   readonly inverse: Float64Array
   /** Relative error of `inverse` in f32, [rows]. */
@@ -44,6 +58,8 @@ export function normalizeRows(
   const rows = x.length / width
   const hat = new Float64Array(x.length)
   const hatError = new Float64Array(x.length)
+  const means = new Float64Array(rows)
+  const meanErrors = new Float64Array(rows)
   const inverse = new Float64Array(rows)
   const inverseError = new Float64Array(rows)
   const sum = (sumDepth(width) + 6) * EPS_F32
@@ -54,6 +70,8 @@ export function normalizeRows(
     const variance = own.reduce((a, v) => a + (v - mean) ** 2, 0) / width
     const scale = 1 / Math.sqrt(variance + eps)
     const varianceError = (sum + 3 * EPS_F32) * variance + meanError ** 2 + EPS_F32 * (variance + eps)
+    means[row] = mean
+    meanErrors[row] = meanError
     inverse[row] = scale
     inverseError[row] = (varianceError * scale * scale) / 2 + 4 * EPS_F32
     for (let c = 0; c < width; c++) {
@@ -65,13 +83,14 @@ export function normalizeRows(
         Math.abs(hat[i]!) * (inverseError[row]! + EPS_F32)
     }
   }
-  return { hat, inverse, inverseError, hatError }
+  return { hat, mean: means, meanError: meanErrors, inverse, inverseError, hatError }
 }
 
-/** weight and bias must be [C], dy must have x's shape. */
-export function checkNormShapes(op: string, { x, weight, bias, accumulator, dy }: Ports<TensorType>): void {
+/** Vectors must be [C], dy must have x's shape. */
+export function checkNormShapes(op: string, inputs: Ports<TensorType>): void {
+  const { x, weight, bias, accumulator, bias_accumulator, dy } = inputs
   const vector = [lastDim(x!.shape)]
-  for (const [port, type] of Object.entries({ weight, bias, accumulator }))
+  for (const [port, type] of Object.entries({ weight, bias, accumulator, bias_accumulator }))
     check(
       !type || sameShape(type.shape, vector),
       'invalid_shape',

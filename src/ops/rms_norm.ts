@@ -1,7 +1,8 @@
 import { lastDim, rowCount, tensorType } from '../tensor/type.ts'
 import { normal, values } from './cases.ts'
 import { defineOp, type Tolerance } from './contract.ts'
-import { normBackwardOps } from './norm_backward.ts'
+import { normBackwardInput } from './norm_backward_input.ts'
+import { normBackwardWeight } from './norm_backward_weight.ts'
 import {
   checkNormShapes,
   type NormAttributes,
@@ -94,7 +95,5 @@ export const rms_norm = defineOp<NormAttributes>({
 })
 
 /** Gradients of rms_norm with respect to x and, added to an accumulator, weight. */
-export const { input: rms_norm_backward_input, weight: rms_norm_backward_weight } = normBackwardOps(
-  'rms_norm',
-  SOURCE,
-)
+export const rms_norm_backward_input = normBackwardInput('rms_norm', SOURCE)
+export const rms_norm_backward_weight = normBackwardWeight('rms_norm', SOURCE)

@@ -1,4 +1,6 @@
 import type { Value } from '../ops/contract.ts'
+import { joinGates } from './fusion_gates.ts'
+import { joinNormGradients } from './fusion_norms.ts'
 import type { Graph, GraphNode } from './graph.ts'
 import { rewrite, usesOf } from './rewrite.ts'
 
@@ -11,14 +13,15 @@ const withResidual: Readonly<Record<string, string>> = {
   layer_norm_backward_input: 'dx',
 }
 
-/** Joins ops that one launch can do: see epilogues and cached rotations below. */
-export const fuse = (graph: Graph): Graph => joinCachedRotations(joinEpilogues(graph))
+/** Joins ops that one launch can do: see epilogues and cached rotations below, gates, and gradients of norms. */
+export const fuse = (graph: Graph): Graph =>
+  joinNormGradients(joinCachedRotations(joinGates(joinEpilogues(graph))))
 
 /**
  * Joins ops whose intermediate nobody else reads:
  * - matmul with f32 y, then gelu_tanh or silu: the activation becomes the matmul's epilogue;
  * - matmul or the gradient of a norm, then add: the other operand becomes its residual.
- * qkv and gate + up are fused by the models themselves (one weight, one matmul), bias is part of matmul.
+ * qkv and gate + up are joined by the models themselves (one weight, one matmul), bias is part of matmul.
  */
 function joinEpilogues(graph: Graph): Graph {
   const uses = usesOf(graph)

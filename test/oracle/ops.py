@@ -194,24 +194,45 @@ def layer_norm(attrs, i):
     return {"y": layer(i["x"], i["weight"], i.get("bias"), attrs["eps"])}
 
 
-def rms_norm_backward_input(attrs, i):
+def norm_backward_input(attrs, i, norm, mean):
     x = leaf(i["x"])
-    return {"dx": gradient(rms(x, i["weight"], attrs["eps"]), i["dy"], x) + i.get("residual", 0)}
+    dx = gradient(norm(x, i["weight"]), i["dy"], x) + i.get("residual", 0)
+    centered = i["x"] - mean
+    inverse = torch.rsqrt(centered.pow(2).mean(-1, keepdim=True) + attrs["eps"])
+    more = {"dx_rounded": dx} if "rounded" in attrs else {}
+    if "statistics" in attrs:
+        more["statistics"] = torch.cat([mean.reshape(-1, 1), inverse.reshape(-1, 1)], 1)
+    return {"dx": dx, **more}
+
+
+def norm_backward_weight(i, norm):
+    """Sums of dy times the normalised x: by the row's own statistics, or by those given."""
+    weight = torch.ones_like(i["accumulator"], requires_grad=True)
+    if "statistics" in i:
+        mean, inverse = i["statistics"].reshape(*i["x"].shape[:-1], 2, 1).unbind(-2)
+        y = (i["x"] - mean) * inverse * weight
+    else:
+        y = norm(i["x"], weight)
+    more = bias_backward({}, {"accumulator": i["bias_accumulator"], "dy": i["dy"]}) if "bias_accumulator" in i else {}
+    return {"dweight": i["accumulator"] + gradient(y, i["dy"], weight), **more}
+
+
+def rms_norm_backward_input(attrs, i):
+    mean = torch.zeros(*i["x"].shape[:-1], 1)
+    return norm_backward_input(attrs, i, lambda x, weight: rms(x, weight, attrs["eps"]), mean)
 
 
 def rms_norm_backward_weight(attrs, i):
-    weight = torch.ones_like(i["accumulator"], requires_grad=True)
-    return {"dweight": i["accumulator"] + gradient(rms(i["x"], weight, attrs["eps"]), i["dy"], weight)}
+    return norm_backward_weight(i, lambda x, weight: rms(x, weight, attrs["eps"]))
 
 
 def layer_norm_backward_input(attrs, i):
-    x = leaf(i["x"])
-    return {"dx": gradient(layer(x, i["weight"], None, attrs["eps"]), i["dy"], x) + i.get("residual", 0)}
+    mean = i["x"].mean(-1, keepdim=True)
+    return norm_backward_input(attrs, i, lambda x, weight: layer(x, weight, None, attrs["eps"]), mean)
 
 
 def layer_norm_backward_weight(attrs, i):
-    weight = torch.ones_like(i["accumulator"], requires_grad=True)
-    return {"dweight": i["accumulator"] + gradient(layer(i["x"], weight, None, attrs["eps"]), i["dy"], weight)}
+    return norm_backward_weight(i, lambda x, weight: layer(x, weight, None, attrs["eps"]))
 
 
 # Rope and attention
@@ -265,7 +286,8 @@ def join_heads(y):
 
 
 def attention(attrs, i):
-    q, k, v = split_heads(attrs, i["qkv"])
+    # Padding that nobody attends may hold NaN.
+    q, k, v = split_heads(attrs, i["qkv"].nan_to_num())
     s = scores_of(attrs, q, k).masked_fill(~dense_mask(attrs, q.shape[1], i.get("documents")), -math.inf)
     y = torch.softmax(s, -1).nan_to_num() @ v
     lse = torch.logsumexp(s, -1)

@@ -87,6 +87,67 @@ describe('fuse joins rope and kv_write', () => {
   })
 })
 
+/** The gradients of a norm whose gradient for x a product reads in bf16, beside the residual stream in f32. */
+function normGradients(
+  norm: 'rms_norm' | 'layer_norm',
+  { eps = 1e-5, biasOf = 'dy', castIn = 'backward_input' } = {},
+): Graph {
+  const g = new Graph('norm_gradients')
+  const [x, dy] = [g.input('x', f32(3, 8)), g.input('dy', f32(3, 8))]
+  const gradient = (name: string) => g.external('gradients', name, f32(8))
+  const dx = g.segment('backward_input', () => {
+    const weight = g.external('weights', 'norm', f32(8))
+    return g.op(`${norm}_backward_input`, { eps: 1e-5 }, { dy, x, weight }).dx!
+  })
+  g.segment('backward_input', () => g.output('dx', dx))
+  g.segment(castIn, () => g.output('rounded', g.op('cast', { to: 'bf16' }, { x: dx }).y!))
+  g.segment('backward_weight', () => {
+    const accumulator = gradient('weight')
+    g.output('dweight', g.op(`${norm}_backward_weight`, { eps }, { accumulator, dy, x }).dweight!)
+    const of = { accumulator: gradient('bias'), dy: biasOf === 'dy' ? dy : x }
+    g.output('dbias', g.op('bias_backward', {}, of).dbias!)
+  })
+  return g
+}
+
+/** Ports of the nodes that are left, those that fusion may add. */
+const added = (g: Graph): string[] =>
+  g.nodes.map(({ op, inputs, outputs }) => {
+    const ports = [...Object.keys(inputs), ...Object.keys(outputs)]
+    return [op, ...['dx_rounded', 'statistics', 'dbias'].filter((port) => ports.includes(port))].join(' ')
+  })
+
+describe('fuse joins gradients of norms', () => {
+  it('layer_norm: with the cast, the statistics and the gradient of the bias', () => {
+    const g = normGradients('layer_norm')
+    expect(fused(g)).toHaveLength(2)
+    expect(added(fuse(g))).toEqual([
+      'layer_norm_backward_input dx_rounded statistics',
+      'layer_norm_backward_weight statistics dbias',
+    ])
+  })
+
+  it('rms_norm: with the cast and the statistics', () => {
+    const g = normGradients('rms_norm')
+    expect(fused(g)).toHaveLength(3)
+    expect(added(fuse(g))).toEqual([
+      'rms_norm_backward_input dx_rounded statistics',
+      'rms_norm_backward_weight statistics',
+      'bias_backward dbias',
+    ])
+  })
+
+  it('not a cast in another segment, statistics with another eps, or sums over something else', () => {
+    const g = normGradients('layer_norm', { eps: 1e-6, biasOf: 'x', castIn: 'backward_weight' })
+    expect(added(fuse(g))).toEqual([
+      'layer_norm_backward_input',
+      'cast',
+      'layer_norm_backward_weight',
+      'bias_backward dbias',
+    ])
+  })
+})
+
 describe('fuse joins', () => {
   for (const activation of ['silu', 'gelu_tanh'])
     it(`a matmul and ${activation}`, () => {

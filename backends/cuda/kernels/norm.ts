@@ -60,7 +60,7 @@ export const layer_norm: KernelRule = ({ attrs, inputs, outputs }) => ({
 
 const backwardInput =
   (norm: Norm): KernelRule =>
-  ({ attrs, inputs }) => ({
+  ({ attrs, inputs, outputs }) => ({
     launches: [
       perRow(
         'norm_backward',
@@ -73,8 +73,15 @@ const backwardInput =
           { port: 'weight', access: 'read' },
           ...(inputs.residual ? [{ port: 'residual', access: 'read' } as const] : []),
           { port: 'dx', access: 'write' },
+          ...['dx_rounded', 'statistics']
+            .filter((port) => outputs[port])
+            .map((port) => ({ port, access: 'write' }) as const),
         ],
-        { weight_format: formatNumber(inputs.weight!), dy_format: formatNumber(inputs.dy!) },
+        {
+          weight_format: formatNumber(inputs.weight!),
+          dy_format: formatNumber(inputs.dy!),
+          rounded_format: outputs.dx_rounded ? formatNumber(outputs.dx_rounded) : 0,
+        },
       ),
     ],
   })
@@ -87,17 +94,19 @@ const COLUMN_BLOCKS = 512
 /** Fewest rows of a chunk: four for each warp of a block. */
 const CHUNK_ROWS = 32
 
-/** Adds column sums over dy to the accumulator, through scratch `partial`. */
+/** Adds column sums over dy to accumulators, one for each sum that the kernel makes of a column, through scratch `partial`. */
 function columnSums(
   dy: TensorType,
   kernel: string,
   terms: LaunchPlan['bindings'],
+  second?: string,
 ): { launches: LaunchPlan[]; partial: TensorType } {
   const [rows, width] = [rowCount(dy.shape), lastDim(dy.shape)]
   const tiles = Math.ceil(width / (width % 4 === 0 ? 4 : 1) / 32)
   const most = Math.min(Math.ceil(rows / CHUNK_ROWS), Math.ceil(COLUMN_BLOCKS / tiles))
   const chunk = Math.ceil(rows / most)
   const chunks = Math.ceil(rows / chunk)
+  const sums = second ? 2 : 1
   return {
     launches: [
       launch('columns', kernel, tiles * chunks, [...terms, { port: 'partial', access: 'write' }], {
@@ -109,34 +118,41 @@ function columnSums(
       launch(
         'columns',
         'column_final',
-        tiles,
+        tiles * sums,
         [
           { port: 'accumulator', access: 'read_write' },
+          ...(second ? [{ port: second, as: 'second', access: 'read_write' } as const] : []),
           { port: 'partial', access: 'read' },
         ],
         { chunks, width },
       ),
     ],
-    partial: tensorType('f32', chunks, width),
+    partial: tensorType('f32', sums * chunks, width),
   }
 }
 
 const backwardWeight =
   (norm: Norm): KernelRule =>
   ({ attrs, inputs }) => {
-    const { launches, partial } = columnSums(inputs.dy!, 'norm_weight_partial', [
-      { port: 'dy', access: 'read' },
-      { port: 'x', access: 'read' },
-      { port: 'statistics', access: 'read' },
-    ])
+    const bias = inputs.bias_accumulator ? 'bias_accumulator' : undefined
+    const { launches, partial } = columnSums(
+      inputs.dy!,
+      bias ? 'norm_weight_and_bias_partial' : 'norm_weight_partial',
+      [
+        { port: 'dy', access: 'read' },
+        { port: 'x', access: 'read' },
+        { port: 'statistics', access: 'read' },
+      ],
+      bias,
+    )
+    const scratch: Record<string, TensorType> = { partial }
+    if (inputs.statistics) return { launches, scratch }
+    scratch.statistics = tensorType('f32', rowCount(inputs.x!.shape), 2)
     const statistics = perRow('norm_backward', `${norm}_statistics`, inputs.x!, attrs.eps, [
       { port: 'x', access: 'read' },
       { port: 'statistics', access: 'write' },
     ])
-    return {
-      launches: [statistics, ...launches],
-      scratch: { partial, statistics: tensorType('f32', rowCount(inputs.x!.shape), 2) },
-    }
+    return { launches: [statistics, ...launches], scratch }
   }
 
 export const rms_norm_backward_weight = backwardWeight('rms_norm')

@@ -1,5 +1,8 @@
+import type { OpCall } from '../../../src/ops/contract.ts'
 import { lastDim, rowCount, type TensorType, tensorType } from '../../../src/tensor/type.ts'
-import type { LaunchPlan } from '../../backend.ts'
+import type { KernelChoice, LaunchPlan } from '../../backend.ts'
+import { inOrder, type Step } from '../../compose.ts'
+import { cast } from './conversion.ts'
 import { flatGrid, LANES } from './elementwise.ts'
 import { packOf, rowReduction } from './row.ts'
 import { foldGrid, type KernelRule, type WebGpuTraits } from './rule.ts'
@@ -79,33 +82,57 @@ export const layer_norm: KernelRule = ({ attrs, inputs }, traits) => {
   }
 }
 
+/** dx rounded is made by a cast behind: there is no arithmetic of 16 bits that would save one. */
 const backwardInput =
   (kind: Kind): KernelRule =>
-  ({ attrs, inputs }, traits) => {
+  (call, traits) => {
+    const { attrs, inputs, outputs } = call
     const launch = withWeight(
       perRow('norm_backward_input', kind, inputs.x!, attrs.eps, traits),
       inputs.weight!,
     )
-    return {
+    const { residual } = inputs
+    const { statistics, dx_rounded } = outputs
+    const gradient: KernelChoice = {
       launches: [
         {
           ...launch,
-          modules: [...launch.modules, inputs.residual ? 'lib/residual_f32' : 'lib/residual_none'],
+          modules: [
+            ...launch.modules,
+            residual ? 'lib/residual_f32' : 'lib/residual_none',
+            statistics ? 'lib/keep_statistics' : 'lib/drop_statistics',
+          ],
           constants: {
             ...launch.constants,
             CENTERED: String(kind === 'layer'),
-            ...(inputs.residual ? { RESIDUAL_BINDING: 4 } : {}),
+            ...(residual ? { RESIDUAL_BINDING: 4 } : {}),
+            ...(statistics ? { STATISTICS_BINDING: residual ? 5 : 4 } : {}),
           },
           bindings: [
             { port: 'dy', access: 'read' },
             { port: 'weight', access: 'read' },
             { port: 'x', access: 'read' },
             { port: 'dx', access: 'write' },
-            ...(inputs.residual ? [{ port: 'residual', access: 'read' } as const] : []),
+            ...(residual ? [{ port: 'residual', access: 'read' } as const] : []),
+            ...(statistics ? [{ port: 'statistics', access: 'write' } as const] : []),
           ],
         },
       ],
     }
+    if (!dx_rounded) return gradient
+    const rounding: OpCall = {
+      op: 'cast',
+      attrs: { to: dx_rounded.format },
+      inputs: { x: outputs.dx! },
+      outputs: { y: dx_rounded },
+    }
+    return inOrder(
+      [
+        { choice: gradient, places: {} },
+        { choice: cast(rounding, traits), places: { x: 'dx', y: 'dx_rounded' } },
+      ],
+      {},
+    )
   }
 
 export const rms_norm_backward_input = backwardInput('rms')
@@ -158,18 +185,27 @@ const backwardWeight =
       { port: 'x', access: 'read' },
       { port: 'statistics', access: 'read' },
     ])
-    const statistics: LaunchPlan = {
-      ...perRow('norm_statistics', kind, inputs.x!, attrs.eps, traits),
-      bindings: [
-        { port: 'x', access: 'read' },
-        { port: 'statistics', access: 'write' },
-      ],
+    const scratch: Record<string, TensorType> = { partial }
+    const steps: Step[] = [{ choice: { launches, scratch }, places: {} }]
+    if (!inputs.statistics) {
+      scratch.statistics = tensorType('f32', rowCount(inputs.x!.shape), 2)
+      const statistics: LaunchPlan = {
+        ...perRow('norm_statistics', kind, inputs.x!, attrs.eps, traits),
+        bindings: [
+          { port: 'x', access: 'read' },
+          { port: 'statistics', access: 'write' },
+        ],
+      }
+      steps.unshift({ choice: { launches: [statistics] }, places: {} })
     }
-    const rows = rowCount(inputs.x!.shape)
-    return {
-      launches: [statistics, ...launches],
-      scratch: { partial, statistics: tensorType('f32', rows, 2) },
+    if (inputs.bias_accumulator) {
+      const bias = columnSums(inputs.dy!, 'column_plain', [])
+      steps.push({
+        choice: { launches: bias.launches, scratch: { partial: bias.partial } },
+        places: { accumulator: 'bias_accumulator' },
+      })
     }
+    return inOrder(steps, {})
   }
 
 export const rms_norm_backward_weight = backwardWeight('rms')

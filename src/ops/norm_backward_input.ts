@@ -1,29 +1,37 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
-import { elementCount, lastDim, sameShape, tensorType } from '../tensor/type.ts'
+import { elementCount, lastDim, rowCount, sameShape, tensorType } from '../tensor/type.ts'
 import { normal, values } from './cases.ts'
-import { type Case, defineOp, type OpContract } from './contract.ts'
-import { checkNormShapes, normalizeRows } from './normalize.ts'
-import { EPS_F32, sumDepth, TINY_F32 } from './tolerance.ts'
+import { defineOp, type OpContract, type Tolerance } from './contract.ts'
+import { checkNormShapes, type NormalizedRows, normalizeRows, normPorts, rowStatistics } from './normalize.ts'
+import { EPS_F32, storedIn, sumDepth, TINY_F32 } from './tolerance.ts'
 
-type Eps = { eps: number }
-const attributes = z.strictObject({ eps: z.number().nonnegative() })
-const rows = { doc: '[..., C]', formats: ['f32'] } as const
-const anyRows = { doc: '[..., C]', formats: ['f32', 'f16', 'bf16'] } as const
-const second = 'second derivatives are not used in training'
+type InputAttributes = {
+  eps: number
+  /** Gives dx a second time, in this format, for products that read it so beside a residual stream in f32. */
+  rounded?: 'f16' | 'bf16' | undefined
+  /** Gives the statistics of rows too, which the gradient of the weight needs. */
+  statistics?: boolean | undefined
+}
+const inputAttributes = z.strictObject({
+  eps: z.number().nonnegative(),
+  rounded: z.enum(['f16', 'bf16']).optional(),
+  statistics: z.boolean().optional(),
+})
+
+const { rows, anyRows } = normPorts
 
 /**
- * Gradients of a norm y = h * weight (+ bias), h = (x - mean) * inverse deviation, for rms_norm (mean 0) and
- * layer_norm (centered): with g = dy * weight and means over a row,
- * dx = inverse deviation * (g - mean(g) - h * mean(g * h)), the term mean(g) only when centered;
- * dweight = accumulator + sum_t dy[t,:] * h[t,:].
+ * Gradient of a norm y = h * weight (+ bias), h = (x - mean) * inverse deviation, for rms_norm (mean 0) and layer_norm
+ * (centered), with respect to x: with g = dy * weight and means over a row,
+ * dx = inverse deviation * (g - mean(g) - h * mean(g * h)), the term mean(g) only when centered.
  */
-export function normBackwardOps(
+export function normBackwardInput(
   name: 'rms_norm' | 'layer_norm',
   source: string,
-): { input: OpContract<Eps>; weight: OpContract<Eps> } {
+): OpContract<InputAttributes> {
   const centered = name === 'layer_norm'
-  const input = defineOp<Eps>({
+  return defineOp<InputAttributes>({
     name: `${name}_backward_input`,
     summary: `dx = inverse_deviation * (g - ${centered ? 'mean(g) - ' : ''}h * mean(g * h)) + residual, g = dy * weight, h = normalised x`,
     source,
@@ -33,9 +41,13 @@ export function normBackwardOps(
       weight: { doc: '[C]', formats: ['f32', 'f16', 'bf16'] },
       residual: { doc: '[..., C], what x has of gradient besides', formats: ['f32'], optional: true },
     },
-    outputs: { dx: rows },
-    attributes,
-    infer(_attrs, inputs) {
+    outputs: {
+      dx: rows,
+      dx_rounded: { doc: '[..., C], with `rounded`', formats: ['f16', 'bf16'], optional: true },
+      statistics: { doc: `${rowStatistics}, with \`statistics\``, formats: ['f32'], optional: true },
+    },
+    attributes: inputAttributes,
+    infer(attrs, inputs) {
       const { x, residual } = inputs
       checkNormShapes(`${name}_backward_input`, inputs)
       check(
@@ -43,12 +55,16 @@ export function normBackwardOps(
         'invalid_shape',
         () => `${name}_backward_input: residual must be [${x!.shape}] like x, got [${residual!.shape}]`,
       )
-      return { dx: x! }
+      return {
+        dx: x!,
+        ...(attrs.rounded ? { dx_rounded: tensorType(attrs.rounded, ...x!.shape) } : {}),
+        ...(attrs.statistics ? { statistics: tensorType('f32', rowCount(x!.shape), 2) } : {}),
+      }
     },
-    gradient: { none: second },
+    gradient: { none: 'second derivatives are not used in training' },
     reference({ attrs, inputs }, { dy, x, weight, residual }) {
       const width = lastDim(inputs.x!.shape)
-      const { hat, inverse } = normalizeRows(x!, width, attrs.eps, centered)
+      const { hat, mean, inverse } = normalizeRows(x!, width, attrs.eps, centered)
       const dx = new Float64Array(x!.length)
       for (let start = 0; start < dx.length; start += width) {
         let g = 0
@@ -63,11 +79,16 @@ export function normBackwardOps(
               (dy![start + c]! * weight![c]! - (centered ? g / width : 0) - (hat[start + c]! * gh) / width) +
             (residual?.[start + c] ?? 0)
       }
-      return { dx }
+      return {
+        dx,
+        ...(attrs.rounded ? { dx_rounded: dx.slice() } : {}),
+        ...(attrs.statistics ? { statistics: interleaved(mean, inverse) } : {}),
+      }
     },
     tolerance({ attrs, inputs }, { dy, x, weight, residual }, { dx }) {
       const width = lastDim(inputs.x!.shape)
-      const { hat, inverse, inverseError, hatError } = normalizeRows(x!, width, attrs.eps, centered)
+      const normalized = normalizeRows(x!, width, attrs.eps, centered)
+      const { hat, inverse, inverseError, hatError } = normalized
       const sum = (sumDepth(width) + 8) * EPS_F32
       const budget = new Float64Array(x!.length)
       for (let start = 0; start < budget.length; start += width) {
@@ -93,7 +114,12 @@ export function normBackwardOps(
         }
       }
       // With a residual one more addition.
-      return { dx: (i) => budget[i]! + (residual ? EPS_F32 * Math.abs(dx![i]!) : 0) }
+      const inF32: Tolerance = (i) => budget[i]! + (residual ? EPS_F32 * Math.abs(dx![i]!) : 0)
+      return {
+        dx: inF32,
+        ...(attrs.rounded ? { dx_rounded: storedIn(attrs.rounded, inF32, dx!) } : {}),
+        ...(attrs.statistics ? { statistics: statisticsError(normalized) } : {}),
+      }
     },
     flops: ({ inputs }) => 16 * elementCount(inputs.x!.shape),
     cases: [
@@ -161,80 +187,38 @@ export function normBackwardOps(
           residual: normal([3, 37], 1e3),
         },
       },
+      {
+        name: 'rounded',
+        attrs: { eps: 1e-5, rounded: 'bf16', statistics: true },
+        inputs: {
+          dy: normal([5, 132], 1, 'bf16'),
+          x: normal([5, 132], 2, 'f32', 1),
+          weight: normal([132], 0.1, 'f32', 1),
+          residual: normal([5, 132], 3),
+        },
+      },
+      {
+        name: 'rounded_wide',
+        attrs: { eps: 1e-5, rounded: 'f16', statistics: true },
+        inputs: { dy: normal([2, 1100]), x: normal([2, 1100]), weight: normal([1100], 0.1, 'f32', 1) },
+      },
+      {
+        name: 'statistics_odd',
+        attrs: { eps: 1e-5, statistics: true },
+        inputs: { dy: normal([3, 37]), x: normal([3, 37], 1, 'f32', 3), weight: normal([37]) },
+      },
     ],
   })
-  const weight = defineOp<Eps>({
-    name: `${name}_backward_weight`,
-    summary: 'dweight[c] = accumulator[c] + sum_t dy[t,c] * h[t,c], h = normalised x',
-    source,
-    inputs: { accumulator: { doc: '[C]', formats: ['f32'] }, dy: anyRows, x: rows },
-    outputs: { dweight: { doc: '[C]', formats: ['f32'] } },
-    attributes,
-    infer(_attrs, inputs) {
-      checkNormShapes(`${name}_backward_weight`, inputs)
-      return { dweight: tensorType('f32', lastDim(inputs.x!.shape)) }
-    },
-    inPlace: { dweight: 'accumulator' },
-    gradient: { none: second },
-    reference({ attrs, inputs }, { accumulator, dy, x }) {
-      const width = lastDim(inputs.x!.shape)
-      const { hat } = normalizeRows(x!, width, attrs.eps, centered)
-      const dweight = accumulator!.slice()
-      for (let i = 0; i < hat.length; i++) dweight[i % width]! += dy![i]! * hat[i]!
-      return { dweight }
-    },
-    tolerance({ attrs, inputs }, { accumulator, dy, x }) {
-      const width = lastDim(inputs.x!.shape)
-      const { hat, hatError } = normalizeRows(x!, width, attrs.eps, centered)
-      const size = accumulator!.map(Math.abs)
-      const shift = new Float64Array(width)
-      for (let i = 0; i < hat.length; i++) {
-        size[i % width]! += Math.abs(dy![i]! * hat[i]!)
-        shift[i % width]! += Math.abs(dy![i]!) * hatError[i]!
-      }
-      const terms = x!.length / width
-      return { dweight: (c) => (terms + 3) * EPS_F32 * size[c]! + shift[c]! + TINY_F32 * terms }
-    },
-    flops: ({ inputs }) => 8 * elementCount(inputs.x!.shape),
-    cases: weightCases,
-  })
-  return { input, weight }
 }
 
-const weightCases: Case<Eps>[] = [
-  {
-    name: 'one',
-    attrs: { eps: 1e-5 },
-    inputs: { accumulator: normal([1]), dy: normal([1, 1]), x: normal([1, 1]) },
-  },
-  {
-    name: 'prime',
-    attrs: { eps: 1e-5 },
-    inputs: { accumulator: normal([37]), dy: normal([3, 37]), x: normal([3, 37]) },
-  },
-  {
-    name: 'past_chunk',
-    attrs: { eps: 1e-6 },
-    inputs: { accumulator: normal([16], 10), dy: normal([3, 23, 16]), x: normal([3, 23, 16]) },
-  },
-  {
-    name: 'past_workgroup',
-    attrs: { eps: 1e-6 },
-    inputs: { accumulator: normal([260]), dy: normal([3, 260]), x: normal([3, 260], 1, 'f32', 2) },
-  },
-  {
-    name: 'large_magnitude',
-    attrs: { eps: 1e-5 },
-    inputs: { accumulator: normal([32], 1e4), dy: normal([5, 32], 1e3), x: normal([5, 32], 1e4) },
-  },
-  {
-    name: 'bf16',
-    attrs: { eps: 1e-5 },
-    inputs: { accumulator: normal([132]), dy: normal([35, 132], 1, 'bf16'), x: normal([35, 132]) },
-  },
-  {
-    name: 'f16_odd_rows',
-    attrs: { eps: 1e-5 },
-    inputs: { accumulator: normal([37]), dy: normal([5, 37], 1, 'f16'), x: normal([5, 37]) },
-  },
-]
+/** [rows, 2] of two values for each row. */
+const interleaved = (first: Float64Array, second: Float64Array): Float64Array =>
+  Float64Array.from({ length: 2 * first.length }, (_, i) => (i % 2 === 0 ? first : second)[i >> 1]!)
+
+function statisticsError({ meanError, inverse, inverseError }: NormalizedRows): Tolerance {
+  const errors = interleaved(
+    meanError,
+    inverse.map((v, row) => v * inverseError[row]!),
+  )
+  return (i) => errors[i]! + TINY_F32
+}
