@@ -34,7 +34,10 @@ export interface Recipe {
   readonly layers: LinearFormats
   /** Those outside of them: the one that makes the logits. */
   readonly head: LinearFormats
-  /** What goes between products: norms' results, rope, attention, gates, logits, their gradients; and tables of embeddings. */
+  /**
+   * What goes between products: norms' results, rope, attention, gates, logits, their gradients; tables of embeddings; and
+   * operands of experts' products.
+   */
   readonly activations: 'f32' | 'bf16'
 }
 
@@ -99,6 +102,13 @@ export function readingsOf(
       return { dy: as(input.dy), w: alongRows(input.w) }
     case 'matmul_backward_weight':
       return { dy: alongRows(weight.dy), x: alongRows(weight.x) }
+    // In no recipe in blocks: those of dw's operands would go on from one expert's rows to the next's.
+    case 'matmul_grouped':
+      return { x: as(activations), w: as(activations) }
+    case 'matmul_grouped_backward_input':
+      return { dy: as(activations), w: as(activations) }
+    case 'matmul_grouped_backward_weight':
+      return { dy: as(activations), x: as(activations) }
     case 'embedding':
       // Not where it gathers rows of what was computed.
       return graph.value(inputs.table!).origin.kind === 'external' ? { table: as(activations) } : {}

@@ -115,6 +115,27 @@ const splits: Readonly<Record<string, Split>> = {
       w: normal([3, 30, 64], 1, 'bf16'),
     },
   },
+  'matmul_grouped_backward_input, an expert in three parts, rows of no expert': {
+    op: 'matmul_grouped_backward_input',
+    limit: 8192,
+    launches: 3,
+    inputs: {
+      dy: normal([20, 67]),
+      offsets: values([3], [1, 8, 17], 'u32'),
+      w: normal([2, 67, 40]),
+    },
+  },
+  'matmul_grouped_backward_weight, experts in two parts each, one without rows': {
+    op: 'matmul_grouped_backward_weight',
+    limit: 8192,
+    launches: 4,
+    inputs: {
+      accumulator: normal([3, 64, 40]),
+      dy: normal([20, 64]),
+      x: normal([20, 40]),
+      offsets: values([4], [1, 8, 8, 17], 'u32'),
+    },
+  },
   embedding_backward: {
     op: 'embedding_backward',
     limit: 16384,

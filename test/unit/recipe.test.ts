@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import { referenceTarget } from '../../backends/reference/device.ts'
 import { inspectTraining, trainingText } from '../../src/cli/inspect_training.ts'
 import { familyOf } from '../../src/models/index.ts'
+import type { Value } from '../../src/ops/contract.ts'
 import { Graph, type GraphNode } from '../../src/program/graph.ts'
 import { rewrite } from '../../src/program/rewrite.ts'
 import { tensorType } from '../../src/tensor/type.ts'
@@ -152,6 +153,39 @@ it.each([
   const losses = g.nodes.filter(({ op }) => op.startsWith('cross_entropy'))
   expect(losses.map(({ inputs }) => g.value(inputs.logits!).type.format)).toEqual([format, format])
   expect(g.value(losses[1]!.outputs.dlogits!).type.format).toBe('bf16')
+})
+
+it.each([
+  ['f32', 'f32'],
+  ['bf16', 'bf16'],
+  ['fp8', 'bf16'],
+] as const)('%s multiplies for experts in %s, forward and backward, in a layer too', (recipe, format) => {
+  const g = new Graph('experts')
+  const x = g.external('parameters', 'x', tensorType('f32', 6, 64))
+  const offsets = g.input('offsets', tensorType('u32', 3))
+  const [up, down] = [
+    g.external('parameters', 'up', tensorType('f32', 2, 32, 64)),
+    g.external('parameters', 'down', tensorType('f32', 2, 64, 32)),
+  ]
+  const y = g.segment('forward', () =>
+    g.scope('layer.0', () => {
+      const of = (x: Value, w: Value): Value => g.op('matmul_grouped', {}, { x, offsets, w }).y!
+      return g.op('mul', {}, { a: of(g.op('silu', {}, { x: of(x, up) }).y!, down), b: x }).y!
+    }),
+  )
+  const trained = differentiate(g, { roots: [{ value: y.id, seed: 'dy' }], parameters: 'parameters' })
+  const grouped = shown(applyRecipe(trained, recipes[recipe]), ['dy', 'x', 'w'], ({ op }) =>
+    op.startsWith('matmul_grouped'),
+  )
+  const between = [
+    `matmul_grouped ${format} ${format} -> ${format}`,
+    `matmul_grouped ${format} ${format} -> f32`,
+    `matmul_grouped_backward_input ${format} ${format} -> ${format}`,
+    // The gradient of x, which is added to an accumulator.
+    `matmul_grouped_backward_input ${format} ${format} -> f32`,
+    `matmul_grouped_backward_weight ${format} ${format} -> f32`,
+  ]
+  expect(grouped).toEqual([...new Set(between)])
 })
 
 it('refuses rows that the blocks do not divide', () => {
