@@ -116,7 +116,7 @@ export function trainCase(
   const rows = batch * sequence
   const count = family.parameters(shape).reduce((sum, p) => sum + p.shape.reduce((a, b) => a * b, 1), 0)
   const ids = Uint32Array.from({ length: rows }, (_, i) => (i * 7919) % shape.vocab)
-  const hyper = Float32Array.from(adamwHyper(1e-4, 0.9, 0.95, 1e-8, 0.1, 10))
+  const hyper = [0.1, 0].flatMap((decay) => adamwHyper(1e-4, 0.9, 0.95, 1e-8, decay, 10))
   return {
     id: `train/${family.name}_${batch}x${sequence}`,
     program,
@@ -127,8 +127,7 @@ export function trainCase(
       documents: new Uint32Array(rows),
       weights: new Float32Array(rows).fill(1 / rows),
       limit: Float32Array.of(1),
-      hyper_matrices: hyper,
-      hyper_vectors: hyper,
+      hyper: Float32Array.from(hyper),
     },
     // Weights read in both passes, gradients, and what AdamW reads and writes: the least there is, activations apart.
     bytes: count * (2 + 2 + 4 + 28),

@@ -79,9 +79,9 @@ def find_driver(options):
 
 
 def breadth_first(cases):
-    """The first case of every kernel before the others."""
+    """The first case of every kernel before the others, those of one kernel first: who hangs is known then."""
     seen, first, rest = set(), [], []
-    for one in cases:
+    for one in sorted(cases, key=lambda one: len(one["kernels"])):
         (rest if seen.issuperset(one["kernels"]) else first).append(one)
         seen.update(one["kernels"])
     return first + rest
@@ -106,8 +106,8 @@ def verify(run):
     passed = sum(r["pass"] for r in verdicts.values())
     run.failed |= passed < len(run.cases["vectors"])
     journal.say(f"verify: {passed} of {len(run.cases['vectors'])} cases pass, {skipped} skipped for their kernels")
-    for kernel, why in run.kernels.suspects.items():
-        journal.say(f"suspect {why}")
+    for kernel, (case, code) in run.kernels.suspects.items():
+        journal.say(f"suspect {kernel}: {code} in {case}")
 
 
 def reason(record):

@@ -1,7 +1,7 @@
 """Cases in a process of their own, so that a kernel that hangs, traps or poisons the device costs seconds.
 
 Kernels that hang or lose the device are suspects: their other cases are skipped with the reason, here and wherever they
-would be timed, and after two of a file so are its kernels that no case has passed with.
+would be timed, and after two such cases of a file so are its kernels that have not run to an end yet.
 """
 import time
 
@@ -9,8 +9,8 @@ from worker import Ended, Silent, Worker
 
 # Losses of the device by one kernel before its other cases are skipped; one that hangs has one.
 LOSSES = 2
-# Files whose every kernel hangs would take a run's time.
-SUSPECTS_OF_A_FILE = 2
+# A file whose every kernel hangs would take a run's time.
+CASES_OF_A_FILE = 2
 # Wrong outputs told whole: so many of a kernel, and so many bytes in all.
 TOLD_OF_A_KERNEL = 2
 TOLD_BYTES = 8 << 20
@@ -27,19 +27,20 @@ class Kernels:
 
     def __init__(self, modules):
         self.modules = modules
-        self.proven, self.losses, self.suspects, self.told = set(), {}, {}, {}
-        self.told_bytes = 0
+        # Kernels that came to an end, be it a wrong one; losses by kernel; what kernels are suspected for.
+        self.ran, self.losses, self.suspects = set(), {}, {}
+        self.told, self.told_bytes = {}, 0
 
     def learn(self, kernels, record):
         code = record.get("code")
-        if record.get("pass"):
-            self.proven.update(kernels)
+        if code is None:
+            self.ran.update(kernels)
         elif code in ("hang", "device_lost", "ended"):
-            blamed = [record["kernel"]] if record.get("kernel") else [k for k in kernels if k not in self.proven]
+            blamed = [record["kernel"]] if record.get("kernel") else [k for k in kernels if k not in self.ran]
             for kernel in blamed or kernels:
                 self.losses[kernel] = self.losses.get(kernel, 0) + (LOSSES if code == "hang" else 1)
                 if self.losses[kernel] >= LOSSES:
-                    self.suspects.setdefault(kernel, f"{kernel}: {code} in {record['case']}")
+                    self.suspects.setdefault(kernel, (record["case"], code))
         if "gotBytes" in record:
             self.told_bytes += len(record["gotBytes"])
             for kernel in kernels:
@@ -49,10 +50,11 @@ class Kernels:
         """Why a case of these kernels is skipped; empty where it is not."""
         for kernel in kernels:
             if kernel in self.suspects:
-                return self.suspects[kernel]
-            others = [k for k in self.suspects if self.modules[k] == self.modules[kernel]]
-            if kernel not in self.proven and len(others) >= SUSPECTS_OF_A_FILE:
-                return f"{self.modules[kernel]}.cu: {len(others)} of its kernels, as {self.suspects[others[0]]}"
+                return f"{kernel}: {' '.join(reversed(self.suspects[kernel]))}"
+            module = self.modules[kernel]
+            cases = {case for other, (case, _) in self.suspects.items() if self.modules[other] == module}
+            if kernel not in self.ran and len(cases) >= CASES_OF_A_FILE:
+                return f"{module}.cu: {', '.join(sorted(cases))} hung or lost the device"
         return ""
 
     def tells(self, kernels):

@@ -155,7 +155,7 @@ describe.skipIf(reason)(`exactmap-cuda${reason && ` (skipped: ${reason})`}`, () 
     const record = JSON.parse(asking('add/wrong\n', '--json', '--bytes').stdout)
     rmSync(join(vectors, 'cases/add/wrong.case'))
     expect(record).toMatchObject({ pass: false, index: 0, expected: 1e6, wrong: 1 })
-    const got = Buffer.from(record.bytes, 'base64')
+    const got = Buffer.from(record.gotBytes, 'base64')
     expect([got.length, got.readFloatLE(0)]).toEqual([4 * 111, Math.fround(record.got)])
   })
 

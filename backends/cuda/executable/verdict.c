@@ -40,7 +40,7 @@ static void print_difference(const verdict *result) {
   print_number(first->budget);
   printf(",\"wrong\":%llu,\"elements\":%llu", (unsigned long long)first->wrong, (unsigned long long)first->elements);
   if (result->got) {
-    printf(",\"bytes\":");
+    printf(",\"gotBytes\":");
     print_bytes(result->got, result->got_bytes);
   }
 }
