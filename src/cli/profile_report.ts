@@ -72,7 +72,7 @@ const rooflineText = ({ memory, ...r }: Roofline): string[] => [
 ]
 
 function stepText(step: StepReport, roofline: Roofline | undefined): string[] {
-  const { name, seconds, steps, host, segments, parts, kernels, launches } = step
+  const { name, oneKernel, seconds, steps, host, segments, parts, kernels, launches } = step
   const { loop, inputs, encode, submit } = host
   const least = kernels.reduce((sum, one) => sum + (one.least?.seconds ?? Number.NaN), 0)
   const part = (label: string, value: number, more: string): string[] => [
@@ -82,7 +82,7 @@ function stepText(step: StepReport, roofline: Roofline | undefined): string[] {
     `  ${more}`,
   ]
   return [
-    `${name}: ${ms(seconds)} ms a step, the fastest round of ${steps} real ${steps === 1 ? 'step' : 'steps'}`,
+    `${name}${oneKernel ? ' as one kernel' : ''}: ${ms(seconds)} ms a step, the fastest round of ${steps} real ${steps === 1 ? 'step' : 'steps'}`,
     ...leftTable([
       part(
         'kernels',
@@ -94,7 +94,7 @@ function stepText(step: StepReport, roofline: Roofline | undefined): string[] {
       part(
         'launch overhead',
         parts.launching,
-        `${us(parts.launching / launches)} us for each of ${launches} launches`,
+        `${us(parts.launching / launches)} us for each of ${launches} ${oneKernel ? 'steps of the kernel, over what they take as launches' : 'launches'}`,
       ),
       part(
         'host',

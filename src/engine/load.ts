@@ -48,6 +48,8 @@ export interface Model {
   readonly program: Program
   readonly executable: Executable
   readonly generator: Generator
+  /** Its decode step runs as one kernel: that was asked for, and predicted to be worth its while. */
+  readonly wholeStep: boolean
   /** Text pieces as they come; never half a character. Stops at the end token, `maxTokens` or a full context. */
   generate(prompt: string, options?: GenerateOptions): AsyncGenerator<string>
   /** The same from where a session of this model stands; `generator.session()` gives one. */
@@ -136,6 +138,7 @@ export async function loadModel(path: string, options: LoadModelOptions): Promis
       program,
       executable,
       generator,
+      wholeStep: prediction?.whole ?? false,
       async *generate(prompt, { maxTokens = 128, onToken, ...sampling } = {}) {
         const ids = [...tokenizer.encode(prompt)]
         const strange = ids.find((id) => id >= config.vocab)

@@ -89,7 +89,7 @@ export async function profileInference(
   return {
     steps: [
       { name, ...prefill, segments: ofPrefill.segments },
-      { name: 'decode', ...decode, segments: ofDecode.segments },
+      { name: 'decode', oneKernel: model.wholeStep, ...decode, segments: ofDecode.segments },
     ],
     times: [...ofPrefill.times, ...ofDecode.times],
     heap,

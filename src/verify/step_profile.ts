@@ -18,6 +18,8 @@ export interface SegmentProfile {
 /** A step as it really runs, and its parts. */
 export interface StepProfile {
   readonly name: string
+  /** It runs as one kernel, which goes through its launches; by themselves these are measured as launches. */
+  readonly oneKernel?: boolean
   /** Of a real step. */
   readonly seconds: number
   /** How many were measured at once; the fastest of several such rounds counts. */

@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import type { Device, Executable, Roofline } from '../../backends/backend.ts'
+import { profileText, stepReport } from '../../src/cli/profile_report.ts'
 import type { LiveRow } from '../../src/ops/contract.ts'
 import { checkCall, opContract } from '../../src/ops/index.ts'
 import type { Launch, Operand } from '../../src/program/program.ts'
@@ -182,6 +183,16 @@ describe('a step', () => {
   it('is kernels, launch overhead, host, and what nothing explains', () => {
     expect(partsOf(step)).toEqual({ kernels: 10, launching: 3, host: 10, rest: 2 })
     expect(partsOf({ ...step, seconds: 20 }).rest).toBe(-3)
+  })
+
+  it('says which steps run as one kernel', () => {
+    const about = { backend: 'cuda', device: 'a', driver: 'b', model: 'c' } as const
+    const text = (oneKernel: boolean) =>
+      profileText({ ...about, steps: [stepReport({ ...step, oneKernel })] })
+    expect(text(true)).toMatch(/^decode as one kernel: 25000\.000 ms a step,/m)
+    expect(text(true)).toMatch(/ us for each of \d+ steps of the kernel/)
+    expect(text(false)).toMatch(/^decode: 25000\.000 ms a step,/m)
+    expect(text(false)).toMatch(/ us for each of \d+ launches/)
   })
 
   it('runs its segments as often as it does', () => {
