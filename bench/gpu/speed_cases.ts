@@ -7,6 +7,7 @@ import {
   attentionIn16,
   decode,
   dense,
+  EXPERTS,
   GPT2_HEADS,
   GROUPED_64,
   HEADS,
@@ -14,6 +15,7 @@ import {
   matmul,
   matmulBackwardIn16,
   matmulGrouped,
+  matmulGroupedBackward,
   matmulIn16,
   matmulInBlocks,
   QKV,
@@ -56,6 +58,11 @@ const decoding: readonly SpeedCase[] = [
     ),
   ),
   decode(1, 32768, 'f16'),
+  ...EXPERTS.flatMap((layer) =>
+    (['bf16', 'e4m3_128'] as const).map((format) =>
+      matmulGrouped({ ...layer, rows: 64 * layer.ofToken }, format),
+    ),
+  ),
 ]
 
 /** Products of training steps, their gradients, and what lies between them. */
@@ -82,9 +89,10 @@ const training: readonly SpeedCase[] = [
   // A window as Mistral's, and a pack of documents.
   ...attentionIn16({ length: 16384, ...HEADS, window: 4096 }),
   ...attentionIn16({ length: 16384, ...HEADS, documents: 16 }),
-  // A layer of experts: of 8, as Mixtral's, and of many narrow ones.
-  matmulGrouped(8192, 8, 14336, 4096),
-  matmulGrouped(8192, 64, 1408, 2048),
+  ...EXPERTS.flatMap((layer) => {
+    const shape = { ...layer, rows: 8192 }
+    return [matmulGrouped(shape, 'bf16'), ...matmulGroupedBackward(shape), matmulGrouped(shape, 'e4m3_128')]
+  }),
 ]
 
 /** Tiles of one tensor of 128M elements. */

@@ -35,18 +35,58 @@ export const matmulInBlocks = (
   inputs: { x: tensorType(format, rows, depth), w: tensorType(format, columns, depth) },
 })
 
-/** Rows dealt out evenly to experts, in bf16. */
-export const matmulGrouped = (rows: number, experts: number, columns: number, depth: number): SpeedCase => ({
-  name: `${rows}x${columns}x${depth}_${experts}_experts_bf16`,
+interface Experts {
+  readonly rows: number
+  readonly experts: number
+  readonly columns: number
+  readonly depth: number
+}
+
+/** Offsets that deal rows out evenly. */
+const evenly = ({ rows, experts }: Experts): Uint32Array =>
+  Uint32Array.from({ length: experts + 1 }, (_, e) => (rows / experts) * e)
+
+const expertsName = ({ rows, experts, columns, depth }: Experts, format: FormatName): string =>
+  `${rows}x${columns}x${depth}_${experts}_experts_${format}`
+
+/** A product of experts, y in bf16. */
+export const matmulGrouped = (shape: Experts, format: 'bf16' | 'e4m3_128'): SpeedCase => ({
+  name: expertsName(shape, format),
   op: 'matmul_grouped',
   attrs: { output: 'bf16' },
   inputs: {
-    x: tensorType('bf16', rows, depth),
-    offsets: tensorType('u32', experts + 1),
-    w: tensorType('bf16', experts, columns, depth),
+    x: tensorType(format, shape.rows, shape.depth),
+    offsets: tensorType('u32', shape.experts + 1),
+    w: tensorType(format, shape.experts, shape.columns, shape.depth),
   },
-  given: { offsets: Uint32Array.from({ length: experts + 1 }, (_, e) => (rows / experts) * e) },
+  given: { offsets: evenly(shape) },
 })
+
+/** Both of its gradients in bf16. */
+export function matmulGroupedBackward(shape: Experts): SpeedCase[] {
+  const { rows, experts, columns, depth } = shape
+  const dy = tensorType('bf16', rows, columns)
+  const offsets = tensorType('u32', experts + 1)
+  const rest = { name: expertsName(shape, 'bf16'), given: { offsets: evenly(shape) } }
+  return [
+    {
+      ...rest,
+      op: 'matmul_grouped_backward_input',
+      attrs: { output: 'bf16' },
+      inputs: { dy, offsets, w: tensorType('bf16', experts, columns, depth) },
+    },
+    {
+      ...rest,
+      op: 'matmul_grouped_backward_weight',
+      inputs: {
+        accumulator: tensorType('f32', experts, columns, depth),
+        dy,
+        x: tensorType('bf16', rows, depth),
+        offsets,
+      },
+    },
+  ]
+}
 
 /** Both gradients of a product in bf16. */
 export const matmulBackwardIn16 = (rows: number, columns: number, depth: number): SpeedCase[] => [
@@ -92,6 +132,12 @@ export const LAYERS = {
     [4096, 14336],
   ],
 } as const
+
+/** Layers of experts, of which each token has so many: of 8 as Mixtral's, and of many narrow ones. */
+export const EXPERTS = [
+  { experts: 8, ofToken: 2, columns: 14336, depth: 4096 },
+  { experts: 64, ofToken: 8, columns: 1408, depth: 2048 },
+] as const
 
 export const HEADS = { heads: 32, kv_heads: 8, head_dim: 128 }
 export const QKV = (HEADS.heads + 2 * HEADS.kv_heads) * HEADS.head_dim
