@@ -1,5 +1,5 @@
 // matmul for up to 32 rows (decoding of a batch): y = activation(x w^T + bias) + residual, at the speed at which weights
-// come from memory. Weights are the left operand of mma.sync, 32 columns of y for a warp; rows of x, eight to a tile,
+// come from memory; of more rows with x in bf16 and w in quants, 32 a block. Weights are the left operand of mma.sync, 32 columns of y for a warp; rows of x, eight to a tile,
 // the right one. Both go from memory to registers as a lane needs them, 16 bytes a load, since any order of k does if it is
 // the same for both; blocks of quants are exchanged between the four lanes of a row, so that a product is within one.
 // Warps of a block share columns or the reduction, whose sums are joined in a fixed order at the end.
@@ -10,7 +10,9 @@
 // of f32 even more of it than of weights: where rows are many, more warps share it, and columns. Products of f32 take
 // three mma each (lib/mma_tile.h), 32 rows of bf16 weights 960 multiply-adds a cycle; mma.sync does some 1,270, 62% of
 // what wgmma does, by measurements others published. So up to 32 rows memory limits in bf16; in f16, with five mma, up
-// to 25; in q8_0 and e4m3_128 a byte has twice the products, in q4_0 nearly four times: 22 rows and 12.
+// to 25; in q8_0 and e4m3_128 a byte has twice the products, in q4_0 nearly four times: 22 rows and 12. With x in bf16
+// there is one mma: memory limits up to 32 rows whatever w is in (q4_0: 36), and one row of q4_0 takes 2.2 instructions
+// a weight, fewer than matmul_vector's multiply-adds.
 #include "lib/epilogue.h"
 #include "lib/skinny_weights.h"
 
@@ -21,6 +23,10 @@ struct Product {
   const void *x, *w;
   uint32_t rows, columns, depth, splits, split_depth;
 };
+
+// The formats that may have more rows than a block.
+template <class W, class X>
+constexpr bool QUANTS_OF_BF16 = W::UNITS > 1 && X::PARTS == 1;
 
 // A lane's share of a chunk: rows g and g + 8 of each tile of 16 columns.
 template <class W>
@@ -50,8 +56,13 @@ DEVICE void x_pairs(uint32_t (&pair)[X::PARTS][4], const Product& of, uint32_t r
   typename X::Four low = X::four(0, 0, 0, 0), high = low;
   if (row < of.rows && k < k_end) {
     const uint32_t at = (row * of.depth + k) / 4;
-    low = static_cast<const typename X::Four*>(of.x)[at];
-    high = static_cast<const typename X::Four*>(of.x)[at + 1];
+    if constexpr (QUANTS_OF_BF16<W, X>) {
+      const uint4 eight = static_cast<const uint4*>(of.x)[at / 2];
+      low = make_uint2(eight.x, eight.y), high = make_uint2(eight.z, eight.w);
+    } else {
+      low = static_cast<const typename X::Four*>(of.x)[at];
+      high = static_cast<const typename X::Four*>(of.x)[at + 1];
+    }
   }
   const auto element = [&](uint32_t e) { return e < 4 ? X::element(low, e) : X::element(high, e - 4); };
 #pragma unroll
@@ -65,8 +76,8 @@ DEVICE void x_pairs(uint32_t (&pair)[X::PARTS][4], const Product& of, uint32_t r
 
 // Adds the products of a chunk, 32 k at a time and the smallest parts first: lib/mma_tile.h says why.
 template <class W, class X, uint32_t N_TILES>
-DEVICE void add_chunk(float (&sum)[M_TILES][N_TILES][4], Chunk<W>& chunk, const Product& of, uint32_t k_chunk,
-                      uint32_t k_end) {
+DEVICE void add_chunk(float (&sum)[M_TILES][N_TILES][4], Chunk<W>& chunk, const Product& of, uint32_t first_row,
+                      uint32_t k_chunk, uint32_t k_end) {
   const uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
   for (uint32_t i = 0; i < M_TILES; i++)
@@ -87,7 +98,7 @@ DEVICE void add_chunk(float (&sum)[M_TILES][N_TILES][4], Chunk<W>& chunk, const 
 #pragma unroll
     for (uint32_t n = 0; n < N_TILES; n++) {
       uint32_t right[X::PARTS][4];
-      x_pairs<W, X>(right, of, 8 * n + g, k_chunk + W::offset(unit, t), k_end);
+      x_pairs<W, X>(right, of, first_row + 8 * n + g, k_chunk + W::offset(unit, t), k_end);
       float part[M_TILES][1][4] = {};
 #pragma unroll
       for (uint32_t q = X::PARTS; q-- > 0;)
@@ -117,10 +128,12 @@ DEVICE void add_chunk(float (&sum)[M_TILES][N_TILES][4], Chunk<W>& chunk, const 
 // N_TILES of eight rows; M_WARPS warps side by side in columns, the others share the reduction with them.
 template <class W, class X, uint32_t N_TILES, uint32_t M_WARPS>
 DEVICE void matmul_skinny(const Product& of, const Epilogue& epilogue) {
-  constexpr uint32_t K_WARPS = WARPS / M_WARPS, COLUMNS = WARP_COLUMNS * M_WARPS;
+  constexpr uint32_t K_WARPS = WARPS / M_WARPS, ROWS = 8 * N_TILES, COLUMNS = WARP_COLUMNS * M_WARPS;
   constexpr uint32_t BUFFERS = N_TILES > 2 ? 2 : 3;  // chunks that a warp holds or awaits, as registers allow
   const uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-  const uint32_t split = blockIdx.x % of.splits, first_column = blockIdx.x / of.splits * COLUMNS;
+  const uint32_t down = QUANTS_OF_BF16<W, X> ? (of.rows + ROWS - 1) / ROWS : 1;
+  const uint32_t split = blockIdx.x % of.splits, tile = blockIdx.x / of.splits;
+  const uint32_t first_row = tile % down * ROWS, first_column = tile / down * COLUMNS;
   const uint32_t k_first = split * of.split_depth + warp / M_WARPS * Chunk<W>::DEPTH;
   const uint32_t k_end = min(of.depth, (split + 1) * of.split_depth), k_step = K_WARPS * Chunk<W>::DEPTH;
 
@@ -142,7 +155,7 @@ DEVICE void matmul_skinny(const Product& of, const Epilogue& epilogue) {
       const uint32_t here = k + i * k_step;
       if (here >= k_end) break;
       chunk[(i + BUFFERS - 1) % BUFFERS].fetch(of, start, here + (BUFFERS - 1) * k_step, k_end);
-      add_chunk<W, X>(sum, chunk[i], of, here, k_end);
+      add_chunk<W, X>(sum, chunk[i], of, first_row, here, k_end);
     }
 
   // With rows of 36 floats the sums of a warp go to 32 banks.
@@ -156,7 +169,7 @@ DEVICE void matmul_skinny(const Product& of, const Epilogue& epilogue) {
       for (uint32_t e = 0; e < 4; e++) of_warp[warp][2 * t + e % 2][i * 16 + e / 2 * 8 + g] = sum[i][n][e];
     __syncthreads();
     for (uint32_t unit = threadIdx.x; unit < 8 * COLUMNS; unit += THREADS) {
-      const uint32_t row = 8 * n + unit / COLUMNS, c = unit % COLUMNS;
+      const uint32_t row = first_row + 8 * n + unit / COLUMNS, c = unit % COLUMNS;
       float total = 0;
 #pragma unroll
       for (uint32_t k_warp = 0; k_warp < K_WARPS; k_warp++)
@@ -226,4 +239,26 @@ KERNEL(matmul_skinny_e4m3_128, 256, const void* x, const void* w, OPTIONAL const
        uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   matmul_skinny<E4M3Quants, PartsF32>({x, w, rows, columns, depth, splits, split_depth}, epilogue);
+}
+
+// x in bf16.
+KERNEL(matmul_skinny_q8_0_x16, 256, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_skinny<Quants8, PartsBF16>({x, w, rows, columns, depth, splits, split_depth}, epilogue);
+}
+
+KERNEL(matmul_skinny_q4_0_x16, 256, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_skinny<Quants4, PartsBF16>({x, w, rows, columns, depth, splits, split_depth}, epilogue);
+}
+
+KERNEL(matmul_skinny_e4m3_128_x16, 256, const void* x, const void* w, OPTIONAL const void* bias,
+       OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
+       uint32_t bias_format, uint32_t activation, uint32_t output_format, uint32_t splits, uint32_t split_depth) {
+  const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
+  matmul_skinny<E4M3Quants, PartsBF16>({x, w, rows, columns, depth, splits, split_depth}, epilogue);
 }

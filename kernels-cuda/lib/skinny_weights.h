@@ -1,17 +1,6 @@
 // Weights as the left operand of mma.sync, from memory to registers (kernels-cuda/matmul_skinny.cu).
 #pragma once
-#include "mma_blocks.h"
-
-// A difference of bf16 pairs.
-DEVICE uint32_t bf16_pair_minus(uint32_t a, uint32_t b) {
-#ifdef __CUDACC__
-  uint32_t difference;
-  asm("sub.rn.bf16x2 %0, %1, %2;" : "=r"(difference) : "r"(a), "r"(b));
-  return difference;
-#else
-  return bf16_pair(float_of(a << 16) - float_of(b << 16), float_of(a & 0xffff0000u) - float_of(b & 0xffff0000u));
-#endif
-}
+#include "quant_pairs.h"
 
 // Formats of w. Of a chunk a lane loads 16 bytes a row, UNITS times eight neighbours along k; the four lanes of a row
 // have 32 k in common for each unit. `spread` gives each its share of every unit, `offset` says which k that is,
@@ -60,8 +49,7 @@ struct Quants8 {
   DEVICE static uint32_t second(uint32_t i) { return 2 * i + 1; }
   DEVICE static void pairs(uint32_t (&pair)[PARTS][4], const uint32_t (&word)[4], uint32_t unit) {
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++)
-      pair[0][i] = MmaIntegers<8>::pair(word[2 * unit + i / 2], i % 2 * 2, 0, 0);
+    for (uint32_t i = 0; i < 4; i++) pair[0][i] = q8_0_pair(word[2 * unit + i / 2] >> i % 2 * 16);
   }
   DEVICE static float fetch_scale(const void* w, uint64_t count, uint32_t at, uint32_t t) {
     return Q8_0::scale(w, count, at / 2 + t % 2);
@@ -83,8 +71,7 @@ struct Quants4 {
   DEVICE static uint32_t second(uint32_t i) { return i + 4; }
   DEVICE static void pairs(uint32_t (&pair)[PARTS][4], const uint32_t (&word)[4], uint32_t unit) {
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++)
-      pair[0][i] = bf16_pair_minus((word[unit] >> (4 * i) & 0x000f000fu) | 0x43004300u, 0x43084308u);
+    for (uint32_t i = 0; i < 4; i++) pair[0][i] = q4_0_pair(word[unit] >> (4 * i));
   }
   DEVICE static float fetch_scale(const void* w, uint64_t count, uint32_t at, uint32_t t) {
     return Q4_0::scale(w, count, at + t);
@@ -101,8 +88,7 @@ struct E4M3Quants {
   DEVICE static uint32_t second(uint32_t i) { return 2 * i + 1; }
   DEVICE static void pairs(uint32_t (&pair)[PARTS][4], const uint32_t (&word)[4], uint32_t unit) {
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++)
-      pair[0][i] = MmaE4M3<ScaleF32Of128>::pair(word[2 * unit + i / 2], i % 2 * 2, 0.0f, 0);
+    for (uint32_t i = 0; i < 4; i++) pair[0][i] = e4m3_pair(word[2 * unit + i / 2] >> i % 2 * 16);
   }
   DEVICE static float fetch_scale(const void* w, uint64_t count, uint32_t at, uint32_t) {
     return E4M3_128::scale(w, count, at / 8);

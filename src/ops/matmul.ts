@@ -23,6 +23,17 @@ const activate = (activation: MatmulAttributes['activation'], v: number): number
 
 const inBlocks = (format: FormatName): boolean => formatOf(format).blockSize > 1
 
+/** What w may be in beside the format of x, by that of x. Quants of these are exact in bf16. */
+const weightsOf: Partial<Record<FormatName, readonly FormatName[]>> = {
+  f32: weightFormats,
+  bf16: ['q8_0', 'q4_0', 'e4m3_128'],
+}
+
+/** Formats of w that a product with x in this format takes. */
+export const weightFormatsOf = (x: FormatName): readonly FormatName[] => [
+  ...new Set([x, ...(weightsOf[x] ?? [])]),
+]
+
 /**
  * What products of e4m3 lose in a block of 128: Hopper's tensor cores sum 32 of them at a time, and with them what they
  * summed before, cutting each addend off 13 bits below the largest. (DeepSeek-V3 technical report, 3.5.2: about 14 bits
@@ -64,7 +75,10 @@ export const matmul = defineOp<MatmulAttributes>({
   summary: 'y[t,n] = activation(sum_k x[t,k] * w[n,k] + bias[n]) + residual[t,n]',
   inputs: {
     x: { doc: '[..., K]', formats: ['f32', 'f16', 'bf16', 'e4m3_128', 'mxfp8', 'nvfp4'] },
-    w: { doc: '[N, K], the format of x where that is not f32', formats: weightFormats },
+    w: {
+      doc: '[N, K], the format of x where that is not f32; q8_0, q4_0 or e4m3_128 too where it is bf16',
+      formats: weightFormats,
+    },
     bias: { doc: '[N]', formats: ['f32', 'f16', 'bf16'], optional: true },
     residual: { doc: '[..., N]', formats: ['f32'], optional: true },
   },
@@ -76,9 +90,10 @@ export const matmul = defineOp<MatmulAttributes>({
   infer({ output }, { x, w, bias, residual }) {
     const depth = lastDim(x!.shape)
     check(
-      x!.format === 'f32' || w!.format === x!.format,
+      weightFormatsOf(x!.format).includes(w!.format),
       'unsupported',
-      () => `matmul: x in ${x!.format} needs w in ${x!.format}, got ${w!.format}`,
+      () =>
+        `matmul: x in ${x!.format} needs w in ${weightFormatsOf(x!.format).join(' or ')}, got ${w!.format}`,
     )
     check(
       !output || output === x!.format || inBlocks(x!.format),

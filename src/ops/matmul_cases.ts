@@ -386,4 +386,54 @@ export const matmulCases: readonly Case<MatmulAttributes>[] = [
     attrs: none,
     inputs: { x: normal([5, 128], 1e6, 'bf16'), w: normal([40, 128], 1e6, 'bf16') },
   },
+  // x in bf16, w in quants
+  {
+    name: 'bf16_q4_0_one_row',
+    attrs: { activation: 'none', output: 'bf16' },
+    inputs: { x: normal([1, 416], 1, 'bf16'), w: normal([34, 416], 1, 'q4_0'), bias: normal([34]) },
+  },
+  {
+    name: 'bf16_q4_0_past_rows',
+    attrs: none,
+    inputs: { x: normal([67, 96], 1, 'bf16'), w: normal([131, 96], 1, 'q4_0'), residual: normal([67, 131]) },
+  },
+  {
+    name: 'bf16_q8_0_deep',
+    attrs: { activation: 'silu' },
+    inputs: { x: normal([13, 1120], 1, 'bf16'), w: normal([7, 1120], 0.1, 'q8_0') },
+  },
+  {
+    name: 'bf16_e4m3_128',
+    attrs: { activation: 'none', output: 'bf16' },
+    inputs: { x: normal([29, 128], 1, 'bf16'), w: normal([34, 128], 1, 'e4m3_128') },
+  },
+  {
+    name: 'bf16_q4_0_64_rows',
+    attrs: { activation: 'silu', output: 'bf16' },
+    inputs: { x: normal([37, 256], 1, 'bf16'), w: normal([134, 256], 0.1, 'q4_0'), bias: normal([134]) },
+  },
+  {
+    name: 'bf16_q4_0_ranges',
+    attrs: none,
+    inputs: { x: normal([33, 768], 1, 'bf16'), w: normal([19, 768], 1, 'q4_0'), residual: normal([33, 19]) },
+  },
+  {
+    name: 'bf16_q8_0_row_tiles',
+    attrs: none,
+    inputs: { x: normal([2, 65, 128], 1, 'bf16'), w: normal([18, 128], 1, 'q8_0') },
+  },
+  {
+    name: 'bf16_q8_0_64_rows',
+    attrs: { activation: 'none', output: 'bf16' },
+    inputs: { x: normal([64, 384], 1, 'bf16'), w: normal([18, 384], 1, 'q8_0') },
+  },
+  {
+    name: 'bf16_e4m3_128_64_rows',
+    attrs: none,
+    inputs: {
+      x: normal([35, 256], 1, 'bf16'),
+      w: normal([70, 256], 1, 'e4m3_128'),
+      residual: normal([35, 70]),
+    },
+  },
 ]

@@ -17,13 +17,14 @@ it('y is f32, or the format of x', () => {
   expect(typeOfY('bf16', 'bf16', 6, {})).toBe('f32')
   expect(typeOfY('bf16', 'bf16', 6, { output: 'bf16' })).toBe('bf16')
   expect(typeOfY('f16', 'f16', 6, { output: 'f16' })).toBe('f16')
+  expect(typeOfY('bf16', 'q4_0', 6, { output: 'bf16' })).toBe('bf16')
   // Of x in blocks, as it is asked for.
   expect(typeOfY('e4m3_128', 'e4m3_128', 6, {})).toBe('f32')
   expect(typeOfY('e4m3_128', 'e4m3_128', 6, { output: 'bf16' })).toBe('bf16')
 })
 
 it.each([
-  ['bf16', 'f16', 6, {}, 'x in bf16 needs w in bf16, got f16'],
+  ['bf16', 'f16', 6, {}, 'x in bf16 needs w in bf16 or q8_0 or q4_0 or e4m3_128, got f16'],
   ['e4m3_128', 'f16', 6, {}, 'x in e4m3_128 needs w in e4m3_128, got f16'],
   ['f16', 'q4_0', 6, {}, 'x in f16 needs w in f16, got q4_0'],
   ['bf16', 'bf16', 6, { output: 'f16' }, 'the format of x, bf16, not f16'],

@@ -1,9 +1,10 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
-import { formatOf } from '../../../src/tensor/format.ts'
+import { type FormatName, formatOf } from '../../../src/tensor/format.ts'
 import { rowCount } from '../../../src/tensor/type.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { depthOfRange, epilogue, inRanges, productOf } from './matmul_epilogue.ts'
 import { matmulFp8 } from './matmul_fp8.ts'
+import { matmulQuants } from './matmul_quants.ts'
 import { matmulSkinny } from './matmul_skinny.ts'
 import { matmulTcgen05 } from './matmul_tcgen05.ts'
 import { matmulWgmma } from './matmul_wgmma.ts'
@@ -11,17 +12,19 @@ import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 
 /**
  * Up to so many rows matmul_vector takes weights as fast as memory gives them: four, where a weight has instructions
- * enough for a multiply-add of each. A quant of 4 bits has 3.6.
+ * enough for a multiply-add of each. A quant of 4 bits has 3.6; where x is in bf16, tensor cores need fewer from the
+ * first row on.
  */
-const vectorRows = (format: string): number => (format === 'q4_0' ? 1 : 4)
+const vectorRows = (x: FormatName, w: FormatName): number =>
+  x === 'bf16' && w !== x ? 0 : w === 'q4_0' ? 1 : 4
 /** Columns of a block of matmul_vector, and rows and columns of a tile of kernels-cuda/lib/mma_tile.h. */
 const VECTOR_COLUMNS = 4
 const MMA_TILE = 64
 
 /**
- * One to four rows: matmul_vector; up to 32, where rows of w are whole 16 bytes: matmul_skinny. More, and rows that are
- * not a multiple of four elements: matmul_mma, or where the architecture has it and operands allow it matmul_wgmma or
- * matmul_tcgen05.
+ * One to four rows: matmul_vector; up to 32, where rows of w are whole 16 bytes, and all with x in bf16 and w in quants:
+ * matmul_skinny. More, and rows that are not a multiple of four elements: matmul_mma. Where the architecture has it and
+ * operands allow it: matmul_wgmma, matmul_fp8, matmul_quants or matmul_tcgen05.
  */
 export const matmul: KernelRule = (call, traits) => {
   const { x, w } = call.inputs
@@ -32,7 +35,7 @@ export const matmul: KernelRule = (call, traits) => {
     { port: 'x', access: 'read' },
     { port: 'w', access: 'read' },
   ] as const
-  if (rows <= vectorRows(w!.format) && depth % 4 === 0) {
+  if (rows <= vectorRows(x!.format, w!.format) && depth % 4 === 0) {
     const { bindings, constants } = epilogue(call)
     const blocks = Math.ceil(columns / VECTOR_COLUMNS)
     return {
@@ -50,6 +53,7 @@ export const matmul: KernelRule = (call, traits) => {
     matmulWgmma(call, traits) ??
     matmulFp8(call, traits) ??
     matmulTcgen05(call, traits) ??
+    matmulQuants(call, traits) ??
     matmulSkinny(call, traits)
   if (other) return other
   // About four blocks per multiprocessor; shorter ranges would cost more in parts written and read than they gain.

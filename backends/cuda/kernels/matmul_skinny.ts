@@ -1,4 +1,5 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
+import { formatOf } from '../../../src/tensor/format.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { depthOfRange, inRanges, productOf } from './matmul_epilogue.ts'
 import { type CudaTraits, launch } from './rule.ts'
@@ -24,19 +25,20 @@ const cuts = [
 const chunks: Readonly<Record<string, number>> = { f16: 32, bf16: 32, q8_0: 64, e4m3_128: 64, q4_0: 128 }
 
 /**
- * The product of up to 32 rows with weights of 16 bits or fewer, read once at the speed of memory; undefined for other
- * formats, more rows, and rows of w that are not whole 16 bytes.
+ * The product of up to 32 rows with weights of 16 bits or fewer, read once at the speed of memory, and of any number of
+ * rows in bf16 with quants; undefined for other formats, more rows, and rows of w that are not whole 16 bytes.
  */
 export function matmulSkinny(call: OpCall, { multiprocessors }: CudaTraits): KernelChoice | undefined {
   const { x, w } = call.inputs
   const { rows, columns, depth } = productOf(call)
-  const cut = cuts.find((one) => rows <= one.rows)
+  const quantsOfBf16 = x!.format === 'bf16' && formatOf(w!.format).blockSize > 1
+  const cut = cuts.find((one) => rows <= one.rows) ?? (quantsOfBf16 ? cuts.at(-1)! : undefined)
   const chunk = chunks[w!.format]
   const formats =
-    x!.format === 'f32' ? w!.format : ['f16', 'bf16'].includes(x!.format) ? `${x!.format}_x16` : undefined
+    x!.format === 'f32' ? w!.format : ['f16', 'bf16'].includes(x!.format) ? `${w!.format}_x16` : undefined
   if (!cut || !chunk || !formats || depth % 8 !== 0) return undefined
   const { columnWarps, blocks } = cut
-  const tiles = Math.ceil(columns / (columnWarps * WARP_COLUMNS))
+  const tiles = Math.ceil(rows / cut.rows) * Math.ceil(columns / (columnWarps * WARP_COLUMNS))
   const unit = Math.max(RANGE_UNIT, (WARPS / columnWarps) * chunk)
   const range = depthOfRange(depth, (blocks * multiprocessors) / tiles, unit)
   return inRanges(call, range, (splits, { bindings, constants }) =>
