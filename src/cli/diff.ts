@@ -17,7 +17,7 @@ import { Philox } from '../tensor/philox.ts'
 import { OpByOp } from '../verify/op_by_op.ts'
 import { encodeVector } from '../verify/vector.ts'
 import { kernelFolder } from './kernels.ts'
-import { kvOption, numberIn, ProgressLine, weightsOption } from './options.ts'
+import { activationsOption, kvOption, numberIn, ProgressLine, weightsOption } from './options.ts'
 
 /** `exactmap diff <model>`: the first op of a model that is wrong on a backend, given right inputs. */
 export function diffCommand(): Command {
@@ -43,6 +43,7 @@ export function diffCommand(): Command {
         .argParser(numberIn(1, 1 << 20, true)),
     )
     .addOption(weightsOption())
+    .addOption(activationsOption())
     .addOption(kvOption())
     .option('--kernels <folder>', 'take the kernels of b from this folder')
     .option(
@@ -60,6 +61,7 @@ export function diffCommand(): Command {
       const spec = inferenceSpec(shape, {
         context: Math.min(shape.context, Math.max(16, ids.length + o.decode)),
         weights: o.weights,
+        activations: o.activations,
         kv: o.kv,
       })
       const graph = inferenceGraph(family.name, family, shape, spec)

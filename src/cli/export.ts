@@ -10,6 +10,7 @@ import { encodeProgramFile } from '../../backends/cuda/program_file.ts'
 import { type CudaTarget, cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
 import { type Walker, walkersOf } from '../../backends/cuda/walker.ts'
 import { packageRoot } from '../../backends/package_root.ts'
+import type { ActivationFormat } from '../engine/activations.ts'
 import { inferenceSpec } from '../engine/defaults.ts'
 import { inferenceGraph, segmentOfPrefill } from '../engine/inference_graph.ts'
 import { DECODE, predictDecode, predictionText } from '../engine/whole_step.ts'
@@ -27,7 +28,15 @@ import { cudaCase } from '../verify/cuda_cases.ts'
 import { withVariants } from '../verify/run.ts'
 import { readVectors } from '../verify/suite.ts'
 import { vectorName } from '../verify/vector.ts'
-import { contextOption, grouped, kvOption, ProgressLine, weightsOption, wholeStepOption } from './options.ts'
+import {
+  activationsOption,
+  contextOption,
+  grouped,
+  kvOption,
+  ProgressLine,
+  weightsOption,
+  wholeStepOption,
+} from './options.ts'
 import { bundledModel, examplePrompt } from './run.ts'
 
 interface ExportReport {
@@ -59,6 +68,7 @@ export function exportCommand(): Command {
     .option('--emulated', 'also write kernels for the emulated device')
     .addOption(contextOption())
     .addOption(weightsOption())
+    .addOption(activationsOption())
     .addOption(kvOption())
     .addOption(wholeStepOption())
     .option('-p, --prompt <text>', 'what the executable continues where it is given no tokens')
@@ -124,7 +134,14 @@ async function exportModel(
   folder: string,
   path: string,
   target: CudaTarget,
-  options: { context?: number; weights: 'f16'; kv: 'f16'; wholeStep?: boolean; prompt?: string },
+  options: {
+    context?: number
+    weights: 'f16'
+    kv: 'f16'
+    activations: ActivationFormat
+    wholeStep?: boolean
+    prompt?: string
+  },
   progress: ProgressLine,
 ): Promise<Written> {
   const source = await openModelFolder(path)
@@ -140,6 +157,7 @@ async function exportModel(
     const spec = inferenceSpec(config, {
       ...(options.context === undefined ? {} : { context: options.context }),
       weights: options.weights,
+      activations: options.activations,
       kv: options.kv,
     })
     const name = `${family.name}-inference`

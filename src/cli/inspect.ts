@@ -22,7 +22,7 @@ import type { Program, Segment } from '../program/program.ts'
 import { encodeProgram } from '../program/serialise.ts'
 import { readPlan } from './cluster.ts'
 import { inspectTraining, trainingText } from './inspect_training.ts'
-import { contextOption, grouped, kvOption, numberIn, weightsOption } from './options.ts'
+import { activationsOption, contextOption, grouped, kvOption, numberIn, weightsOption } from './options.ts'
 import { table } from './table.ts'
 
 /** Names `--target` accepts. */
@@ -84,6 +84,7 @@ export function inspectCommand(): Command {
         .argParser(numberIn(1, 4096, true)),
     )
     .addOption(weightsOption())
+    .addOption(activationsOption())
     .addOption(kvOption())
     .option('--plan <file>', 'with a training file: plan of a run on several ranks (YAML)')
     .option('--cluster <cluster>', "cluster file or shipped name (default: the plan's cluster)")
@@ -106,6 +107,7 @@ export function inspectCommand(): Command {
         ...(o.context === undefined ? {} : { context: o.context }),
         batch: o.batch,
         weights: o.weights,
+        activations: o.activations,
         kv: o.kv,
       })
       const target = namedTarget(o.target)

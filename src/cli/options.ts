@@ -1,4 +1,5 @@
 import { InvalidArgumentError, Option } from 'commander'
+import { activationFormats } from '../engine/activations.ts'
 import { kvFormats } from '../kv_cache/layout.ts'
 import { deviceNames } from '../open.ts'
 import { weightFormats } from '../tensor/format.ts'
@@ -52,6 +53,12 @@ export const weightsOption = (): Option =>
 /** `--kv` */
 export const kvOption = (): Option =>
   new Option('--kv <format>', 'storage of the KV cache').choices(kvFormats).default('f16')
+
+/** `--activations` */
+export const activationsOption = (): Option =>
+  new Option('--activations <format>', 'what products, attention and gates read')
+    .choices(activationFormats)
+    .default('f32')
 
 /** `--whole-step` */
 export const wholeStepOption = (): Option =>

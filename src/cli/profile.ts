@@ -4,6 +4,7 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Command, Option } from 'commander'
 import type { Device, Roofline } from '../../backends/backend.ts'
+import type { ActivationFormat } from '../engine/activations.ts'
 import { loadModel } from '../engine/load.ts'
 import { refuseIo, writeFileAtomic } from '../formats/node_file.ts'
 import { familyOf } from '../models/index.ts'
@@ -17,6 +18,7 @@ import { profileSvg } from '../verify/profile_picture.ts'
 import { profileTraining } from '../verify/profile_training.ts'
 import { modelJson } from './inspect_training.ts'
 import {
+  activationsOption,
   backendOption,
   contextOption,
   numberIn,
@@ -43,6 +45,7 @@ export function profileCommand(): Command {
     )
     .addOption(contextOption())
     .addOption(weightsOption())
+    .addOption(activationsOption())
     .addOption(wholeStepOption())
     .addOption(backendOption('where it runs', 'webgpu'))
     .option('--driver <name>', 'auto, gpu, lavapipe or swiftshader')
@@ -78,6 +81,7 @@ interface ProfileOptions {
   readonly tokens: number
   readonly context?: number
   readonly weights: FormatName
+  readonly activations: ActivationFormat
   readonly wholeStep?: boolean
   readonly backend: string
   readonly driver?: string
@@ -108,6 +112,7 @@ async function measureInference(
     device,
     ...(o.context === undefined ? {} : { context: o.context }),
     weights: o.weights,
+    activations: o.activations,
     wholeStep: o.wholeStep ?? false,
     onProgress: (what, done, total) => progress.show(`${what} ${Math.round((100 * done) / total)} %`),
   })

@@ -5,6 +5,7 @@ import { Command, Option } from 'commander'
 import { localTransports } from '../../backends/local_transport.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import type { Transport } from '../../backends/transport.ts'
+import type { ActivationFormat } from '../engine/activations.ts'
 import type { InferenceSpec } from '../engine/inference_graph.ts'
 import { loadModel } from '../engine/load.ts'
 import { type InferenceRank, rankInPlan } from '../engine/ranks.ts'
@@ -17,6 +18,7 @@ import { agree } from '../parallel/agreement.ts'
 import { hashOf } from '../program/hash.ts'
 import { asOneOfTheRanks, backendOfRank } from './launched.ts'
 import {
+  activationsOption,
   backendOption,
   contextOption,
   grouped,
@@ -73,6 +75,7 @@ export function runCommand(): Command {
     )
     .addOption(contextOption())
     .addOption(weightsOption())
+    .addOption(activationsOption())
     .addOption(kvOption())
     .addOption(wholeStepOption())
     .addOption(backendOption('where it runs', 'auto'))
@@ -97,6 +100,7 @@ interface RunOptions extends Required<SamplingOptions> {
   readonly context?: number
   readonly weights: InferenceSpec['weights']
   readonly kv: InferenceSpec['kv']
+  readonly activations: ActivationFormat
   readonly wholeStep?: boolean
   readonly backend: string
   readonly driver?: string
@@ -128,6 +132,7 @@ async function run(path: string | undefined, o: RunOptions, transport: Transport
     ...(rank ? { rank } : {}),
     ...(o.context === undefined ? {} : { context: o.context }),
     weights: o.weights,
+    activations: o.activations,
     kv: o.kv,
     wholeStep: o.wholeStep ?? false,
     onProgress: (what, done, total) => {

@@ -1,5 +1,6 @@
 import { check } from '../errors.ts'
 import type { ModelShape } from '../models/model.ts'
+import { checkActivations } from './activations.ts'
 import type { InferenceSpec } from './inference_graph.ts'
 
 /** What a user may choose of an inference program; the rest follows from the model. */
@@ -14,6 +15,8 @@ export interface InferenceOptions {
   readonly weights?: InferenceSpec['weights']
   /** Storage of the KV cache; default f16. */
   readonly kv?: InferenceSpec['kv']
+  /** What products, attention and gates read; default f32. */
+  readonly activations?: InferenceSpec['activations']
   /** Declare the logits as outputs. */
   readonly logits?: boolean
 }
@@ -32,6 +35,7 @@ export function inferenceSpec(config: ModelShape, options: InferenceOptions = {}
     batch = 1,
     weights = 'f16',
     kv = 'f16',
+    activations = 'f32',
     logits = false,
   } = options
   check(
@@ -44,9 +48,10 @@ export function inferenceSpec(config: ModelShape, options: InferenceOptions = {}
     'invalid_argument',
     `batch must be between 1 and 4096, got ${batch}`,
   )
+  checkActivations(activations, weights)
   const longest = Math.min(context, options.prompt ?? context)
   const enough = BUCKETS.findIndex((b) => b >= longest)
   const buckets = enough < 0 ? BUCKETS : BUCKETS.slice(0, enough + 1)
   const prefill = options.prompt !== undefined && longest <= ONE_BY_ONE ? [1] : buckets
-  return { context, batch, prefill, weights, kv, logits }
+  return { context, batch, prefill, weights, kv, activations, logits }
 }

@@ -2,6 +2,7 @@ import type { Device, Executable } from '../../backends/backend.ts'
 import { check } from '../errors.ts'
 import { PAGE_TOKENS } from '../kv_cache/layout.ts'
 import { PagePool } from '../kv_cache/page_pool.ts'
+import type { ActivationFormat } from './activations.ts'
 import { type InferenceSpec, pagesOf, segmentOfPrefill } from './inference_graph.ts'
 import { firstIdOf, type InferenceRank, tokenOnEveryRank } from './ranks.ts'
 import { type SamplingOptions, samplingRow, seedWords } from './sampling.ts'
@@ -49,6 +50,10 @@ export class Generator {
     }
   }
 
+  private get activations(): ActivationFormat {
+    return this.spec.activations ?? 'f32'
+  }
+
   /** Smallest bucket that holds the rows, or the largest. */
   private bucket(rows: number): number {
     return this.spec.prefill.find((b) => b >= rows) ?? this.spec.prefill.at(-1)!
@@ -79,13 +84,14 @@ export class Generator {
    */
   session(): Promise<Session> {
     check(this.last, 'invalid_argument', 'there is no session yet; generate something first')
-    return captureSession(this.executable.arenas.kv, this.last.tokens, this.last.pages)
+    const { tokens, pages } = this.last
+    return captureSession(this.executable.arenas.kv, tokens, this.activations, pages)
   }
 
   /**
    * Goes on with a session, of this or any other backend: yields what `generate` would have yielded next.
    *
-   * @throws ExactmapError `conflict` for a session of another model, `invalid_argument` where the context is too short
+   * @throws ExactmapError `conflict` for a session of another model or other activations, `invalid_argument` where the context is too short
    */
   async *resume(session: Session, options: GeneratorOptions): AsyncGenerator<number> {
     const { tokens } = session
@@ -98,7 +104,7 @@ export class Generator {
     const { state, kv } = this.executable.arenas
     yield* this.decodeFrom(tokens, options, async (sequence, low, high) => {
       this.pool.grow(sequence, tokens.length)
-      restoreSession(kv, session, this.pool.row(sequence))
+      restoreSession(kv, session, this.activations, this.pool.row(sequence))
       // Row 0 of the token history, which is with the last stage.
       const history = state?.plan.tensors.find((t) => t.name === 'tokens')
       if (history) state!.write(history.offset, new Uint8Array(Uint32Array.from(tokens).buffer))

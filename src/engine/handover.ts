@@ -14,6 +14,7 @@ const CHANNEL = hostChannel.session
 /** What a session is made of, told before its bytes. */
 interface Announcement {
   readonly tokens: number
+  readonly activations: Session['activations']
   readonly pools: Readonly<Record<string, PoolLayout>>
 }
 
@@ -27,7 +28,11 @@ export async function sendSession(transport: Transport, to: number, session: Ses
   const pools = Object.fromEntries(
     Object.entries(session.pools).map(([name, { format, shape }]) => [name, { format, shape }]),
   )
-  const announced: Announcement = { tokens: session.tokens.length, pools }
+  const announced: Announcement = {
+    tokens: session.tokens.length,
+    activations: session.activations,
+    pools,
+  }
   const text = new TextEncoder().encode(JSON.stringify(announced))
   await send(bytesOf(Uint32Array.of(text.length)))
   await send(text)
@@ -78,7 +83,7 @@ export async function receiveSession(
   )
   await receive(bytesOf(tokens))
   await Promise.all(Object.values(pools).map(({ bytes }) => (bytes.length > 0 ? receive(bytes) : undefined)))
-  return { tokens: Array.from(tokens), pools }
+  return { tokens: Array.from(tokens), activations: announced.activations, pools }
 }
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: Uint32Array): Uint8Array =>

@@ -13,6 +13,7 @@ import { rankGraph } from '../parallel/stages.ts'
 import { Graph } from '../program/graph.ts'
 import type { FormatName } from '../tensor/format.ts'
 import { tensorType } from '../tensor/type.ts'
+import { type ActivationFormat, withActivations } from './activations.ts'
 import { type ModelPart, wholeModel } from './ranks.ts'
 
 /** Sizes of an inference program. Everything in it is static. */
@@ -26,6 +27,8 @@ export interface InferenceSpec {
   /** Storage of weight matrices; vectors stay f32. */
   readonly weights: FormatName
   readonly kv: KvFormat
+  /** What products, attention and gates read: default f32; 16 bits with the weights that `checkActivations` says. */
+  readonly activations?: ActivationFormat
   /** Declare the logits as an output of every segment (tests, `diff`). */
   readonly logits?: boolean
 }
@@ -141,5 +144,5 @@ export function inferenceGraph(
   for (const rows of spec.prefill) g.segment(segmentOfPrefill(rows), () => pass(rows, true))
   g.segment('decode', () => pass(batch, false))
   const part = rankGraph(g, { p: grid.pipeline, v: 1, placement: 'round_robin' }, place.pipeline)
-  return lowerCollectives(part, { ...place }, choose)
+  return lowerCollectives(withActivations(part, spec.activations ?? 'f32'), { ...place }, choose)
 }

@@ -5,6 +5,7 @@ import { type KvFormat, kvFormats, PAGE_TOKENS } from '../kv_cache/layout.ts'
 import type { TensorPlan } from '../program/program.ts'
 import { type FormatName, formatOf } from '../tensor/format.ts'
 import { elementCount } from '../tensor/type.ts'
+import { type ActivationFormat, activationFormats } from './activations.ts'
 
 /**
  * One sequence as it stands: its tokens and what the cache holds of them. The layout of a page is the same on every
@@ -13,6 +14,8 @@ import { elementCount } from '../tensor/type.ts'
 export interface Session {
   /** Every token so far, prompt included. The cache holds all but the last, which is the next to be decoded. */
   readonly tokens: readonly number[]
+  /** Of the program that computed it; what goes on must have the same, or its numbers would be of neither. */
+  readonly activations: ActivationFormat
   /** Pools by name: the sequence's pages in order, [page][kv_head][token][dim], zeros where no token is. */
   readonly pools: Readonly<Record<string, SessionPool>>
 }
@@ -44,6 +47,7 @@ const pageBytes = ({ type }: TensorPlan): number =>
 export async function captureSession(
   kv: Arena | undefined,
   tokens: readonly number[],
+  activations: ActivationFormat,
   pages: Uint32Array,
 ): Promise<Session> {
   const count = Math.ceil(cachedTokens(tokens) / PAGE_TOKENS)
@@ -57,7 +61,7 @@ export async function captureSession(
     clearAfter(bytes, tensor, cachedTokens(tokens))
     pools[tensor.name] = { format, shape: [count, ...shape.slice(1)], bytes }
   }
-  return { tokens, pools }
+  return { tokens, activations, pools }
 }
 
 /** Zeroes the places after the last token: steps that were computed ahead may have written there. */
@@ -94,10 +98,22 @@ export function checkPools(kv: Arena | undefined, pools: Readonly<Record<string,
 /**
  * Writes a session's pages into a cache.
  *
+ * @param activations of the program that is to go on
  * @param pages the page table row of the sequence that is to go on; long enough for the session's tokens
- * @throws ExactmapError `conflict` for a session of a model with other pools
+ * @throws ExactmapError `conflict` for a session of a model with other pools, or of other activations
  */
-export function restoreSession(kv: Arena | undefined, session: Session, pages: Uint32Array): void {
+export function restoreSession(
+  kv: Arena | undefined,
+  session: Session,
+  activations: ActivationFormat,
+  pages: Uint32Array,
+): void {
+  check(
+    session.activations === activations,
+    'conflict',
+    () =>
+      `the session was computed with activations in ${session.activations}, the model is loaded with ${activations}; load it with activations in ${session.activations}`,
+  )
   checkPools(kv, session.pools)
   const tensors = kv?.plan.tensors ?? []
   const count = Math.ceil(cachedTokens(session.tokens) / PAGE_TOKENS)
@@ -112,7 +128,7 @@ export function restoreSession(kv: Arena | undefined, session: Session, pages: U
 const dtypes: Readonly<Record<KvFormat, Dtype>> = { f32: 'F32', f16: 'F16', e4m3: 'F8_E4M3' }
 
 /** A session as a safetensors file: `tokens`, and one tensor per pool. Equal sessions give equal bytes. */
-export function encodeSession({ tokens, pools }: Session): Uint8Array {
+export function encodeSession({ tokens, activations, pools }: Session): Uint8Array {
   const ids = Uint32Array.from(tokens)
   return encodeSafetensors(
     [
@@ -124,7 +140,7 @@ export function encodeSession({ tokens, pools }: Session): Uint8Array {
         bytes,
       })),
     ],
-    { format: FORMAT, version: '1' },
+    { format: FORMAT, version: '1', activations },
   )
 }
 
@@ -136,11 +152,18 @@ export function encodeSession({ tokens, pools }: Session): Uint8Array {
  */
 export async function decodeSession(bytes: Uint8Array, file: string): Promise<Session> {
   const source = await openSafetensors(memorySource(bytes), file)
-  const { format, version } = source.metadata
+  // Sessions without it are of a time when all were f32.
+  const { format, version, activations: named = 'f32' } = source.metadata
   check(
     format === FORMAT && version === '1',
     'invalid_format',
     `${file} is not an ${FORMAT} of version 1: its metadata says format '${format ?? ''}', version '${version ?? ''}'`,
+  )
+  const activations = activationFormats.find((known) => known === named)
+  check(
+    activations,
+    'invalid_format',
+    `${file}: expected activations in ${activationFormats.join(', ')}, got '${named}'`,
   )
   const ids = source.tensors.get('tokens')
   check(
@@ -160,5 +183,5 @@ export async function decodeSession(bytes: Uint8Array, file: string): Promise<Se
     )
     pools[name] = { format: kvFormat, shape, bytes: await source.read(name) }
   }
-  return { tokens, pools }
+  return { tokens, activations, pools }
 }

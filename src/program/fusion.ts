@@ -23,7 +23,7 @@ export const fuse = (graph: Graph): Graph =>
  * - matmul or the gradient of a norm, then add: the other operand becomes its residual.
  * qkv and gate + up are joined by the models themselves (one weight, one matmul), bias is part of matmul.
  */
-function joinEpilogues(graph: Graph): Graph {
+export function joinEpilogues(graph: Graph): Graph {
   const uses = usesOf(graph)
   const isOutput = new Set(graph.outputs.map((o) => o.value))
   const onlyUser = (id: number): GraphNode | undefined => {

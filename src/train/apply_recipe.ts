@@ -16,8 +16,8 @@ interface Published {
 }
 
 /**
- * Gives the values of an f32 training graph the formats of a recipe. Segment `publish`, where a recipe reads weights in
- * another format than f32, rounds them from arena `parameters` into arena `weights`.
+ * Gives the f32 values of a graph the formats of a recipe. Segment `publish`, where a recipe reads f32 weights in another
+ * format, rounds them from arena `parameters` into arena `weights`; weights that are stored otherwise are read as they are.
  *
  * @throws ExactmapError `invalid_config` for a value that the blocks of a format do not divide
  */
@@ -30,8 +30,8 @@ export function applyRecipe(graph: Graph, recipe: Recipe): Graph {
     const inputs = Object.fromEntries(
       Object.entries(node.inputs).map(([port, id]) => {
         const reading = readings[port] ?? asItIs
-        const { origin } = graph.value(id)
-        if (reading.format === 'f32' || origin.kind !== 'external')
+        const { origin, type: stored } = graph.value(id)
+        if (reading.format === 'f32' || origin.kind !== 'external' || stored.format !== 'f32')
           return [port, copies.get(id)?.get(keyOf(reading)) ?? find(id)]
         const name = weightName(origin.name, reading)
         const type = tensorType(reading.format, ...shapeAs(graph.value(id), reading, recipe))
@@ -40,7 +40,7 @@ export function applyRecipe(graph: Graph, recipe: Recipe): Graph {
         return [port, weight]
       }),
     )
-    const outputs = emit(node, out, inputs, givesBf16(node, wanted, recipe))
+    const outputs = emit(node, out, inputs, outputOf(node, wanted, recipe))
     for (const [port, id] of Object.entries(node.outputs)) {
       const read = [...(wanted.get(id)?.values() ?? [])]
       for (const reading of read) shapeAs(graph.value(id), reading, recipe)
@@ -72,17 +72,22 @@ function readingsOfValues(graph: Graph, recipe: Recipe): Wanted {
 }
 
 /**
- * Whether a node is to give its first result in bf16, where its op can: all read it so, or in block formats, which are
- * quantized from what is stored.
+ * The attribute `output` of a node: the recipe's 16 bits where its op can give its first result so and all read it so, or
+ * in block formats, which are quantized from what is stored.
  */
-function givesBf16({ op, outputs }: GraphNode, wanted: Wanted, recipe: Recipe): boolean {
+function outputOf(
+  { op, outputs }: GraphNode,
+  wanted: Wanted,
+  { activations }: Recipe,
+): { output?: 'f16' | 'bf16' } {
+  if (activations === 'f32') return {}
   const contract = opContract(op)
   const { shape = {} } = contract.attributes as Partial<z.ZodObject>
   const [first] = Object.keys(contract.outputs)
   const read = [...(wanted.get(outputs[first!]!)?.values() ?? [])].map(({ format }) => format)
   const plain = read.filter((format) => formatOf(format).blockSize === 1)
-  const all = plain.length > 0 ? plain : read.map(() => recipe.activations)
-  return 'output' in shape && read.length > 0 && all.every((format) => format === 'bf16')
+  const given = 'output' in shape && read.length > 0 && plain.every((format) => format === activations)
+  return given ? { output: activations } : {}
 }
 
 /** The node with its inputs as it reads them. Products of block formats are forward products of transposed operands. */
@@ -90,11 +95,10 @@ function emit(
   { op, attrs }: GraphNode,
   out: Graph,
   inputs: Readonly<Record<string, GraphValue>>,
-  inBf16: boolean,
+  asked: { output?: 'f16' | 'bf16' },
 ): Record<string, Value> {
   const { accumulator, dy, w, x } = inputs
   const blocks = dy !== undefined && formatOf(dy.type.format).blockSize > 1
-  const asked = inBf16 ? { output: 'bf16' } : {}
   if (op === 'matmul_backward_input' && blocks) return { dx: out.op('matmul', asked, { x: dy, w }).y! }
   if (op === 'matmul_backward_weight' && blocks) {
     const sum = out.op('matmul', {}, { x: dy, w: x }).y!

@@ -23,9 +23,9 @@ interface LinearFormats {
  * - Weights have f32 masters, which AdamW updates with f32 moments; what products read is rounded from them once a step.
  * - The residual stream and its gradient, the insides of norms and softmax, and the loss are f32.
  * - Gradients of parameters are summed in f32 over the rows of a microbatch, microbatches and ranks.
- * - A launch computes in f32 and rounds what it stores: to bf16 where all that read the value read it so or in blocks,
- *   else to f32; rope, activations and gates give the format that they are given. Every other format that a value is read
- *   in is made of that by one launch behind, whoever reads it and in whichever pass.
+ * - A launch computes in f32 and rounds what it stores: to `activations` where all that read the value read it so or in
+ *   blocks, else to f32; rope, activations and gates give the format that they are given. Every other format that a value
+ *   is read in is made of that by one launch behind, whoever reads it and in whichever pass.
  */
 export interface Recipe {
   readonly name: string
@@ -38,11 +38,11 @@ export interface Recipe {
    * What goes between products: norms' results, rope, attention, gates, logits, their gradients; tables of embeddings; and
    * operands of experts' products.
    */
-  readonly activations: 'f32' | 'bf16'
+  readonly activations: 'f32' | 'f16' | 'bf16'
 }
 
 /** All operands in one format. */
-const linearIn = (format: FormatName): LinearFormats => ({
+export const linearIn = (format: FormatName): LinearFormats => ({
   forward: { x: format, w: format },
   input: { dy: format, w: format },
   weight: { dy: format, x: format },
@@ -78,7 +78,7 @@ export type RecipeName = keyof typeof recipes
 
 const inLayer = /(^|\/)layer\.\d+/
 
-/** In which formats a node of the f32 training graph reads its ports; those not named it reads as they are, in f32. */
+/** In which formats a node of an f32 graph reads its ports; those not named it reads as they are, in f32. */
 export function readingsOf(
   recipe: Recipe,
   graph: Graph,
@@ -124,6 +124,9 @@ export function readingsOf(
     case 'geglu_backward':
       return { dy: as(activations), x: as(activations) }
     case 'attention':
+    case 'kv_write':
+    case 'rope_kv_write':
+    case 'attention_paged':
       return { qkv: as(activations) }
     case 'attention_backward':
       return { dy: as(activations), qkv: as(activations), y: as(activations) }

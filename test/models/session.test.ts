@@ -93,6 +93,43 @@ describe('a saved session', () => {
     await model.destroy()
   })
 
+  it('of activations in bf16 goes on with these, and is refused by f32', async () => {
+    const model = await loadModel(join(folder, 'qwen2'), {
+      device: devices.webgpu as Device,
+      context: 128,
+      weights: 'bf16',
+      activations: 'bf16',
+      kv: 'f16',
+    })
+    const all = await collect(model.generator.generate(PROMPT, { maxTokens: FIRST + THEN, temperature: 0 }))
+    const session = await saved(model)
+    expect(session.activations).toBe('bf16')
+    expect(await collect(model.generator.resume(session, { maxTokens: THEN, temperature: 0 }))).toEqual(
+      all.slice(FIRST),
+    )
+    await expect(
+      collect(models.webgpu!.generator.resume(session, { maxTokens: THEN })),
+    ).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringContaining('activations in bf16'),
+    })
+    await model.destroy()
+  })
+
+  it('of a file that does not name activations has them in f32; unknown ones are an invalid_format', async () => {
+    const session = await saved(models.webgpu!)
+    const bytes = encodeSession(session)
+    const renamed = (to: string): Uint8Array =>
+      new Uint8Array(
+        Buffer.from(Buffer.from(bytes).toString('latin1').replace('"activations":"f32"', to), 'latin1'),
+      )
+    expect((await decodeSession(renamed('"activatiONS":"f32"'), 'old')).activations).toBe('f32')
+    await expect(decodeSession(renamed('"activations":"f23"'), 'new')).rejects.toMatchObject({
+      code: 'invalid_format',
+      message: expect.stringContaining("got 'f23'"),
+    })
+  })
+
   it('is the same bytes when it is saved twice', async () => {
     const [a, b] = [await saved(models.webgpu!), await saved(models.webgpu!)]
     expect(encodeSession(a)).toEqual(encodeSession(b))
