@@ -1,15 +1,16 @@
-// adamw, clip_by_norm and the norm of gradients over flat ranges of parameters.
+// adamw and the norm of gradients over flat ranges of parameters.
 //
-// Bytes per element: 28 (adamw: 4 reads, 3 writes), 8 (clip_by_norm; 0 below the limit), 4 (square_sums). Flops: 14
-// with two divisions and a root, 1, 2. Memory bandwidth is the limit: a step of 8e9 parameters moves 224 GB, 47 ms at
-// 4.8 TB/s.
+// Bytes per element: 28 (adamw: 4 reads, 3 writes), 4 (square_sums). Flops: 15 with two divisions and a root, 2. Memory
+// bandwidth is the limit: a step of 8e9 parameters moves 224 GB, 47 ms at 4.8 TB/s. A launch of its own to clip gradients
+// would move 64 GB more.
 #include "lib/pack.h"
 #include "lib/strided.h"
 
 struct AdamW {
-  float rate, beta1, beta2, eps, decay, correction1, correction2;
+  float rate, beta1, beta2, eps, decay, correction1, correction2, factor;
 
-  DEVICE void update(float& param, float& moment1, float& moment2, float gradient) const {
+  DEVICE void update(float& param, float& moment1, float& moment2, float unclipped) const {
+    const float gradient = __fmul_rn(unclipped, factor);
     moment1 = beta1 * moment1 + (1.0f - beta1) * gradient;
     moment2 = beta2 * moment2 + (1.0f - beta2) * gradient * gradient;
     const float step = rate * (moment1 / correction1) / (sqrtf(moment2 / correction2) + eps);
@@ -17,11 +18,20 @@ struct AdamW {
   }
 };
 
-// hyper [8]: see src/ops/adamw.ts. Four elements a thread; the last thread takes what is left.
+// min(1, limit / (norm + 1e-6)); 1 where there is no norm or no limit.
+DEVICE float clip_factor(const float* norm, const float* limit) {
+  if (!norm || !(limit[0] > 0.0f)) return 1.0f;
+  const float factor = limit[0] / (norm[0] + 1e-6f);
+  return factor < 1.0f ? factor : 1.0f;
+}
+
+// hyper [8], or [2][8] of which elements from `boundary` on take the second row: see src/ops/adamw.ts. Four elements a
+// thread, all on one side of the boundary; the last thread takes what is left.
 KERNEL(adamw, 256, float* param, float* moment1, float* moment2, const float* gradient, const float* hyper,
-       uint64_t count) {
-  const AdamW step = {hyper[0], hyper[1], hyper[2], hyper[3], hyper[4], hyper[5], hyper[6]};
+       OPTIONAL const float* norm, OPTIONAL const float* limit, uint64_t count, uint64_t boundary) {
   const uint64_t i = thread_index();
+  const float* h = 4 * i < boundary ? hyper : hyper + 8;
+  const AdamW step = {h[0], h[1], h[2], h[3], h[4], h[5], h[6], clip_factor(norm, limit)};
   if (4 * i + 4 <= count) {
     Pack<4> p = load_pack<4>(param, i), m = load_pack<4>(moment1, i), v = load_pack<4>(moment2, i);
     const Pack<4> g = load_pack<4>(gradient, i);
@@ -32,12 +42,6 @@ KERNEL(adamw, 256, float* param, float* moment1, float* moment2, const float* gr
   } else {
     for (uint64_t e = 4 * i; e < count; e++) step.update(param[e], moment1[e], moment2[e], gradient[e]);
   }
-}
-
-// x *= min(1, limit / (norm + 1e-6)); nothing is touched when the factor is 1.
-KERNEL(clip_by_norm, 256, float* x, const float* norm, const float* limit, uint64_t count) {
-  const float factor = limit[0] / (norm[0] + 1e-6f);
-  if (limit[0] > 0.0f && factor < 1.0f) map_flat(x, count, [=](float v) { return v * factor; }, x);
 }
 
 // The sum over 256 lanes in the order of kernels-wgsl/lib/reduce_tree.wgsl, 256 to 16 to 1; the result is thread 0's.

@@ -1,7 +1,9 @@
-// adamw: AdamW with decoupled decay on one range of elements, all three states in place.
+// adamw: AdamW with decoupled decay on a range of elements, all three states in place; packs from BOUNDARY on take the
+// second row of hyper.
 //
-// Bytes: 28 per parameter (4 reads, 3 writes); flops: 14, a division and a root. Memory bandwidth is the limit.
+// Bytes: 28 per parameter (4 reads, 3 writes); flops: 15, a division and a root. Memory bandwidth is the limit.
 const PACKS: u32 = 16u;
+const BOUNDARY: u32 = 16u;
 const GRID_X: u32 = 65535u;
 const WORKGROUP: u32 = 64u;
 
@@ -15,14 +17,15 @@ const WORKGROUP: u32 = 64u;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (group.x + group.y * GRID_X) * WORKGROUP + lane;
   if (i >= PACKS) { return; }
-  let rate = hyper[0];
-  let beta1 = hyper[1];
-  let beta2 = hyper[2];
-  let g = gradient[i];
+  let row = select(8u, 0u, i < BOUNDARY);
+  let rate = hyper[row];
+  let beta1 = hyper[row + 1u];
+  let beta2 = hyper[row + 2u];
+  let g = gradient[i] * clip_factor();
   let m = beta1 * moment1[i] + (1.0 - beta1) * g;
   let v = beta2 * moment2[i] + (1.0 - beta2) * g * g;
   moment1[i] = m;
   moment2[i] = v;
   let p = param[i];
-  param[i] = p - rate * hyper[4] * p - rate * (m / hyper[5]) / (sqrt(v / hyper[6]) + Pack(hyper[3]));
+  param[i] = p - rate * hyper[row + 4u] * p - rate * (m / hyper[row + 5u]) / (sqrt(v / hyper[row + 6u]) + Pack(hyper[row + 3u]));
 }

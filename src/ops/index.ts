@@ -7,7 +7,6 @@ import { attention_backward } from './attention_backward.ts'
 import { attention_paged } from './attention_paged.ts'
 import { bias_backward } from './bias_backward.ts'
 import { cast } from './cast.ts'
-import { clip_by_norm } from './clip_by_norm.ts'
 import { receive, send } from './collectives/boundary.ts'
 import {
   all_gather,
@@ -112,7 +111,6 @@ export const ops = {
   adamw,
   square_sums,
   norm_of_sums,
-  clip_by_norm,
 } satisfies Record<string, OpContract>
 
 export type OpName = keyof typeof ops

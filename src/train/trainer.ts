@@ -214,8 +214,9 @@ export class Trainer {
     const counted = await this.overDataRanks(microbatches.reduce((sum, b) => sum + b.counted, 0))
     const rate = learningRate(config, this.step)
     const { beta1, beta2, eps } = optimizer
-    const hyper = (decay: number): Float32Array =>
-      Float32Array.from(adamwHyper(rate, beta1, beta2, eps, decay, this.step + 1))
+    const hyper = [optimizer.weight_decay, 0].flatMap((decay) =>
+      adamwHyper(rate, beta1, beta2, eps, decay, this.step + 1),
+    )
     const losses: Promise<number>[] = []
     executable.run('zero')
     for (const { segment, slot, pass, microbatch } of this.compiled.entries) {
@@ -224,9 +225,9 @@ export class Trainer {
       else executable.run(segment, inputs, slot)
       if (this.endsGroup(segment, microbatch)) executable.run('group')
     }
-    const reduced = executable.step('reduce', { limit: Float32Array.of(optimizer.clip) })
+    const reduced = executable.step('reduce')
     reduced.catch(() => {})
-    executable.run('optimizer', { hyper_matrices: hyper(optimizer.weight_decay), hyper_vectors: hyper(0) })
+    executable.run('optimizer', { limit: Float32Array.of(optimizer.clip), hyper: Float32Array.from(hyper) })
     this.parametersChanged()
     const loss = (await this.onEveryRank(await Promise.all(losses), own)).reduce((a, b) => a + b, 0)
     const norm = f32(await reduced, 'norm')

@@ -36,8 +36,8 @@ export interface TrainingGraph {
  * - forward: loss of one microbatch. Inputs ids, targets, documents, positions u32[T], weights f32[T] (already
  *   divided by the number of counted tokens of the whole step). Output, where the last stage is: loss[T]
  * - backward_input, backward_weight (or backward): gradients added into their arena
- * - reduce: gradients summed over ranks, norm[1] of all of them, clipping. Input: limit[1] (0: off)
- * - optimizer: AdamW over the ranges of matrices and vectors. Inputs: hyper_matrices[8], hyper_vectors[8]
+ * - reduce: gradients summed over ranks, norm[1] of all of them
+ * - optimizer: AdamW with clipped gradients. Inputs: limit[1] (0: off), hyper[2, 8] of matrices and of vectors
  * - publish: parameters rounded to the weights that the passes read (only where the recipe reads them in other formats)
  *
  * With tensor parallelism first_id[1] is the first vocabulary entry of the rank, targets count from there, and

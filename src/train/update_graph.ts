@@ -33,7 +33,7 @@ export function addUpdate(
       g.op('accumulate', {}, { accumulator: total, x: group })
       clear(all / 2)
     })
-  g.segment('reduce', () => {
+  const norm = g.segment('reduce', () => {
     if (groups > 1) {
       const [destination, x] = groupSums()
       g.op('store', {}, { destination, x })
@@ -41,27 +41,25 @@ export function addUpdate(
     sumOverRanks(g, division, layout, place, range)
     const x = range('gradients', 0, bytes)
     const norm = gradientNorm(g, division, layout, place, x)
-    g.op('clip_by_norm', {}, { x, norm, limit: g.input('limit', tensorType('f32', 1)) })
     g.output('norm', norm)
+    return norm
   })
   g.segment('optimizer', () => {
-    const update = (part: string, from: number, to: number): void => {
-      const [begin, end] = [Math.max(from, owned[0]), Math.min(to, owned[1])]
-      if (begin >= end) return
-      g.op(
-        'adamw',
-        {},
-        {
-          param: range('parameters', begin, end),
-          moment1: range('moment1', begin - owned[0], end - owned[0]),
-          moment2: range('moment2', begin - owned[0], end - owned[0]),
-          gradient: range('gradients', begin, end),
-          hyper: g.input(`hyper_${part}`, tensorType('f32', 8)),
-        },
-      )
-    }
-    update('matrices', 0, matrixBytes)
-    update('vectors', matrixBytes, bytes)
+    const [begin, end] = owned
+    const matrices = Math.min(Math.max(matrixBytes, begin), end) - begin
+    g.op(
+      'adamw',
+      { boundary: matrices / 4 },
+      {
+        param: range('parameters', begin, end),
+        moment1: range('moment1', 0, end - begin),
+        moment2: range('moment2', 0, end - begin),
+        gradient: range('gradients', begin, end),
+        hyper: g.input('hyper', tensorType('f32', 2, 8)),
+        norm,
+        limit: g.input('limit', tensorType('f32', 1)),
+      },
+    )
     if (division.grid.zero > 0) shareParameters(g, division, bytes, place, range)
   })
   return g

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Device } from '../../backends/backend.ts'
 import { open } from '../../src/open.ts'
+import { clipFactor } from '../../src/ops/adamw.ts'
 import { EPS_F32, sumDepth } from '../../src/ops/tolerance.ts'
 import type { TrainConfig } from '../../src/train/config.ts'
 import type { StepReport } from '../../src/train/trainer.ts'
@@ -59,7 +60,13 @@ async function train(
   const trainer = await trainerOf(on, folders[model]!, config)
   const data = await sampler(folders[model]!, config)
   const first = await trainSteps(trainer, data, 1)
-  const gradients = await checkpointOf(trainer, 'gradients')
+  const factor = clipFactor(first[0]!.norm, config.optimizer.clip)
+  const gradients = new Map(
+    [...(await checkpointOf(trainer, 'gradients'))].map(([name, values]) => [
+      name,
+      values.map((v) => factor * v),
+    ]),
+  )
   const reports = [...first, ...(await trainSteps(trainer, data, steps - 1))]
   const parameters = await checkpointOf(trainer, 'parameters')
   const activationBytes = trainer.arena('activations').plan.bytes

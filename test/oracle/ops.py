@@ -488,15 +488,37 @@ def tokens_read(attrs, i):
 
 
 def adamw(attrs, i):
-    rate, beta1, beta2, eps, decay, correction1, _, _ = i["hyper"].tolist()
+    n = len(i["param"])
+    boundary = min(attrs.get("boundary", n), n)
+    gradient = clipped(i["gradient"], i["norm"], i["limit"].item()) if "norm" in i else i["gradient"]
+    parts = [
+        adamw_range(hyper, *[x[first:end] for x in (i["param"], i["moment1"], i["moment2"], gradient)])
+        for hyper, first, end in zip(i["hyper"].reshape(-1, 8).tolist(), (0, boundary), (boundary, n))
+    ]
+    return {port: torch.cat(part) for port, part in zip(("param_out", "moment1_out", "moment2_out"), zip(*parts))}
+
+
+def adamw_range(hyper, values, moment1, moment2, gradient):
+    rate, beta1, beta2, eps, decay, correction1, _, _ = hyper
     step = round(math.log(1 - correction1) / math.log(beta1)) if correction1 < 1 else 100000
-    param = torch.nn.Parameter(i["param"].clone())
-    param.grad = i["gradient"].clone()
+    param = torch.nn.Parameter(values.clone())
+    param.grad = gradient.clone()
     optimizer = torch.optim.AdamW([param], lr=rate, betas=(beta1, beta2), eps=eps, weight_decay=decay)
-    moments = {"exp_avg": i["moment1"].clone(), "exp_avg_sq": i["moment2"].clone()}
+    moments = {"exp_avg": moment1.clone(), "exp_avg_sq": moment2.clone()}
     optimizer.state[param] = {"step": torch.tensor(step - 1.0), **moments}
     optimizer.step()
-    return {"param_out": param.detach(), "moment1_out": moments["exp_avg"], "moment2_out": moments["exp_avg_sq"]}
+    return param.detach(), moments["exp_avg"], moments["exp_avg_sq"]
+
+
+def clipped(gradient, norm, limit):
+    """clip_grad_norm_ takes the norm itself: a further element brings that of the gradient up to the given one."""
+    if limit <= 0:
+        return gradient
+    rest = torch.sqrt(torch.clamp(norm**2 - gradient.pow(2).sum(), min=0))
+    param = torch.nn.Parameter(torch.zeros(len(gradient) + 1))
+    param.grad = torch.cat([gradient, rest])
+    torch.nn.utils.clip_grad_norm_([param], limit)
+    return param.grad[:-1]
 
 
 def square_sums(attrs, i):
@@ -507,16 +529,6 @@ def norm_of_sums(attrs, i):
     """As clip_grad_norm_ joins the norms of several tensors."""
     return {"norm": torch.linalg.vector_norm(i["sums"].sqrt()).reshape(1)}
 
-
-def clip_by_norm(attrs, i):
-    """clip_grad_norm_ takes the norm itself: a further element brings that of the gradient up to the given one."""
-    if i["limit"].item() <= 0:
-        return {"y": i["x"]}
-    rest = torch.sqrt(torch.clamp(i["norm"] ** 2 - i["x"].pow(2).sum(), min=0))
-    param = torch.nn.Parameter(torch.zeros(len(i["x"]) + 1))
-    param.grad = torch.cat([i["x"], rest])
-    torch.nn.utils.clip_grad_norm_([param], i["limit"].item())
-    return {"y": param.grad[:-1]}
 
 
 ORACLES = {
@@ -550,7 +562,7 @@ ORACLES = {
             cross_entropy_join,
             linear_cross_entropy, linear_cross_entropy_backward_input, linear_cross_entropy_backward_weight,
             random_bits, sample, argmax, tokens_write, tokens_read, adamw,
-            square_sums, norm_of_sums, clip_by_norm,
+            square_sums, norm_of_sums,
         )
     },
 }

@@ -131,10 +131,12 @@ describe('ranges larger than one binding', () => {
     const values = { param: noise(n), moment1: noise(n), moment2: noise(n).map(Math.abs), gradient: noise(n) }
     const hyper = Float32Array.of(1e-3, 0.9, 0.99, 1e-8, 0.1, 0.5, 0.25, 0)
     expect(await verify('adamw', { ...values, hyper }, {}, withBindings(2 ** 16))).toBe(5)
-  })
-  it('clip_by_norm', async () => {
-    const values = { x: noise(70000), norm: Float32Array.of(5), limit: Float32Array.of(1) }
-    expect(await verify('clip_by_norm', values, {}, withBindings(2 ** 16))).toBe(5)
+    // The second range begins inside the third part.
+    const two = { ...values, hyper: Float32Array.of(...hyper, ...hyper.map((v) => 0.75 * v)) }
+    const clip = { norm: Float32Array.of(5), limit: Float32Array.of(1) }
+    const shapes = { hyper: [2, 8] }
+    const attrs = { boundary: 64 * 600 }
+    expect(await verify('adamw', { ...two, ...clip }, shapes, withBindings(2 ** 16), attrs)).toBe(5)
   })
   it('cross_entropy and its gradient by rows', async () => {
     const [rows, width] = [150, 101]

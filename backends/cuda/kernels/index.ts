@@ -46,7 +46,7 @@ import {
   rms_norm_backward_input,
   rms_norm_backward_weight,
 } from './norm.ts'
-import { adamw, clip_by_norm, norm_of_sums, square_sums } from './optimizer.ts'
+import { adamw, norm_of_sums, square_sums } from './optimizer.ts'
 import { rope } from './rope.ts'
 import { ropeKvWrite } from './rope_kv_write.ts'
 import type { KernelRule } from './rule.ts'
@@ -63,7 +63,6 @@ export const kernelRules: Record<OpName, KernelRule> = {
   adamw,
   square_sums,
   norm_of_sums,
-  clip_by_norm,
   sample,
   random_bits,
   cast,

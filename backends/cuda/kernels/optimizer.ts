@@ -2,43 +2,25 @@ import { elementCount } from '../../../src/tensor/type.ts'
 import { type KernelRule, launch } from './rule.ts'
 
 /** Blocks of 256 threads with four elements each. */
-const flatBlocks = (count: number): number => Math.ceil(count / 1024)
-
-export const adamw: KernelRule = ({ inputs }) => {
+export const adamw: KernelRule = ({ attrs, inputs }) => {
   const count = elementCount(inputs.param!.shape)
   return {
     launches: [
       launch(
         'optimizer',
         'adamw',
-        flatBlocks(count),
+        Math.ceil(count / 1024),
         [
           { port: 'param', access: 'read_write' },
           { port: 'moment1', access: 'read_write' },
           { port: 'moment2', access: 'read_write' },
           { port: 'gradient', access: 'read' },
           { port: 'hyper', access: 'read' },
+          ...['norm', 'limit']
+            .filter((port) => inputs[port])
+            .map((port) => ({ port, access: 'read' }) as const),
         ],
-        { count },
-      ),
-    ],
-  }
-}
-
-export const clip_by_norm: KernelRule = ({ inputs }) => {
-  const count = elementCount(inputs.x!.shape)
-  return {
-    launches: [
-      launch(
-        'optimizer',
-        'clip_by_norm',
-        flatBlocks(count),
-        [
-          { port: 'x', access: 'read_write' },
-          { port: 'norm', access: 'read' },
-          { port: 'limit', access: 'read' },
-        ],
-        { count },
+        { count, boundary: attrs.boundary ?? count },
       ),
     ],
   }

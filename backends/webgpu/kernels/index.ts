@@ -47,7 +47,7 @@ import {
   rms_norm_backward_input,
   rms_norm_backward_weight,
 } from './norm.ts'
-import { adamw, clip_by_norm, norm_of_sums, square_sums } from './optimizer.ts'
+import { adamw, norm_of_sums, square_sums } from './optimizer.ts'
 import { rope } from './rope.ts'
 import type { KernelRule } from './rule.ts'
 import { random_bits, sample } from './sample.ts'
@@ -117,5 +117,4 @@ export const kernelRules: Record<OpName, KernelRule> = {
   adamw,
   square_sums,
   norm_of_sums,
-  clip_by_norm,
 }

@@ -7,14 +7,16 @@ import { foldGrid, type KernelRule } from './rule.ts'
 /** One invocation per pack of a flat range. */
 const LANES = 64
 
-export const adamw: KernelRule = ({ inputs }, { limits }) => ({
+export const adamw: KernelRule = ({ attrs, inputs }, { limits }) => ({
   launches: parts(elementCount(inputs.param!.shape), limits).map(({ elements, offset, bytes }) => {
-    const packs = elements / packOf(elements)
+    const pack = packOf(elements)
+    const packs = elements / pack
     const { workgroups, gridX } = foldGrid(Math.ceil(packs / LANES))
+    const before = Math.max(0, (attrs.boundary ?? Number.POSITIVE_INFINITY) - offset / 4) / pack
     return {
       variant: 'adamw',
-      modules: ['adamw', `lib/pack_${packOf(elements)}`],
-      constants: { PACKS: packs, GRID_X: gridX },
+      modules: ['adamw', `lib/pack_${pack}`, inputs.norm ? 'lib/clip_by_norm' : 'lib/clip_none'],
+      constants: { PACKS: packs, BOUNDARY: Math.min(before, packs), GRID_X: gridX },
       workgroups,
       bindings: [
         { port: 'param', access: 'read_write', offset, bytes },
@@ -22,24 +24,9 @@ export const adamw: KernelRule = ({ inputs }, { limits }) => ({
         { port: 'moment2', access: 'read_write', offset, bytes },
         { port: 'gradient', access: 'read', offset, bytes },
         { port: 'hyper', access: 'read' },
-      ],
-    }
-  }),
-})
-
-export const clip_by_norm: KernelRule = ({ inputs }, { limits }) => ({
-  launches: parts(elementCount(inputs.x!.shape), limits).map(({ elements, offset, bytes }) => {
-    const packs = elements / packOf(elements)
-    const { workgroups, gridX } = foldGrid(Math.ceil(packs / LANES))
-    return {
-      variant: 'clip_by_norm',
-      modules: ['clip_by_norm', `lib/pack_${packOf(elements)}`],
-      constants: { PACKS: packs, GRID_X: gridX },
-      workgroups,
-      bindings: [
-        { port: 'x', access: 'read_write', offset, bytes },
-        { port: 'norm', access: 'read' },
-        { port: 'limit', access: 'read' },
+        ...['norm', 'limit']
+          .filter((port) => inputs[port])
+          .map((port) => ({ port, access: 'read' }) as const),
       ],
     }
   }),
