@@ -42,7 +42,7 @@ def tokens_of(run, name):
         want = json.load(file)["tokens"]
     try:
         command = [run.options.run, "run", folder, "--max-tokens", "64", "--json", *driver]
-        record = json.loads(output_of(command, min(120, run.left())))
+        record = json.loads(output_of(command, min(6 * run.options.limit, run.left())))
     except RuntimeError as error:
         return {"pass": False, "error": str(error)}
     got = record["tokens"]
@@ -57,7 +57,7 @@ def training(run):
     with open(os.path.join(folder, "expected.jsonl"), encoding="utf8") as file:
         want = losses(file.read())
     try:
-        got = losses(output_of([*command, "--backend", backend, "--json"], min(120, run.left())))
+        got = losses(output_of([*command, "--backend", backend, "--json"], min(24 * run.options.limit, run.left())))
     except RuntimeError as error:
         return {"pass": False, "error": str(error)}
     off = max(abs(a - b) / abs(a) for a, b in zip(want, got))

@@ -25,10 +25,11 @@ import sys
 import time
 
 from journal import Journal
-from models import check_models
+from models import check_models, output_of
 from sanitizers import Sanitizers
 from timing import time_kernels, time_programs
 from verify_cases import DeviceGone, Kernels, Verifier
+from worker import START_SECONDS
 
 PARTS = ("verify", "models", "programs", "speed", "sanitizers", "webgpu")
 # Where containers have the driver that the loader does not know of.
@@ -71,10 +72,10 @@ def find_driver(options):
     found = {}
     for driver in [options.driver] if options.driver else [None, *filter(os.path.exists, DRIVERS)]:
         command = [options.run, "info", "--json", *(["--driver", driver] if driver else [])]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        if done.returncode == 0:
-            return driver, json.loads(done.stdout)
-        found[driver or "libcuda.so.1"] = done.stderr.strip()
+        try:
+            return driver, json.loads(output_of(command, START_SECONDS))
+        except RuntimeError as error:
+            found[driver or "libcuda.so.1"] = error
     raise SystemExit("\n".join(f"{driver}: {why}" for driver, why in found.items()))
 
 
@@ -154,6 +155,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     run = Run(given)
     given.driver, info = find_driver(given)
+    others = {r["devices"][0]["name"] for r in run.journal.of("run")} - {info["devices"][0]["name"]}
+    if others:
+        raise SystemExit(f"{given.out} has what {', '.join(others)} said; take another OUT for {info['devices'][0]['name']}")
     run.journal.add("run", prepared=run.cases["prepared"], time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **info)
     run.journal.say(f"{info['devices'][0]['name']}, {options.prog}: {' '.join(given.parts or PARTS)}")
     own = {
