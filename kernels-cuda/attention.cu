@@ -67,11 +67,12 @@ DEVICE void attention(const Dense<Storage>& call, void* y, float* lse, float sca
 #pragma unroll
   for (uint32_t i = 0; i < 4; i++) {
     total[i] = row_sum16(total[i]);
-    const float inverse = total[i] > 0.0f ? 1.0f / total[i] : 0.0f;
+    // Rows that see nothing have summed 0 times whatever padding holds.
+    const float inverse = 1.0f / total[i];
 #pragma unroll
     for (uint32_t c = 0; c < CHUNKS; c++)
 #pragma unroll
-      for (uint32_t j = 0; j < 4; j++) sum[c][i][j] *= inverse;
+      for (uint32_t j = 0; j < 4; j++) sum[c][i][j] = total[i] > 0.0f ? sum[c][i][j] * inverse : 0.0f;
     const uint32_t t = rows.first + tile_row() + i;
     if (tile_column() == 0 && t <= rows.last)
       lse[static_cast<uint64_t>(t) * call.heads + rows.head] = total[i] > 0.0f ? top[i] + logf(total[i]) : MASKED;

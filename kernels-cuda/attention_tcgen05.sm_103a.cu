@@ -74,7 +74,7 @@ DEVICE void multiply(Shared<DIM, STAGES>& shared, const Items<Storage>& items) {
     tcgen05_commit(tiles.empty[keys]);
     tcgen05_commit(shared.scored[slot]);
   };
-  for (uint32_t round = 0; items.own(round) < items.count(); round++, q_parity ^= 1) {
+  for (uint32_t round = 0; item_of_round(round) < items.count(); round++, q_parity ^= 1) {
     mbarrier_wait(tiles.q_full, q_parity);
     uint32_t keys = take();
     bool more = tiles.step[keys].key != Step::END;
@@ -206,8 +206,8 @@ DEVICE void weigh(Shared<DIM, STAGES>& shared, const Items<Storage>& items, void
     next.advance();
     return step;
   };
-  for (uint32_t round = 0; items.own(round) < items.count(); round++) {
-    const Item item = items.at(items.own(round));
+  for (uint32_t round = 0; item_of_round(round) < items.count(); round++) {
+    const Item item = items.at(item_of_round(round));
     const OwnQuery own(items, item);
     float sum[DIM] = {}, top = UNSEEN, total = 0.0f, score[LOADED];
     const auto load_scores = [&](const Step& step, uint32_t first) {
@@ -287,12 +287,7 @@ DEVICE void attention_tcgen05(const TensorMap& qkv, const Dense<Storage>& call, 
     tmem_relinquish();
   }
   if (threadIdx.x == 0) {
-    mbarrier_init(tiles.q_full, 1);
-    mbarrier_init(tiles.q_empty, 1);
-    for (uint32_t s = 0; s < STAGES; s++) {
-      mbarrier_init(tiles.full[s], 1);
-      mbarrier_init(tiles.empty[s], SOFTMAX_WARPS + 1);
-    }
+    tiles.init(1, SOFTMAX_WARPS + 1);
     for (uint32_t w = 0; w < 2; w++) {
       mbarrier_init(shared.scored[w], 1);
       mbarrier_init(shared.weighed[w], SOFTMAX_WARPS / 2);
@@ -308,7 +303,7 @@ DEVICE void attention_tcgen05(const TensorMap& qkv, const Dense<Storage>& call, 
     registers_take<208>();
     weigh<BF ? WgmmaFormat::bf16 : WgmmaFormat::f16>(shared, items, y, lse, ScoreScale(scale, softcap), out_bits);
   } else {
-    registers_give_back<96>();
+    registers_give_back<88>();
     if (warp == COPYING_WARP) produce(tiles, qkv, items);
     if (warp == MULTIPLYING_WARP && threadIdx.x % 32 == 0)
       multiply<BF ? Tcgen05Format::bf16 : Tcgen05Format::f16>(shared, items);
@@ -318,30 +313,30 @@ DEVICE void attention_tcgen05(const TensorMap& qkv, const Dense<Storage>& call, 
   if (warp == MULTIPLYING_WARP) tmem_free(shared.tensor_memory, TENSOR_COLUMNS);
 }
 
-static_assert(sizeof(Shared<64, 8>) == 215304 && sizeof(Shared<128, 4>) == 231592);
+static_assert(sizeof(Shared<64, 8>) == 215312 && sizeof(Shared<128, 4>) == 231600);
 
-KERNEL_SHARED(attention_tcgen05_bf16_64, 384, 215304, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents, void* y,
+KERNEL_SHARED(attention_tcgen05_bf16_64, 384, 215312, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents, void* y,
               float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal, uint32_t window,
               uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap, uint32_t out_bits) {
   attention_tcgen05<BF16, 64, 8>(qkv, {nullptr, documents, heads, kv_heads, 64, sequence, causal, window},
                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
 }
 
-KERNEL_SHARED(attention_tcgen05_bf16_128, 384, 231592, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents, void* y,
+KERNEL_SHARED(attention_tcgen05_bf16_128, 384, 231600, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents, void* y,
               float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal, uint32_t window,
               uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap, uint32_t out_bits) {
   attention_tcgen05<BF16, 128, 4>(qkv, {nullptr, documents, heads, kv_heads, 128, sequence, causal, window},
                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
 }
 
-KERNEL_SHARED(attention_tcgen05_f16_64, 384, 215304, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents, void* y,
+KERNEL_SHARED(attention_tcgen05_f16_64, 384, 215312, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents, void* y,
               float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal, uint32_t window,
               uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap, uint32_t out_bits) {
   attention_tcgen05<F16, 64, 8>(qkv, {nullptr, documents, heads, kv_heads, 64, sequence, causal, window},
                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
 }
 
-KERNEL_SHARED(attention_tcgen05_f16_128, 384, 231592, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents, void* y,
+KERNEL_SHARED(attention_tcgen05_f16_128, 384, 231600, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents, void* y,
               float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal, uint32_t window,
               uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap, uint32_t out_bits) {
   attention_tcgen05<F16, 128, 4>(qkv, {nullptr, documents, heads, kv_heads, 128, sequence, causal, window},

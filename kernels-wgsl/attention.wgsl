@@ -85,9 +85,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var r = 0u; r < ROWS; r++) {
     if (first + r * WORKGROUP + lane <= last) {
       let some = total[r] > 0.0;
-      let inverse = select(0.0, 1.0 / total[r], some);
+      let inverse = 1.0 / select(1.0, total[r], some);
       for (var d = 0u; d < dims(); d++) {
-        y[(row[r] * HEADS + head) * DIM4 + d] = sum[r * DIM4 + d] * inverse;
+        y[(row[r] * HEADS + head) * DIM4 + d] = select(vec4f(), sum[r * DIM4 + d] * inverse, some);
       }
       lse[row[r] * HEADS + head] = select(MASKED, top[r] + log(total[r]), some);
     }

@@ -1,11 +1,8 @@
 // How a persistent attention forward goes through its work: tiles of 128 queries that walk the keys they may see, and
 // the warp that has the copy engine bring both.
 #pragma once
-#include "attention_boxes.h"
 #include "attention_documents.h"
-#include "ring.h"
-
-constexpr uint32_t QUERY_ROWS = 128, KEY_ROWS = 128;
+#include "attention_ring.h"
 
 // What a stage has: keys, or values, from row `key` on; or nothing, after the last keys of an item.
 struct Step {
@@ -15,12 +12,7 @@ struct Step {
 };
 
 template <uint32_t DIM, uint32_t STAGES>
-struct Tiles {
-  Boxes<DIM, QUERY_ROWS> q;
-  Boxes<DIM, KEY_ROWS> ring[STAGES];
-  Step step[STAGES];
-  Mbarrier q_full, q_empty, full[STAGES], empty[STAGES];
-};
+using Tiles = KeyRing<DIM, STAGES, Step>;
 
 // How the call is cut: tiles of `span` rows, as many as a box has, of 128 / span heads that share keys. Pairs of a
 // block and such heads are units; `section` of them run together.
@@ -46,11 +38,6 @@ struct Items {
         tiles((of.sequence + by.span - 1) / by.span),
         units(by.rows / of.sequence * packs) {}
   DEVICE uint32_t count() const { return tiles * units; }
-  // The block's item of a round; from the first one that is not below count() on, none is. Rounds alternate in
-  // direction, so that blocks have alike of items that become shorter or longer.
-  DEVICE uint32_t own(uint32_t round) const {
-    return round * gridDim.x + (round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x);
-  }
   // With causal masks the last tiles take longest. They come first in the last section, last in the one before, and so
   // on: sections meet at tiles of one length, and the shortest are left for the end.
   DEVICE Item at(uint32_t i) const {
@@ -74,26 +61,39 @@ DEVICE void produce(Tiles<DIM, STAGES>& tiles, const TensorMap& qkv, const Items
   const Dense<Storage>& call = items.call;
   const bool issues = threadIdx.x % 32 == 0;
   Place<STAGES> next;
-  uint32_t q_parity = 1;
-  const auto bring = [&](const Step& step, uint32_t column) {
+  uint32_t q_parity = 1, landed_parity = 0;
+  // Of values, rows from `past` on must not matter.
+  const auto bring = [&](const Step& step, uint32_t column, uint32_t past = KEY_ROWS) {
+    Mbarrier& full = tiles.full[next.stage];
     mbarrier_wait(tiles.empty[next.stage], next.parity ^ 1);
     if (issues) {
-      Mbarrier& full = tiles.full[next.stage];
       tiles.step[next.stage] = step;
       if (step.key == Step::END) {
         mbarrier_arrive(full);
       } else {
-        mbarrier_arrive_expect(full, sizeof tiles.ring[0]);
-        load_boxes<DIM, KEY_ROWS>(tiles.ring[next.stage], qkv, column, step.key, items.cut.span, full);
+        Mbarrier& come = past < KEY_ROWS ? tiles.landed : full;
+        mbarrier_arrive_expect(come, sizeof tiles.ring[0]);
+        load_boxes<DIM, KEY_ROWS>(tiles.ring[next.stage], qkv, column, step.key, items.cut.span, come);
       }
     }
     __syncwarp();
+    if (past < KEY_ROWS) {
+      mbarrier_wait(tiles.landed, landed_parity);
+      landed_parity ^= 1;
+      zero_rows<DIM, KEY_ROWS>(tiles.ring[next.stage], 0, past);
+      if (issues) mbarrier_arrive(full);
+    }
     next.advance();
   };
   if (issues) tma_prefetch(qkv);
-  for (uint32_t round = 0; items.own(round) < items.count(); round++, q_parity ^= 1) {
-    const Item item = items.at(items.own(round));
+  for (uint32_t round = 0; item_of_round(round) < items.count(); round++, q_parity ^= 1) {
+    const Item item = items.at(item_of_round(round));
     const uint32_t kv_head = item.head / call.sharing(), k = call.key(kv_head).first, v = call.value(kv_head).first;
+    // Rows of the next block; the copy engine makes zeros of those past the call's end.
+    const uint32_t block_end = (item.first / call.sequence + 1) * call.sequence;
+    const auto bring_values = [&](const Step& step) {
+      bring(step, v, block_end < items.cut.rows ? min(block_end - step.key, KEY_ROWS) : KEY_ROWS);
+    };
     mbarrier_wait(tiles.q_empty, q_parity);
     if (issues) {
       mbarrier_arrive_expect(tiles.q_full, sizeof tiles.q);
@@ -109,10 +109,10 @@ DEVICE void produce(Tiles<DIM, STAGES>& tiles, const TensorMap& qkv, const Items
       if (!own.meets(other)) continue;
       const Step step = {key, own.one() && other.one() ? 0u : 1u};
       bring(step, k);
-      if (before.key != Step::END) bring(before, v);
+      if (before.key != Step::END) bring_values(before);
       before = step;
     }
     bring({Step::END, 0}, k);
-    if (before.key != Step::END) bring(before, v);
+    if (before.key != Step::END) bring_values(before);
   }
 }

@@ -34,14 +34,16 @@ struct ScoreScale {
       : scale(LOG2_E * (softcap > 0.0f ? softcap : attention_scale)),
         slope(softcap > 0.0f ? attention_scale / softcap : 0.0f) {}
 
+  DEVICE bool caps() const { return slope != 0.0f; }
   // tanh(x) = 1 - 2 / (exp(2x) + 1); where exp gives 0 or infinity it is -1 or 1.
+  DEVICE float cap(float score) const {
+    return 1.0f - 2.0f * fast_reciprocal(fast_exp2(2.0f * LOG2_E * slope * score) + 1.0f);
+  }
   template <uint32_t SUMS>
   DEVICE void cap(float (&score)[SUMS]) const {
-    if (slope == 0.0f) return;
-    const float twice = 2.0f * LOG2_E * slope;
+    if (!caps()) return;
 #pragma unroll
-    for (uint32_t i = 0; i < SUMS; i++)
-      score[i] = 1.0f - 2.0f * fast_reciprocal(fast_exp2(twice * score[i]) + 1.0f);
+    for (uint32_t i = 0; i < SUMS; i++) score[i] = cap(score[i]);
   }
 };
 
@@ -59,15 +61,16 @@ DEVICE float row_sum4(float x) {
 struct OnlineSoftmax {
   float top[2] = {UNSEEN, UNSEEN}, total[2] = {};
 
-  // Scores become weights; `keep` is what everything summed before has to be multiplied by.
+  // Scores become weights, those of each row by its scale; `keep` is what everything summed before has to be multiplied
+  // by.
   template <uint32_t SUMS>
-  DEVICE void take(float (&score)[SUMS], float (&keep)[2], float scale) {
+  DEVICE void take(float (&score)[SUMS], float (&keep)[2], const float (&scale)[2]) {
 #pragma unroll
     for (uint32_t r = 0; r < 2; r++) {
       float largest = UNSEEN;
 #pragma unroll
       for (uint32_t i = 2 * r; i < SUMS; i += 4) largest = fmaxf(largest, fmaxf(score[i], score[i + 1]));
-      const float new_top = fmaxf(top[r], scale * row_max4(largest));
+      const float new_top = fmaxf(top[r], scale[r] * row_max4(largest));
       // Where nothing was seen yet, any finite number gives weights of 0.
       const float base = new_top == UNSEEN ? 0.0f : new_top;
       keep[r] = fast_exp2(top[r] - base);
@@ -75,8 +78,8 @@ struct OnlineSoftmax {
       float sum = 0.0f;
 #pragma unroll
       for (uint32_t i = 2 * r; i < SUMS; i += 4) {
-        score[i] = fast_exp2(fmaf(score[i], scale, -base));
-        score[i + 1] = fast_exp2(fmaf(score[i + 1], scale, -base));
+        score[i] = fast_exp2(fmaf(score[i], scale[r], -base));
+        score[i + 1] = fast_exp2(fmaf(score[i + 1], scale[r], -base));
         sum += score[i] + score[i + 1];
       }
       total[r] = fmaf(total[r], keep[r], sum);

@@ -12,7 +12,7 @@ import {
   PADDING,
   packedWidth,
 } from './attention_math.ts'
-import { normal, values } from './cases.ts'
+import { firstRows, normal, values } from './cases.ts'
 import { type Case, defineOp, type OpCall, type Ports } from './contract.ts'
 import { storedIn } from './tolerance.ts'
 
@@ -101,6 +101,20 @@ const cases16: readonly Case<DenseAttributes>[] = [
   in16('d256', 'f16', 1, { sequence: 11, head_dim: 256, output: 'f16' }),
 ]
 
+/** Two blocks, the second one padding that holds NaN: tiles of keys that reach past a block's end find it. */
+function beforePadding(format: 'f16' | 'bf16', over: Partial<DenseAttributes>): Case<DenseAttributes> {
+  const attrs = { ...base, scale: (over.head_dim ?? base.head_dim) ** -0.5, ...over }
+  const [rows, first] = [2 * attrs.sequence, attrs.sequence]
+  return {
+    name: `${format}_before_padding`,
+    attrs,
+    inputs: {
+      qkv: firstRows([rows, packedWidth(attrs)], first, 1, format),
+      documents: values([rows], [...Array(first).fill(0), ...Array(first).fill(PADDING)], 'u32'),
+    },
+  }
+}
+
 /** Outputs and their error budgets, as computed in f32. */
 function results(call: OpCall<DenseAttributes>, given: Ports<Float64Array>) {
   const { heads, head_dim } = call.attrs
@@ -127,7 +141,7 @@ export const attention = defineOp<DenseAttributes>({
     'Vaswani et al. 2017; Ainslie et al. 2023 (grouped queries); Milakov and Gimelshein 2018 (online softmax)',
   inputs: {
     qkv: {
-      doc: '[T, (H + 2 KV) D]: query heads, key heads, value heads; T is a multiple of sequence',
+      doc: '[T, (H + 2 KV) D]: query heads, key heads, value heads; T is a multiple of sequence. NaN stays in its block',
       formats: ['f32', 'f16', 'bf16'],
     },
     documents: {
@@ -195,5 +209,6 @@ export const attention = defineOp<DenseAttributes>({
     ]),
     one('d20', 1, { heads: 3, sequence: 13, head_dim: 20, window: 5, softcap: 30 }),
     ...cases16,
+    beforePadding('f16', { sequence: 35, head_dim: 64, output: 'f16' }),
   ],
 })

@@ -116,6 +116,10 @@ def matmul(attrs, i):
     return {"y": y + i["residual"] if "residual" in i else y}
 
 
+def matmul_gated(attrs, i):
+    return {"y": gated(ACTIVATIONS[attrs["activation"]])(F.linear(i["x"], i["w"], i.get("bias")))}
+
+
 def rows_of_experts(offsets, rows):
     """Experts in order; each takes the rows up to its end that none before it has."""
     ends = torch.cummax(offsets.clamp(max=rows), 0).values.tolist()
@@ -530,7 +534,6 @@ def norm_of_sums(attrs, i):
     return {"norm": torch.linalg.vector_norm(i["sums"].sqrt()).reshape(1)}
 
 
-
 ORACLES = {
     "add": lambda attrs, i: {"y": i["a"] + i["b"]},
     "mul": lambda attrs, i: {"y": i["a"] * i["b"]},
@@ -552,7 +555,7 @@ ORACLES = {
         f.__name__: f
         for f in (
             reduce, broadcast, transpose,
-            matmul, matmul_backward_input, matmul_backward_weight,
+            matmul, matmul_gated, matmul_backward_input, matmul_backward_weight,
             matmul_grouped, matmul_grouped_backward_input, matmul_grouped_backward_weight,
             bias_backward, embedding, embedding_backward,
             rms_norm, rms_norm_backward_input, rms_norm_backward_weight,
