@@ -128,6 +128,9 @@ struct Runtime {
   void (*wgmma)(Thread&, float* sums, uint32_t count, const Wgmma&, Site);
   void (*wgmma_commit)(Thread&);
   void (*wgmma_wait)(Thread&, uint32_t pending, Site);
+  // Leaves the thread `count` registers: fewer, or more once its block has them.
+  void (*give_registers)(Thread&, uint32_t count, Site);
+  void (*take_registers)(Thread&, uint32_t count, Site);
 
   // Tensor memory (tensor_memory.h). Those of tmem are called by all lanes of a warp.
   void (*tmem_alloc)(Thread&, uint32_t* address, uint32_t columns, Site);

@@ -8,6 +8,12 @@
 
 namespace simt {
 
+// Registers of a thread of a kernel that has its multiprocessor to itself: ptxas gives it all that are there.
+static uint16_t registers_at_start(uint32_t threads) {
+  constexpr uint32_t OF_MULTIPROCESSOR = 65536, MOST = 256, UNIT = 8;
+  return static_cast<uint16_t>(std::min(MOST, OF_MULTIPROCESSOR / threads / UNIT * UNIT));
+}
+
 void Block::begin(Launch& launch, uint64_t position, const std::shared_ptr<Cluster>& cluster, uint32_t rank) {
   if (launch_serial_ != launch.serial) shared_.reset();
   shared_.poison();
@@ -23,6 +29,8 @@ void Block::begin(Launch& launch, uint64_t position, const std::shared_ptr<Clust
   divergent_ = false;
   for (std::vector<Fiber*>& waiting : waiting_at_) waiting.clear();
   for (uint32_t i = 0; i * WARP < threads_; i++) warps_[i].exited = warps_[i].groups = 0;
+  std::fill_n(registers_.begin(), threads_, registers_at_start(threads_));
+  free_registers_ = 0;
   const uint64_t seed = launch.order.seed ^ (position * launch.kernel.cluster + rank) * 0x9e3779b97f4a7c15u;
   async_.begin(shared_.make_dynamic(kernel_->dynamic_shared), kernel_->dynamic_shared, threads_, launch.order, seed);
   tensor_memory_.begin(async_, kernel_->dynamic_shared > 0 ? threads_ : 0);
@@ -47,7 +55,7 @@ Block::State Block::run() {
       state_ = State::failed;
     }
   if (state_ == State::done)
-    for (const Async::Problem& problem : {tensor_memory_.end(), async_.end()}) {
+    for (const Async::Problem& problem : {tensor_memory_.end(), async_.end(), check_registers()}) {
       if (problem.empty() || state_ == State::failed) continue;
       launch_->fail(Failure::launch_failed, place() + ": " + problem);
       state_ = State::failed;

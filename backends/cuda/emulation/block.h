@@ -61,6 +61,9 @@ class Block {
   void tma_load(Fiber& self, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier,
                 uint32_t ranks, const Site& site);
   void wgmma_wait(Fiber& self, uint32_t pending, const Site& site);
+  // What setmaxnreg does: the block has as many registers as its threads began with.
+  void give_registers(Fiber& self, uint32_t count, const Site& site);
+  void take_registers(Fiber& self, uint32_t count, const Site& site);
   // Ends the launch from a signal handler, which formats nothing.
   [[noreturn]] void interrupt(Fiber& self);
 
@@ -99,6 +102,8 @@ class Block {
   void complete(Fiber& self, uint32_t first, const Group& group);
   void release_barrier();
   Context diagnose();
+  // Whether warps of a warpgroup have different numbers of registers, which a device does not allow.
+  Async::Problem check_registers() const;
 
   StackPool& stacks_;
   SharedMemory shared_;
@@ -130,6 +135,9 @@ class Block {
   std::array<std::vector<Fiber*>, BARRIERS> waiting_at_;
   std::array<uint32_t, BARRIERS> threads_of_{};
   std::array<Warp, MAX_THREADS / WARP> warps_;
+
+  std::array<uint16_t, MAX_THREADS> registers_;
+  uint32_t free_registers_ = 0;
 };
 
 }  // namespace simt

@@ -60,6 +60,32 @@ void Block::wgmma_wait(Fiber& self, uint32_t pending, const Site& site) {
   warp(self, Collective::syncwarp, 0xffffffffu, 0, 0, site);
 }
 
+void Block::give_registers(Fiber& self, uint32_t count, const Site& site) {
+  const uint32_t own = registers_[self.id];
+  if (count > own) fail(self, "a thread with " + std::to_string(own) + " registers keeps " + std::to_string(count), site);
+  free_registers_ += own - count;
+  registers_[self.id] = static_cast<uint16_t>(count);
+}
+
+void Block::take_registers(Fiber& self, uint32_t count, const Site& site) {
+  const uint32_t own = registers_[self.id];
+  if (count < own) fail(self, "a thread with " + std::to_string(own) + " registers takes " + std::to_string(count), site);
+  while (count - own > free_registers_) yield(self, site);
+  resume();
+  free_registers_ -= count - own;
+  registers_[self.id] = static_cast<uint16_t>(count);
+}
+
+std::string Block::check_registers() const {
+  constexpr uint32_t WARPGROUP = 128;
+  for (uint32_t i = 0; i < threads_; i++)
+    if (registers_[i] != registers_[i / WARPGROUP * WARPGROUP])
+      return "threads " + std::to_string(i / WARPGROUP * WARPGROUP) + " and " + std::to_string(i) +
+             " of a warpgroup have " + std::to_string(registers_[i / WARPGROUP * WARPGROUP]) + " and " +
+             std::to_string(registers_[i]) + " registers";
+  return "";
+}
+
 }  // namespace simt
 
 #pragma GCC visibility pop

@@ -274,6 +274,12 @@ const Runtime emulated_runtime{
   [](Thread& thread, uint32_t pending, Site site) {
     fiber_of(thread).block->wgmma_wait(fiber_of(thread), pending, site);
   },
+  [](Thread& thread, uint32_t count, Site site) {
+    fiber_of(thread).block->give_registers(fiber_of(thread), count, site);
+  },
+  [](Thread& thread, uint32_t count, Site site) {
+    fiber_of(thread).block->take_registers(fiber_of(thread), count, site);
+  },
 
   [](Thread& thread, uint32_t* address, uint32_t columns, Site site) {
     by_warp(thread, site, [&](TensorMemory& memory) { return memory.allocate(columns, *address); });

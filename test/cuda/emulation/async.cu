@@ -86,7 +86,7 @@ KERNEL_SHARED(phases, 64, 16, uint32_t* y) {
 }
 
 // Giving back and taking registers changes nothing that is computed.
-KERNEL(registers, 256, uint32_t* y) {
+KERNEL_SHARED(registers, 384, 1024, uint32_t* y) {
   if (threadIdx.x < 128)
     registers_give_back<40>();
   else

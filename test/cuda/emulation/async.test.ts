@@ -101,8 +101,10 @@ describe.skipIf(missing)('what is asynchronous on the emulated device', () => {
   })
 
   it('registers move between warpgroups', async () => {
-    const [read] = await outputs('forward', ['alloc y 1024', 'launch - registers 1 256 y', 'read y 1024'])
-    expect([...words(read!)]).toEqual(range(256))
+    const [read] = await outputs('forward', [
+      ...['alloc y 1536', 'shared registers 1024', 'launch - registers 1 384 y', 'read y 1536'],
+    ])
+    expect([...words(read!)]).toEqual(range(384))
   })
 
   it.each([

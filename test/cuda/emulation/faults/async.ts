@@ -1,6 +1,6 @@
 import { byNan, type Fault, fails, ILLEGAL_ADDRESS, inFile } from './fault.ts'
 
-/** Faults with copies, mbarriers, wgmma, stores and clusters. */
+/** Faults with copies, mbarriers, wgmma, stores, clusters and registers. */
 export const asyncFaults: Fault[] = [
   ...inFile(
     'async',
@@ -97,5 +97,15 @@ export const asyncFaults: Fault[] = [
       boxRows: 64,
       caught,
     })),
+  ),
+  ...inFile(
+    'registers',
+    (
+      [
+        ['more_registers_than_there_are', fails(/deadlock: .*a change of memory \(registers\.cu:\d+\)/)],
+        ['registers_of_some_warps', fails(/threads 0 and 32 of a warpgroup have 168 and 40 registers/)],
+        ['fewer_registers_than_given', fails(/a thread with 168 registers keeps 176/)],
+      ] as const
+    ).map(([kernel, caught]) => ({ kernel, threads: 384, elements: 128 * 128, shared: 1024, caught })),
   ),
 ]
