@@ -25,8 +25,8 @@ ptxas info    : Used 12 registers, used 0 barriers`
   })
 })
 
-const build = (module: string, body: string) => {
-  const text = `#include "lib/kernel.h"\n${body}\n`
+const build = (module: string, body: string, library = 'kernel') => {
+  const text = `#include "lib/${library}.h"\n${body}\n`
   const sources = new Map([...readCudaSources(), [`${module}.cu`, text]])
   return buildCubin(cudaTarget(cudaTraits['cuda-sm_90a']!, sources), module)
 }
@@ -58,13 +58,29 @@ describe('a cubin is refused', () => {
   for (uint32_t i = 0; i < 128; i++) y[i * 1024 + threadIdx.x] = v[127 - i] * v[i];
 }`
 
+  // Without a bound of its threads' registers a kernel has none to give.
+  const unbound = 'KERNEL(refused, 128, float* y) { registers_give_back<40>(); y[threadIdx.x] = 1; }'
+  const serial = `KERNEL_SHARED(refused, 128, 1024, float* y, uint64_t a) {
+  float sum[32] = {};
+  wgmma_fence();
+  for (uint32_t k = 0; k < 4; k++) {
+    wgmma<WgmmaFormat::bf16>(sum, a, a, true);
+    wgmma_commit();
+    y[k] = sum[0];
+  }
+  wgmma_wait<0>();
+  y[4] = sum[1];
+}`
+
   it.for([
     ['whose kernel spills registers', spilling, 'spills'],
+    ['that reads sums of wgmma before it has waited', serial, 'C75', 'wgmma'],
+    ['that gives back registers which it does not have', unbound, 'setmaxnreg', 'warpgroup'],
     ['with a warning', 'KERNEL(refused, 32, float* y) { int unused = 3; y[0] = 1; }', 'unused'],
     ['that does not compile', 'KERNEL(refused, 32, float* y) { y[0] = nothing; }', 'refused.cu'],
-  ] as const)('%s', async ([_what, body, words], ctx) => {
+  ] as const)('%s', async ([_what, body, words, library], ctx) => {
     if (!nvcc) return ctx.skip('nvcc is not installed')
-    await expect(build('refused', body)).rejects.toMatchObject({
+    await expect(build('refused', body, library)).rejects.toMatchObject({
       code: 'kernel_compile',
       message: expect.stringContaining(words),
     })

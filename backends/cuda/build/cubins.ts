@@ -34,7 +34,7 @@ const flagsFor = (arch: string): string[] => {
  * give the same bytes: nothing else of the machine goes in.
  *
  * @throws ExactmapError `not_found` without nvcc; `kernel_compile` with the compiler's words, or for a kernel that
- *   spills registers to memory
+ *   spills registers to memory, or whose wgmma or registers are not used as its text says
  */
 export const buildCubin = (target: CudaTarget, module: string): Promise<ImageRecord> =>
   buildText(imageFolder(target.arch), target.arch, module, target.moduleText(module))
@@ -64,6 +64,9 @@ async function buildText(folder: string, arch: string, module: string, text: str
           `${arch}: spills ${spillStores} bytes of stores and ${spillLoads} of loads; give its threads less to hold`,
           { kernel, file },
         )
+    // Only told by ptxas: wgmma that waits for one another, setmaxnreg that has no effect.
+    const slowed = /\(C75\d\d\) .*/.exec(out + err)
+    if (slowed) throw new ExactmapError('kernel_compile', `${arch}: ${slowed[0]}`, { file })
     check(Object.keys(kernels).length > 0, 'internal', `${file}: the assembler reported no kernel`)
     const image = await readFile(join(work, 'image'))
     const record: ImageRecord = {
