@@ -18,14 +18,14 @@ struct Piece {
 };
 
 // Pieces by their numbers. Where they are RAGGED, behind a piece's last k come those of others; else there is nothing.
-template <uint32_t COLUMNS>
+template <uint32_t COLUMNS, uint32_t ROWS = TILE_ROWS>
 struct Pieces {
   static constexpr bool RAGGED = false;
   const Product& of;
   uint32_t down, across;
   DEVICE explicit Pieces(const Product& product)
       : of(product),
-        down((product.rows + TILE_ROWS - 1) / TILE_ROWS),
+        down((product.rows + ROWS - 1) / ROWS),
         across((product.columns + COLUMNS - 1) / COLUMNS) {}
   DEVICE uint32_t count() const { return down * across * of.splits; }
   DEVICE bool has(uint32_t i) const { return i < count(); }
@@ -34,7 +34,7 @@ struct Pieces {
     const uint32_t split = i % of.splits, tile = i / of.splits, group = tile / (GROUP * across);
     const uint32_t above = group * GROUP, height = min(GROUP, down - above), within = tile - above * across;
     const uint32_t first = split * of.split_depth;
-    return {(above + within % height) * TILE_ROWS, within / height * COLUMNS, split, first,
+    return {(above + within % height) * ROWS, within / height * COLUMNS, split, first,
             min(of.depth, first + of.split_depth), of.rows, 0};
   }
 };

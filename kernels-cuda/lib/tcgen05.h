@@ -1,7 +1,12 @@
 // Products of tiles in shared memory with sums in tensor memory, asynchronously (PTX ISA, tcgen05; sm_103a only). One
 // thread issues products and copies of scales, which run in its order, and commits them to an mbarrier; whoever has
 // waited for it may read the sums, and the stages may be filled again.
+//
+// With CTAS 2 the two blocks of a cluster are a pair that multiplies 256 rows of a: block 0 has the first 128 of a and
+// of the sums and the first half of b's rows, block 1 the others, all at the same addresses in both. A thread of block 0
+// issues for both.
 #pragma once
+#include "cluster.h"
 #include "tmem.h"
 
 enum class Tcgen05Swizzle : uint32_t { none = 0, bytes_128 = 2, bytes_64 = 4, bytes_32 = 6 };
@@ -32,9 +37,9 @@ constexpr __host__ __device__ bool tcgen05_scaled(Tcgen05Format format) {
 // An instruction descriptor (PTX ISA, "Instruction descriptor") of tiles of rows along k: bits 4 and 5 the format of
 // the sums (1: f32), or which byte of a word is the scale of b; 7 to 9 and 10 to 12 the formats of a and b (of
 // kind::f16 0: f16, 1: bf16; of f8f6f4 and mxf8f6f4 0: e4m3; of mxf4nvf4 1: e2m1); 17 to 22 columns / 8; 23 the
-// format of scales (0: e4m3, 1: e8m0); 24 to 28 rows / 16; 29 and 30 which byte is the scale of a. Bit 16 says that b's
-// rows in memory are along its columns (tcgen05_columns).
-constexpr uint32_t TCGEN05_B_COLUMNS = 1u << 16;
+// format of scales (0: e4m3, 1: e8m0); 24 to 28 rows / 16; 29 and 30 which byte is the scale of a. Bits 15 and 16 say
+// that a's or b's rows in memory are along m or n (tcgen05_columns).
+constexpr uint32_t TCGEN05_A_COLUMNS = 1u << 15, TCGEN05_B_COLUMNS = 1u << 16;
 constexpr __host__ __device__ uint32_t tcgen05_instruction(Tcgen05Format format, uint32_t rows, uint32_t columns,
                                                            uint32_t scale_byte = 0) {
   const uint32_t number = format == Tcgen05Format::bf16 || format == Tcgen05Format::nvfp4 ? 1 : 0;
@@ -50,8 +55,8 @@ DEVICE uint64_t tcgen05_rows(const void* tile, uint32_t k) {
   return tcgen05_descriptor(shared_address(tile) + k, 16, 1024, Tcgen05Swizzle::bytes_128);
 }
 
-// Boxes of 64 columns in 16 bits, a row of 128 bytes for each of k, `box_bytes` apart: b where its memory runs along
-// its columns. From k on: a multiple of 16.
+// Boxes of 64 columns in 16 bits, a row of 128 bytes for each of k, `box_bytes` apart: an operand whose memory runs
+// along m or n. From k on: a multiple of 16.
 DEVICE uint64_t tcgen05_columns(const void* boxes, uint32_t box_bytes, uint32_t k) {
   return tcgen05_descriptor(shared_address(boxes) + 128 * k, box_bytes, 1024, Tcgen05Swizzle::bytes_128);
 }
@@ -67,23 +72,45 @@ DEVICE uint64_t tcgen05_words(const void* words) {
 DEVICE void tcgen05_fence_after() { asm volatile("tcgen05.fence::after_thread_sync;" ::: "memory"); }
 DEVICE void tcgen05_fence_before() { asm volatile("tcgen05.fence::before_thread_sync;" ::: "memory"); }
 
-// The barrier gets one arrival when all that this thread has issued is done.
+// The barrier gets one arrival when all that this thread has issued is done; of a pair, that in the same place of each.
+template <uint32_t CTAS = 1>
 DEVICE void tcgen05_commit(Mbarrier& barrier) {
-  asm volatile("tcgen05.commit.cta_group::1.mbarrier::arrive::one.shared::cluster.b64 [%0];" ::"r"(
-                 shared_address(&barrier))
-               : "memory");
+  if constexpr (CTAS == 1)
+    asm volatile("tcgen05.commit.cta_group::1.mbarrier::arrive::one.shared::cluster.b64 [%0];" ::"r"(
+                   shared_address(&barrier))
+                 : "memory");
+  else
+    asm volatile(
+      "tcgen05.commit.cta_group::2.mbarrier::arrive::one.shared::cluster.multicast::cluster.b64 [%0], %1;" ::"r"(
+        shared_address(&barrier)),
+      "h"(static_cast<uint16_t>(3))
+      : "memory");
 }
 
 // Copies what tcgen05_words describes to four columns of tensor memory: the word of row r to lane r % 32 of column
-// `to` + r / 32, and to the same lane of the three other quarters.
+// `to` + r / 32, and to the same lane of the three other quarters. Each block of a pair copies its own.
+template <uint32_t CTAS = 1>
 DEVICE void tcgen05_copy_words(uint32_t to, uint64_t words) {
-  asm volatile("tcgen05.cp.cta_group::1.32x128b.warpx4 [%0], %1;" ::"r"(to), "l"(words) : "memory");
+  asm volatile("tcgen05.cp.cta_group::%2.32x128b.warpx4 [%0], %1;" ::"r"(to), "l"(words), "n"(CTAS) : "memory");
+}
+
+// As tma_load, into the calling block of a pair; the bytes count for the barrier in the same place of block 0.
+DEVICE void tma_load_pair(void* to, const TensorMap& map, uint32_t column, uint32_t row, Mbarrier& barrier) {
+  asm volatile(
+    "{\n"
+    ".reg .b32 there;\n"
+    "mapa.shared::cluster.u32 there, %4, 0;\n"
+    "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.cta_group::2 [%0], "
+    "[%1, {%2, %3}], [there];\n"
+    "}" ::"r"(shared_address(to)),
+    "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier))
+    : "memory");
 }
 
 #define TCGEN05_MMA(kind)                                                                             \
   asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %4, 0;\n"                                        \
-               "tcgen05.mma.cta_group::1.kind::" kind " [%0], %1, %2, %3, add;\n}" ::"r"(sums),       \
-               "l"(a), "l"(b), "r"(instruction), "r"(static_cast<uint32_t>(add))                      \
+               "tcgen05.mma.cta_group::%5.kind::" kind " [%0], %1, %2, %3, add;\n}" ::"r"(sums),      \
+               "l"(a), "l"(b), "r"(instruction), "r"(static_cast<uint32_t>(add)), "n"(CTAS)           \
                : "memory")
 #define TCGEN05_MMA_TS(kind)                                                                          \
   asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %4, 0;\n"                                        \
@@ -92,15 +119,17 @@ DEVICE void tcgen05_copy_words(uint32_t to, uint64_t words) {
                : "memory")
 #define TCGEN05_MMA_SCALED(kind)                                                                                \
   asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %6, 0;\n"                                                  \
-               "tcgen05.mma.cta_group::1.kind::" kind " [%0], %1, %2, %3, [%4], [%5], add;\n}" ::"r"(sums),     \
-               "l"(a), "l"(b), "r"(instruction), "r"(scales_a), "r"(scales_b), "r"(static_cast<uint32_t>(add))  \
+               "tcgen05.mma.cta_group::%7.kind::" kind " [%0], %1, %2, %3, [%4], [%5], add;\n}" ::"r"(sums),    \
+               "l"(a), "l"(b), "r"(instruction), "r"(scales_a), "r"(scales_b), "r"(static_cast<uint32_t>(add)), \
+               "n"(CTAS)                                                                                        \
                : "memory")
 #endif
 
 // sums[m][n] (+)= sum over k of a(m,k) b(n,k): row m in lane m, column n in column n from `sums` on. `a` and `b`
-// describe 128 and as many rows as `instruction` has columns. Without `add` the sums begin.
+// describe 128 and as many rows as `instruction` has columns, or half of these in each block of a pair. Without `add`
+// the sums begin.
 #ifdef __CUDACC__
-template <Tcgen05Format FORMAT>
+template <Tcgen05Format FORMAT, uint32_t CTAS = 1>
 DEVICE void tcgen05_mma(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, bool add) {
   static_assert(!tcgen05_scaled(FORMAT));
   if constexpr (FORMAT == Tcgen05Format::e4m3)
@@ -119,8 +148,8 @@ DEVICE void tcgen05_mma_ts(uint32_t sums, uint32_t a, uint64_t b, uint32_t instr
 
 // With every number times the scale of its row and block: of row r in lane r % 32 (of all quarters) of column r / 32
 // from `scales_a` or `scales_b` on, in the byte that `instruction` names (mxfp8), or the four blocks' in four bytes
-// (nvfp4).
-template <Tcgen05Format FORMAT>
+// (nvfp4). Each block of a pair has the scales of its rows of a, and of all rows of b.
+template <Tcgen05Format FORMAT, uint32_t CTAS = 1>
 DEVICE void tcgen05_mma_scaled(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, uint32_t scales_a,
                                uint32_t scales_b, bool add) {
   static_assert(tcgen05_scaled(FORMAT));
@@ -132,18 +161,25 @@ DEVICE void tcgen05_mma_scaled(uint32_t sums, uint64_t a, uint64_t b, uint32_t i
 #else
 inline void tcgen05_fence_after() { simt::runtime->tcgen05_fence(simt::this_thread(), true); }
 inline void tcgen05_fence_before() { simt::runtime->tcgen05_fence(simt::this_thread(), false); }
-inline void tcgen05_commit(Mbarrier& barrier, simt::Site site = simt::Site::current()) {
-  simt::runtime->tcgen05_commit(simt::this_thread(), &barrier, site);
+template <uint32_t CTAS = 1>
+void tcgen05_commit(Mbarrier& barrier, simt::Site site = simt::Site::current()) {
+  simt::runtime->tcgen05_commit(simt::this_thread(), &barrier, CTAS, site);
 }
-inline void tcgen05_copy_words(uint32_t to, uint64_t words, simt::Site site = simt::Site::current()) {
-  simt::runtime->tcgen05_copy_words(simt::this_thread(), to, words, site);
+template <uint32_t CTAS = 1>
+void tcgen05_copy_words(uint32_t to, uint64_t words, simt::Site site = simt::Site::current()) {
+  simt::runtime->tcgen05_copy_words(simt::this_thread(), to, words, CTAS, site);
 }
-template <Tcgen05Format FORMAT>
+inline void tma_load_pair(void* to, const TensorMap& map, uint32_t column, uint32_t row, Mbarrier& barrier,
+                          simt::Site site = simt::Site::current()) {
+  simt::runtime->tma_load_pair(simt::this_thread(), to, map, static_cast<int32_t>(column), static_cast<int32_t>(row),
+                               &barrier, site);
+}
+template <Tcgen05Format FORMAT, uint32_t CTAS = 1>
 void tcgen05_mma(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, bool add,
                  simt::Site site = simt::Site::current()) {
   static_assert(!tcgen05_scaled(FORMAT));
   simt::runtime->tcgen05_mma(
-    simt::this_thread(), {static_cast<uint32_t>(FORMAT), sums, a, b, instruction, 0, 0, add}, site);
+    simt::this_thread(), {static_cast<uint32_t>(FORMAT), sums, a, b, instruction, 0, 0, add, false, CTAS}, site);
 }
 template <Tcgen05Format FORMAT>
 void tcgen05_mma_ts(uint32_t sums, uint32_t a, uint64_t b, uint32_t instruction, bool add,
@@ -152,11 +188,12 @@ void tcgen05_mma_ts(uint32_t sums, uint32_t a, uint64_t b, uint32_t instruction,
   simt::runtime->tcgen05_mma(
     simt::this_thread(), {static_cast<uint32_t>(FORMAT), sums, a, b, instruction, 0, 0, add, true}, site);
 }
-template <Tcgen05Format FORMAT>
+template <Tcgen05Format FORMAT, uint32_t CTAS = 1>
 void tcgen05_mma_scaled(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruction, uint32_t scales_a,
                         uint32_t scales_b, bool add, simt::Site site = simt::Site::current()) {
   static_assert(tcgen05_scaled(FORMAT));
   simt::runtime->tcgen05_mma(
-    simt::this_thread(), {static_cast<uint32_t>(FORMAT), sums, a, b, instruction, scales_a, scales_b, add}, site);
+    simt::this_thread(),
+    {static_cast<uint32_t>(FORMAT), sums, a, b, instruction, scales_a, scales_b, add, false, CTAS}, site);
 }
 #endif

@@ -10,18 +10,24 @@ constexpr __host__ __device__ uint32_t tmem_lane(uint32_t address, uint32_t lane
 
 #ifdef __CUDACC__
 // Takes `columns`, a power of two from 32 on, and leaves their address in shared memory. They are the block's until one
-// of its warps frees them.
+// of its warps frees them. Where two blocks multiply together (CTAS 2, lib/tcgen05.h), the same warp of each calls this,
+// and what follows, for the same columns of both, and none of tensor memory's instructions is for one block alone.
+template <uint32_t CTAS = 1>
 DEVICE void tmem_alloc(uint32_t& address, uint32_t columns) {
-  asm volatile("tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%0], %1;" ::"r"(shared_address(&address)),
-               "r"(columns)
+  asm volatile("tcgen05.alloc.cta_group::%2.sync.aligned.shared::cta.b32 [%0], %1;" ::"r"(shared_address(&address)),
+               "r"(columns), "n"(CTAS)
                : "memory");
 }
 
 // The block will take no more: another one's tmem_alloc need not wait for it.
-DEVICE void tmem_relinquish() { asm volatile("tcgen05.relinquish_alloc_permit.cta_group::1.sync.aligned;"); }
+template <uint32_t CTAS = 1>
+DEVICE void tmem_relinquish() {
+  asm volatile("tcgen05.relinquish_alloc_permit.cta_group::%0.sync.aligned;" ::"n"(CTAS));
+}
 
+template <uint32_t CTAS = 1>
 DEVICE void tmem_free(uint32_t address, uint32_t columns) {
-  asm volatile("tcgen05.dealloc.cta_group::1.sync.aligned.b32 %0, %1;" ::"r"(address), "r"(columns));
+  asm volatile("tcgen05.dealloc.cta_group::%2.sync.aligned.b32 %0, %1;" ::"r"(address), "r"(columns), "n"(CTAS));
 }
 
 #define TMEM_NAMES_16 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
@@ -65,14 +71,17 @@ DEVICE void tmem_store(uint32_t to, const uint32_t (&from)[16]) {
 // Until what this thread has stored is in tensor memory; then tcgen05_fence_before and a barrier tell whoever uses it.
 DEVICE void tmem_wait_stores() { asm volatile("tcgen05.wait::st.sync.aligned;" ::: "memory"); }
 #else
-inline void tmem_alloc(uint32_t& address, uint32_t columns, simt::Site site = simt::Site::current()) {
-  simt::runtime->tmem_alloc(simt::this_thread(), &address, columns, site);
+template <uint32_t CTAS = 1>
+void tmem_alloc(uint32_t& address, uint32_t columns, simt::Site site = simt::Site::current()) {
+  simt::runtime->tmem_alloc(simt::this_thread(), &address, columns, CTAS, site);
 }
-inline void tmem_relinquish(simt::Site site = simt::Site::current()) {
-  simt::runtime->tmem_relinquish(simt::this_thread(), site);
+template <uint32_t CTAS = 1>
+void tmem_relinquish(simt::Site site = simt::Site::current()) {
+  simt::runtime->tmem_relinquish(simt::this_thread(), CTAS, site);
 }
-inline void tmem_free(uint32_t address, uint32_t columns, simt::Site site = simt::Site::current()) {
-  simt::runtime->tmem_free(simt::this_thread(), address, columns, site);
+template <uint32_t CTAS = 1>
+void tmem_free(uint32_t address, uint32_t columns, simt::Site site = simt::Site::current()) {
+  simt::runtime->tmem_free(simt::this_thread(), address, columns, CTAS, site);
 }
 template <uint32_t COUNT>
 void tmem_load(float (&to)[COUNT], uint32_t from, simt::Site site = simt::Site::current()) {

@@ -88,6 +88,7 @@ struct Tcgen05Product {
   uint32_t instruction, scales_a, scales_b;
   bool add;
   bool a_in_tensor_memory = false;  // `a` is its address there
+  uint32_t ctas = 1;                // whose memories it works on: 2 of a pair, lib/tcgen05.h
 };
 
 struct Runtime {
@@ -117,6 +118,8 @@ struct Runtime {
   // Into the same place of all blocks of the cluster that have a bit in `ranks`.
   void (*tma_load)(Thread&, void* to, const TensorMap&, int32_t column, int32_t row, const void* barrier,
                    uint32_t ranks, Site);
+  // Into the calling block, for the barrier in the same place of the first block of its pair.
+  void (*tma_load_pair)(Thread&, void* to, const TensorMap&, int32_t column, int32_t row, const void* barrier, Site);
   // The box at (column, row), or added to what is there.
   void (*tma_store)(Thread&, const TensorMap&, int32_t column, int32_t row, const void* from, bool add, Site);
   void (*tma_store_commit)(Thread&);
@@ -133,17 +136,17 @@ struct Runtime {
   void (*take_registers)(Thread&, uint32_t count, Site);
 
   // Tensor memory (tensor_memory.h). Those of tmem are called by all lanes of a warp.
-  void (*tmem_alloc)(Thread&, uint32_t* address, uint32_t columns, Site);
-  void (*tmem_relinquish)(Thread&, Site);
-  void (*tmem_free)(Thread&, uint32_t address, uint32_t columns, Site);
+  void (*tmem_alloc)(Thread&, uint32_t* address, uint32_t columns, uint32_t ctas, Site);
+  void (*tmem_relinquish)(Thread&, uint32_t ctas, Site);
+  void (*tmem_free)(Thread&, uint32_t address, uint32_t columns, uint32_t ctas, Site);
   void (*tmem_load)(Thread&, float* to, uint32_t count, uint32_t from, Site);
   void (*tmem_wait)(Thread&, Site);
   void (*tmem_store)(Thread&, uint32_t to, const uint32_t* from, uint32_t count, Site);
   void (*tmem_wait_stores)(Thread&, Site);
   void (*tcgen05_fence)(Thread&, bool after);
   void (*tcgen05_mma)(Thread&, const Tcgen05Product&, Site);
-  void (*tcgen05_copy_words)(Thread&, uint32_t to, uint64_t words, Site);
-  void (*tcgen05_commit)(Thread&, const void* barrier, Site);
+  void (*tcgen05_copy_words)(Thread&, uint32_t to, uint64_t words, uint32_t ctas, Site);
+  void (*tcgen05_commit)(Thread&, const void* barrier, uint32_t ctas, Site);
 };
 
 struct Kernel {

@@ -18,6 +18,7 @@ void Async::begin(unsigned char* memory, uint32_t bytes, uint32_t threads, const
   random_ = Random(seed);
   barriers_.clear();
   copies_.clear();
+  coming_ = 0;
   rows_.assign((bytes + ROW - 1) / ROW, Row::nothing);
   published_.assign(memory, memory + bytes);
   threads_.assign(bytes > 0 ? threads : 0, {});
@@ -25,8 +26,7 @@ void Async::begin(unsigned char* memory, uint32_t bytes, uint32_t threads, const
 }
 
 std::string Async::end() {
-  if (!copies_.empty())
-    return "the block ended while " + text(copies_.size()) + " copies to its shared memory were under way";
+  if (coming_ > 0) return "the block ended while " + text(coming_) + " copies to its shared memory were under way";
   for (uint32_t i = 0; i < threads_.size(); i++)
     if (threads_[i].taken != threads_[i].issued) return "thread " + text(i) + " ended without waiting for its wgmma";
   for (uint32_t i = 0; i < threads_.size(); i++) {
@@ -135,13 +135,13 @@ std::string Async::read(uint32_t address, void* to, uint32_t bytes) const {
   return "";
 }
 
-std::string Async::load(void* to, const TensorMap& map, int32_t column, int32_t row, const void* at) {
+std::string Async::load(void* to, const TensorMap& map, int32_t column, int32_t row, const void* at, Async& signals) {
   const bool plain = map.magic == TensorMap::BYTES;
   if (!plain && map.magic != TensorMap::MAGIC) return "the tensor map was not made by cuTensorMapEncodeTiled";
-  const Barrier* barrier = find(at);
+  const Barrier* barrier = signals.find(at);
   if (!barrier) return "the mbarrier is not initialised";
   if (!barrier->visible) return "the mbarrier was initialised without mbarrier_fence_init";
-  Copy copy{0, map, column, row, at};
+  Copy copy{this, 0, map, column, row, at};
   const auto* first = static_cast<const unsigned char*>(to);
   if (first < memory_ || first + copy.bytes() > memory_ + bytes_)
     return "the copy of " + text(copy.bytes()) + " bytes leaves the dynamic shared memory";
@@ -175,13 +175,21 @@ std::string Async::load(void* to, const TensorMap& map, int32_t column, int32_t 
   }
   std::fill(rows_.begin() + copy.to / ROW, rows_.begin() + copy.end_row(), Row::coming);
   std::memset(memory_ + copy.to, GARBAGE, copy.bytes());
-  copies_.push_back(copy);
+  coming_++;
+  signals.copies_.push_back(copy);
   return "";
 }
 
 void Async::land(size_t index) {
   const Copy copy = copies_[index];
   copies_.erase(copies_.begin() + static_cast<std::ptrdiff_t>(index));
+  copy.into->receive(copy);
+  Barrier* barrier = find(copy.barrier);
+  barrier->bytes -= copy.bytes();
+  advance(*barrier);
+}
+
+void Async::receive(const Copy& copy) {
   const TensorMap& map = copy.map;
   for (uint32_t r = 0; r < map.box_rows; r++)
     for (uint32_t c = 0; c < map.box_width; c++) {
@@ -199,9 +207,7 @@ void Async::land(size_t index) {
     }
   std::memcpy(&published_[copy.to], memory_ + copy.to, copy.bytes());
   std::fill(rows_.begin() + copy.to / ROW, rows_.begin() + copy.end_row(), Row::bytes);
-  Barrier* barrier = find(copy.barrier);
-  barrier->bytes -= copy.bytes();
-  advance(*barrier);
+  coming_--;
 }
 
 }  // namespace simt

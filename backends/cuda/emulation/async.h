@@ -41,7 +41,8 @@ class Async {
   Problem read(uint32_t address, void* to, uint32_t bytes) const;
   // Makes what threads have stored visible to copies and products.
   void publish();
-  Problem load(void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier);
+  // The barrier may be another block's, `signals`.
+  Problem load(void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier, Async& signals);
 
   Problem store(uint32_t thread, const TensorMap& map, int32_t column, int32_t row, const void* from, bool add);
   void commit_stores(uint32_t thread) { threads_[thread].store_groups++; }
@@ -68,7 +69,8 @@ class Async {
     bool visible;
   };
   struct Copy {
-    uint32_t to;  // offset in the memory
+    Async* into;
+    uint32_t to;  // offset in its memory
     TensorMap map;
     int32_t column, row;
     const void* barrier;
@@ -124,6 +126,7 @@ class Async {
   Barrier* find(const void* barrier);
   static void advance(Barrier& barrier);
   void land(size_t copy);
+  void receive(const Copy& copy);
   Problem read_box(Store& store) const;
   static void land(const Store& store);
   // Why copies and products can't read a row.
@@ -141,7 +144,9 @@ class Async {
   Order::Pattern pattern_ = Order::forward;
   Random random_{0};
   std::vector<Barrier> barriers_;
+  // Those that its barriers wait for, and how many are on their way into its memory.
   std::vector<Copy> copies_;
+  uint32_t coming_ = 0;
   std::vector<Row> rows_;
   std::vector<unsigned char> published_;
   std::vector<ThreadState> threads_;

@@ -33,7 +33,8 @@ void Block::begin(Launch& launch, uint64_t position, const std::shared_ptr<Clust
   free_registers_ = 0;
   const uint64_t seed = launch.order.seed ^ (position * launch.kernel.cluster + rank) * 0x9e3779b97f4a7c15u;
   async_.begin(shared_.make_dynamic(kernel_->dynamic_shared), kernel_->dynamic_shared, threads_, launch.order, seed);
-  tensor_memory_.begin(async_, kernel_->dynamic_shared > 0 ? threads_ : 0);
+  tensor_memory_.begin(async_, kernel_->dynamic_shared > 0 ? threads_ : 0,
+                       rank % 2 == 1 ? &cluster_->blocks[rank - 1]->tensor_memory_ : nullptr);
   if (launch.order.pattern == Order::shuffle) {
     random_ = Random(seed);
     std::iota(start_order_.begin(), start_order_.begin() + threads_, uint16_t{0});

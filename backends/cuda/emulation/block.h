@@ -60,6 +60,8 @@ class Block {
   void mbarrier_arrive(Fiber& self, const void* barrier, uint32_t rank, uint32_t bytes, const Site& site);
   void tma_load(Fiber& self, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier,
                 uint32_t ranks, const Site& site);
+  void tma_load_pair(Fiber& self, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier,
+                     const Site& site);
   void wgmma_wait(Fiber& self, uint32_t pending, const Site& site);
   // What setmaxnreg does: the block has as many registers as its threads began with.
   void give_registers(Fiber& self, uint32_t count, const Site& site);

@@ -46,8 +46,17 @@ void Block::tma_load(Fiber& self, void* to, const TensorMap& map, int32_t column
       check(self, async_.same_place(block.async_, barrier, arrives), site);
     }
     check(self, block.tensor_memory_.overwrite(there, map.box_rows * map.box_width * map.element_bytes), site);
-    check(self, block.async_.load(const_cast<void*>(there), map, column, row, arrives), site);
+    check(self, block.async_.load(const_cast<void*>(there), map, column, row, arrives, block.async_), site);
   }
+}
+
+void Block::tma_load_pair(Fiber& self, void* to, const TensorMap& map, int32_t column, int32_t row,
+                          const void* barrier, const Site& site) {
+  Block& first = peer(self, rank_ & ~1u, site);
+  const void* arrives = barrier;
+  if (&first != this) check(self, async_.same_place(first.async_, barrier, arrives), site);
+  check(self, tensor_memory_.overwrite(to, map.box_rows * map.box_width * map.element_bytes), site);
+  check(self, async_.load(to, map, column, row, arrives, first.async_), site);
 }
 
 // Products take a while: others go on before the sums are there. The warp leaves as one, as it came.

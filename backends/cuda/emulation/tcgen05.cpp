@@ -1,121 +1,80 @@
-// What is issued to the tensor cores of a multiprocessor, and its execution.
+// What is issued to the tensor cores of a multiprocessor, or of a pair's two, and its execution.
 #include <algorithm>
 #include <cstring>
-#include "numbers.h"
+#include "tcgen05_descriptor.h"
 #include "tensor_memory.h"
 
 #pragma GCC visibility push(hidden)
 
 namespace simt {
 
-// As Tcgen05Format of kernels-cuda/lib/tcgen05.h numbers them.
-enum Format : uint32_t { F16, BF16, E4M3, MXFP8, NVFP4 };
-
-constexpr uint32_t STEP_BYTES = 32, TILE_ROWS = 128, CHUNK = 16, ROW = 128, PATTERN = 1024, QUARTER = 32;
-constexpr uint32_t SWIZZLE_NONE = 0, SWIZZLE_128 = 2, CONSTANT = 1, F32_SUMS = 1;
-constexpr uint32_t SCALE_COLUMNS = 4, BOX = 64, NO_LEADING_OFFSET = 16;
+constexpr uint32_t CHUNK = 16, QUARTER = 32, SCALE_COLUMNS = 4, SWIZZLE_NONE = 0, CONSTANT = 1, F32_SUMS = 1;
 
 static std::string text(uint64_t number) { return std::to_string(number); }
-static uint64_t field(uint64_t descriptor, uint32_t first, uint32_t bits) {
-  return descriptor >> first & ((uint64_t{1} << bits) - 1);
-}
-
-// Fields of a shared memory descriptor (PTX ISA).
-static uint32_t start_of(uint64_t descriptor) { return static_cast<uint32_t>(field(descriptor, 0, 14)) << 4; }
-static uint32_t leading_of(uint64_t descriptor) { return static_cast<uint32_t>(field(descriptor, 16, 14)) << 4; }
-static uint32_t stride_of(uint64_t descriptor) { return static_cast<uint32_t>(field(descriptor, 32, 14)) << 4; }
-
-static bool b_in_columns(const Tcgen05Product& product) { return field(product.instruction, 16, 1) != 0; }
-static bool scaled(uint32_t format) { return format == MXFP8 || format == NVFP4; }
-static uint32_t depth_of(uint32_t format) { return format <= BF16 ? 16 : format == NVFP4 ? 64 : 32; }
-static uint32_t columns_of(uint32_t instruction) { return static_cast<uint32_t>(field(instruction, 17, 6)) * 8; }
 // Columns of tensor memory that a left operand takes there: two numbers of 16 bits each.
 static uint32_t words_of_a(uint32_t format) { return depth_of(format) / 2; }
 
-bool TensorMemory::Operand::overlaps(uint32_t from, uint32_t bytes) const {
-  for (uint32_t r = 0; r < rows; r += 8) {
-    if (row(r) < from + bytes && from < row(r) + 8 * row_bytes) return true;
-  }
-  return false;
-}
-
-// Of a tile of rows along k from its first row on, or of boxes of 64 columns that have a row for each of k.
-TensorMemory::Operand TensorMemory::operand_of(const Tcgen05Product& product, bool is_a) {
-  const uint64_t descriptor = is_a ? product.a : product.b;
-  const uint32_t start = start_of(descriptor) / ROW * ROW, columns = columns_of(product.instruction);
-  if (!is_a && b_in_columns(product)) {
-    const uint32_t depth = depth_of(product.format);
-    return {start, (columns + BOX - 1) / BOX * depth, ROW, stride_of(descriptor), depth, leading_of(descriptor)};
-  }
-  const uint32_t rows = is_a ? TILE_ROWS : columns;
-  return {start, rows, ROW, stride_of(descriptor), rows, 0};
-}
-
-std::string TensorMemory::check_operand(const Tcgen05Product& product, bool is_a, Operand& operand) const {
-  const uint64_t descriptor = is_a ? product.a : product.b;
-  if (field(descriptor, 46, 3) != CONSTANT) return "bits 46 to 48 of a shared memory descriptor are not 1";
-  if (field(descriptor, 61, 3) != SWIZZLE_128 || field(descriptor, 49, 3) != 0)
-    return "the emulation knows operands with the swizzle of 128 bytes and base offset 0 only";
-  const uint32_t start = start_of(descriptor), leading = leading_of(descriptor);
-  if (start % PATTERN >= ROW)
-    return "an operand starts at address " + text(start) + ", not in the first row of a pattern";
-  if (start % STEP_BYTES != 0) return "an operand's 32 bytes start at address " + text(start) + ", no multiple of 32";
-  if (stride_of(descriptor) % PATTERN != 0)
-    return "an operand's patterns are " + text(stride_of(descriptor)) + " bytes apart, no multiple of 1024";
-  if (is_a || !b_in_columns(product)) {
-    if (leading != NO_LEADING_OFFSET)
-      return "an operand of rows along k has the leading offset " + text(leading) + " of one along columns";
-  } else {
-    if (product.format > BF16) return "only numbers of 16 bits may lie along columns";
-    if (start % ROW != 0) return "an operand along columns starts within a row of 128 bytes";
-    if (leading == 0 || leading % PATTERN != 0)
-      return "an operand's 64 columns are " + text(leading) + " bytes apart, no multiple of 1024";
-  }
-  operand = operand_of(product, is_a);
-  return check_readable(operand);
-}
-
-std::string TensorMemory::check_readable(const Operand& operand) const {
-  std::array<unsigned char, ROW> bytes;
-  for (uint32_t r = 0; r < operand.rows; r++)
-    if (const Problem problem = async_->read(operand.row(r), bytes.data(), operand.row_bytes); !problem.empty())
-      return "row " + text(r) + " of an operand " + problem;
-  return "";
-}
-
 static std::string check_instruction(const Tcgen05Product& product) {
   const uint32_t instruction = product.instruction, format = product.format, columns = columns_of(instruction);
-  if (field(instruction, 24, 5) * 16 != TILE_ROWS)
-    return "the emulation knows products of 128 rows, not " + text(field(instruction, 24, 5) * 16);
-  if (columns % 16 != 0 || columns < 16 || columns > 256)
-    return "a product has 16, 32 to 256 columns, not " + text(columns);
+  const uint32_t rows = product.ctas * TensorMemory::LANES, unit = product.ctas * 16;
+  if (rows_of(instruction) != rows)
+    return "the emulation knows products of " + text(rows) + " rows, not " + text(rows_of(instruction));
+  if (columns % unit != 0 || columns < unit || columns > 256)
+    return "a product has " + text(unit) + ", " + text(2 * unit) + " to 256 columns, not " + text(columns);
   const uint32_t number = format == BF16 || format == NVFP4 ? 1 : 0;
   if (field(instruction, 7, 3) != number || field(instruction, 10, 3) != number)
     return "the instruction descriptor's formats are not the product's";
-  const uint32_t a_byte = static_cast<uint32_t>(field(instruction, 29, 2));
-  const uint32_t fourth = static_cast<uint32_t>(field(instruction, 4, 2));
+  const uint32_t a_byte = scale_byte_of(product, true), fourth = scale_byte_of(product, false);
   if (!scaled(format) && (fourth != F32_SUMS || a_byte != 0)) return "the instruction descriptor's sums are not f32";
   if (format == NVFP4 && (fourth != 0 || a_byte != 0)) return "the scales of nvfp4 begin in byte 0";
   if (field(instruction, 23, 1) != (format == MXFP8 ? 1u : 0u))
     return "the instruction descriptor's scales are of another format";
-  if (field(instruction, 0, 4) != 0 || field(instruction, 6, 1) != 0 || field(instruction, 13, 3) != 0 ||
+  if (field(instruction, 0, 4) != 0 || field(instruction, 6, 1) != 0 || field(instruction, 13, 2) != 0 ||
       field(instruction, 31, 1) != 0)
     return "the instruction descriptor has bits that the emulation does not know";
   return "";
 }
 
-std::string TensorMemory::multiply(uint32_t thread, const Tcgen05Product& product) {
-  std::string wrong = check_instruction(product);
+// Queues an operation in the block, and where it is a pair's in both: what each has to do of it.
+template <class Prepare>
+std::string TensorMemory::issue(uint32_t thread, uint32_t ctas, const Prepare& prepare) {
+  Problem wrong = use(ctas);
+  if (wrong.empty() && ctas == 2 && second_) wrong = "what a pair does is issued by its first block";
+  if (wrong.empty() && ctas == 2 && !other_) wrong = "the second block of the pair has ended";
   if (!wrong.empty()) return wrong;
+  const Issuer by{this, thread, threads_[thread].after};
+  for (TensorMemory* memory : {this, ctas == 2 ? other_ : nullptr}) {
+    if (!memory) continue;
+    Operation operation{};
+    operation.thread = thread;
+    wrong = prepare(*memory, by, operation);
+    if (!wrong.empty()) return memory == this ? wrong : "in the second block of the pair: " + wrong;
+    memory->operations_.push_back(std::move(operation));
+  }
+  return "";
+}
+
+std::string TensorMemory::multiply(uint32_t thread, const Tcgen05Product& product) {
+  const Problem wrong = check_instruction(product);
+  if (!wrong.empty()) return wrong;
+  return issue(thread, product.ctas, [&](TensorMemory& memory, const Issuer& by, Operation& operation) {
+    operation.kind = Kind::product;
+    operation.product = product;
+    const Problem problem = memory.prepare(product, by, operation);
+    return problem.empty() ? memory.check_free(by, operation.writes) : problem;
+  });
+}
+
+std::string TensorMemory::prepare(const Tcgen05Product& product, const Issuer& by, Operation& operation) const {
   const uint32_t columns = columns_of(product.instruction);
-  Operation operation{Kind::product, thread, product, nullptr, {}, {}, {{}}};
-  wrong = check_operand(product, false, operation.reads[0]);
+  operation.reads.resize(1);
+  Problem wrong = check_operand(product, false, operation.reads[0]);
   if (wrong.empty() && product.a_in_tensor_memory) {
     if (product.format > BF16) return "the emulation knows left operands in tensor memory of 16 bits only";
     if (product.a >> 16 != 0) return "the left operand starts in lane " + text(product.a >> 16) + ", not 0";
     operation.columns.resize(1);
     wrong = check_range(static_cast<uint32_t>(product.a), words_of_a(product.format), operation.columns[0]);
-    if (wrong.empty()) wrong = check_stored(thread, operation.columns[0]);
+    if (wrong.empty()) wrong = check_stored(by, operation.columns[0]);
   } else if (wrong.empty()) {
     operation.reads.emplace_back();
     wrong = check_operand(product, true, operation.reads[1]);
@@ -127,21 +86,24 @@ std::string TensorMemory::multiply(uint32_t thread, const Tcgen05Product& produc
     wrong = check_range(product.scales_a, SCALE_COLUMNS, operation.columns[0]);
     if (wrong.empty()) wrong = check_range(product.scales_b, (columns + QUARTER - 1) / QUARTER, operation.columns[1]);
   }
-  if (!wrong.empty()) return wrong;
+  return wrong;
+}
+
+// What threads load or store, of columns that a product writes.
+std::string TensorMemory::check_free(const Issuer& by, const Columns& writes) const {
   for (uint32_t i = 0; i < threads_.size(); i++) {
     const ThreadState& other = threads_[i];
-    const auto touches = [&](const Columns& columns_loaded) { return columns_loaded.overlap(operation.writes); };
+    const auto touches = [&](const Columns& columns_loaded) { return columns_loaded.overlap(writes); };
     if (std::any_of(other.loads.begin(), other.loads.end(), [&](const Load& load) { return touches(load.columns); }))
       return "a product writes columns that thread " + text(i) + " loads and has not waited for";
-    if (i != thread && std::any_of(other.loaded.begin(), other.loaded.end(), touches))
+    if (!by.is(*this, i) && std::any_of(other.loaded.begin(), other.loaded.end(), touches))
       return "a product writes columns that thread " + text(i) + " has loaded without a tcgen05_fence_before since";
-    if (const Problem problem = check_stores(i, operation.writes, i == thread); !problem.empty())
+    if (const Problem problem = check_stores(i, writes, by.is(*this, i)); !problem.empty())
       return "a product writes " + problem;
   }
-  for (uint32_t c = operation.writes.first; c < operation.writes.first + columns; c++)
-    if (told_[c] > threads_[thread].after)
+  for (uint32_t c = writes.first; c < writes.first + writes.count; c++)
+    if (told_[c] > by.after)
       return "a product writes columns that others have used, without a tcgen05_fence_after since they told";
-  operations_.push_back(std::move(operation));
   return "";
 }
 
@@ -156,33 +118,33 @@ std::string TensorMemory::check_stores(uint32_t thread, const Columns& columns, 
   return "";
 }
 
-std::string TensorMemory::check_stored(uint32_t thread, const Columns& columns) const {
+std::string TensorMemory::check_stored(const Issuer& by, const Columns& columns) const {
   for (uint32_t i = 0; i < threads_.size(); i++)
-    if (const Problem problem = check_stores(i, columns, i == thread); !problem.empty())
+    if (const Problem problem = check_stores(i, columns, by.is(*this, i)); !problem.empty())
       return "a product reads " + problem;
   for (uint32_t c = columns.first; c < columns.first + columns.count; c++)
-    if (told_stored_[c] > threads_[thread].after)
+    if (told_stored_[c] > by.after)
       return "a product reads columns that others have stored, without a tcgen05_fence_after since they told";
   return "";
 }
 
-std::string TensorMemory::copy_words(uint32_t thread, uint32_t to, uint64_t words) {
+std::string TensorMemory::copy_words(uint32_t thread, uint32_t to, uint64_t words, uint32_t ctas) {
   if (field(words, 46, 3) != CONSTANT) return "bits 46 to 48 of a shared memory descriptor are not 1";
   if (field(words, 61, 3) != SWIZZLE_NONE || field(words, 49, 3) != 0)
     return "the emulation copies scales without swizzle only";
-  Operation operation{Kind::copy, thread, {}, nullptr, {}, {}, {{}}};
-  operation.product.sums = to;
-  operation.reads[0] = {start_of(words), QUARTER, CHUNK, stride_of(words), QUARTER, 0};
-  Problem wrong = check_readable(operation.reads[0]);
-  if (wrong.empty()) wrong = check_range(to, SCALE_COLUMNS, operation.writes);
-  if (!wrong.empty()) return wrong;
-  operations_.push_back(std::move(operation));
-  return "";
+  return issue(thread, ctas, [&](TensorMemory& memory, const Issuer&, Operation& operation) {
+    operation.kind = Kind::copy;
+    operation.reads = {{start_of(words), QUARTER, CHUNK, stride_of(words), QUARTER, 0}};
+    const Problem wrong = memory.check_readable(operation.reads[0]);
+    return wrong.empty() ? memory.check_range(to, SCALE_COLUMNS, operation.writes) : wrong;
+  });
 }
 
-std::string TensorMemory::commit(uint32_t thread, const void* barrier) {
-  operations_.push_back({Kind::commit, thread, {}, barrier, {}, {}, {}});
-  return "";
+std::string TensorMemory::commit(uint32_t thread, const void* barrier, uint32_t ctas) {
+  return issue(thread, ctas, [&](TensorMemory& memory, const Issuer&, Operation& operation) {
+    operation.kind = Kind::commit;
+    return async_->same_place(*memory.async_, barrier, operation.barrier);
+  });
 }
 
 std::string TensorMemory::overwrite(const void* to, uint32_t bytes) const {
@@ -202,20 +164,32 @@ std::string TensorMemory::complete(const void* barrier) {
     return operation.kind == Kind::commit && operation.barrier == barrier;
   });
   if (awaited == operations_.end()) return "";
-  const uint32_t thread = awaited->thread;
-  const auto end = awaited + 1;
-  for (auto operation = operations_.begin(); operation != end; operation++)
-    if (operation->thread == thread)
-      if (const Problem problem = execute(*operation); !problem.empty()) return problem;
-  operations_.erase(std::remove_if(operations_.begin(), end,
-                                   [&](const Operation& operation) { return operation.thread == thread; }),
-                    end);
+  const auto count = static_cast<size_t>(awaited - operations_.begin()) + 1;
+  // The queues of a pair are alike.
+  return ctas_ == 2 && second_ ? other_->complete_first(count) : complete_first(count);
+}
+
+// What the thread that issued the last of the first `count` operations issued of these.
+std::string TensorMemory::complete_first(size_t count) {
+  const uint32_t thread = operations_[count - 1].thread;
+  for (size_t i = 0; i < count; i++) {
+    if (operations_[i].thread != thread) continue;
+    const uint64_t now = tick();
+    for (TensorMemory* memory : {this, ctas_ == 2 ? other_ : nullptr})
+      if (const Problem problem = memory ? memory->execute(memory->operations_[i], now) : ""; !problem.empty())
+        return problem;
+  }
+  for (TensorMemory* memory : {this, ctas_ == 2 ? other_ : nullptr}) {
+    if (!memory) continue;
+    const auto first = memory->operations_.begin(), end = first + static_cast<std::ptrdiff_t>(count);
+    memory->operations_.erase(
+      std::remove_if(first, end, [&](const Operation& operation) { return operation.thread == thread; }), end);
+  }
   return "";
 }
 
-std::string TensorMemory::execute(const Operation& operation) {
+std::string TensorMemory::execute(const Operation& operation, uint64_t now) {
   if (operation.kind == Kind::commit) return async_->arrive(operation.barrier, 0);
-  clock_++;
   if (operation.kind == Kind::product) {
     if (const Problem problem = execute_product(operation.product); !problem.empty()) return problem;
   } else {
@@ -225,95 +199,22 @@ std::string TensorMemory::execute(const Operation& operation) {
       if (!problem.empty()) return problem;
     }
   }
-  std::fill_n(done_.begin() + operation.writes.first, operation.writes.count, clock_);
-  for (const Columns& columns : operation.columns)
-    std::fill_n(read_.begin() + columns.first, columns.count, clock_);
-  return "";
-}
-
-std::string TensorMemory::scale_word(uint32_t scales, uint32_t row, uint32_t& word) const {
-  const uint32_t column = (scales & 0xffffu) + row / QUARTER;
-  word = (*cells_)[row % QUARTER][column];
-  for (uint32_t lane = row % QUARTER; lane < LANES; lane += QUARTER)
-    if ((*cells_)[lane][column] != word)
-      return "the scales in column " + text(column) + " are not the same in all quarters of the lanes";
-  return "";
-}
-
-std::string TensorMemory::decode_columns(const Tcgen05Product& product, std::vector<float>& to) const {
-  const Operand operand = operand_of(product, false);
-  const uint32_t columns = columns_of(product.instruction), depth = depth_of(product.format);
-  for (uint32_t r = 0; r < operand.rows; r++) {
-    std::array<uint16_t, BOX> numbers;
-    const uint32_t row = operand.row(r);
-    for (uint32_t chunk = 0; chunk < ROW / CHUNK; chunk++)
-      if (const Problem problem = async_->read(row + (chunk ^ row / ROW % 8) * CHUNK, &numbers[chunk * 8], CHUNK);
-          !problem.empty())
-        return "row " + text(r) + " of an operand " + problem;
-    for (uint32_t i = 0, n = r / depth * BOX; i < BOX && n < columns; i++, n++)
-      to[r % depth * columns + n] = product.format == F16 ? f16_value(numbers[i]) : bf16_value(numbers[i]);
-  }
-  return "";
-}
-
-// A left operand in tensor memory: row m in lane m, the numbers of two neighbouring k in a word, the first below.
-void TensorMemory::decode_words(const Tcgen05Product& product, std::vector<float>& to) const {
-  for (uint32_t m = 0; m < TILE_ROWS; m++)
-    for (uint32_t k = 0; k < depth_of(product.format); k++) {
-      const uint32_t word = (*cells_)[m][(product.a & 0xffffu) + k / 2], half = word >> k % 2 * 16 & 0xffffu;
-      to[k * TILE_ROWS + m] = product.format == F16 ? f16_value(half) : bf16_value(half);
-    }
-}
-
-std::string TensorMemory::decode(const Tcgen05Product& product, bool is_a, std::vector<float>& to) const {
-  if (!is_a && b_in_columns(product)) return decode_columns(product, to);
-  if (is_a && product.a_in_tensor_memory) {
-    decode_words(product, to);
-    return "";
-  }
-  const Operand operand = operand_of(product, is_a);
-  const uint32_t rows = operand.rows, depth = depth_of(product.format);
-  const uint32_t start = start_of(is_a ? product.a : product.b) % ROW;
-  const auto scale_byte = static_cast<uint32_t>(field(product.instruction, is_a ? 29 : 4, 2));
-  for (uint32_t r = 0; r < rows; r++) {
-    const uint32_t row = operand.row(r);
-    std::array<unsigned char, STEP_BYTES> bytes;
-    for (uint32_t chunk = 0; chunk < STEP_BYTES; chunk += CHUNK) {
-      const uint32_t place = (start + chunk) / CHUNK ^ row / ROW % 8;
-      if (const Problem problem = async_->read(row + place * CHUNK, &bytes[chunk], CHUNK); !problem.empty())
-        return "row " + text(r) + " of an operand " + problem;
-    }
-    uint32_t scales = 0;
-    if (scaled(product.format)) {
-      const Problem problem = scale_word(is_a ? product.scales_a : product.scales_b, r, scales);
-      if (!problem.empty()) return problem;
-    }
-    for (uint32_t k = 0; k < depth; k++) {
-      const uint32_t pair = product.format <= BF16 ? bytes[2 * k] | bytes[2 * k + 1] << 8 : 0;
-      float& value = to[k * rows + r];
-      switch (product.format) {
-        case F16: value = f16_value(pair); break;
-        case BF16: value = bf16_value(pair); break;
-        case E4M3: value = e4m3_value(bytes[k]); break;
-        case MXFP8: value = e4m3_value(bytes[k]) * e8m0_value(scales >> 8 * scale_byte & 0xff); break;
-        default: value = e2m1_value(bytes[k / 2] >> k % 2 * 4 & 15) * e4m3_value(scales >> k / 16 * 8 & 0x7f);
-      }
-    }
-  }
+  std::fill_n(done_.begin() + operation.writes.first, operation.writes.count, now);
+  for (const Columns& columns : operation.columns) std::fill_n(read_.begin() + columns.first, columns.count, now);
   return "";
 }
 
 std::string TensorMemory::execute_product(const Tcgen05Product& product) {
   const uint32_t columns = columns_of(product.instruction), depth = depth_of(product.format);
-  std::vector<float> a(depth * TILE_ROWS), b(depth * columns), part(columns);
+  std::vector<float> a(depth * LANES), b(depth * columns), part(columns);
   if (const Problem problem = decode(product, true, a); !problem.empty()) return problem;
   if (const Problem problem = decode(product, false, b); !problem.empty()) return problem;
   // Products are exact in f32; the device sums them in an order and with roundings of its own.
-  for (uint32_t m = 0; m < TILE_ROWS; m++) {
+  for (uint32_t m = 0; m < LANES; m++) {
     float* __restrict__ sum = part.data();
     std::fill_n(sum, columns, 0.0f);
     for (uint32_t k = 0; k < depth; k++) {
-      const float left = a[k * TILE_ROWS + m];
+      const float left = a[k * LANES + m];
       const float* __restrict__ right = &b[k * columns];
       for (uint32_t n = 0; n < columns; n++) sum[n] += left * right[n];
     }

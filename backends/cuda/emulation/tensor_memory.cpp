@@ -12,8 +12,12 @@ static std::string text(uint64_t number) { return std::to_string(number); }
 // The first lane that a thread's warp reaches.
 static uint32_t first_lane(uint32_t thread) { return thread / WARP_LANES % 4 * WARP_LANES; }
 
-void TensorMemory::begin(Async& async, uint32_t threads) {
+void TensorMemory::begin(Async& async, uint32_t threads, TensorMemory* first) {
   async_ = &async;
+  other_ = first;
+  second_ = first != nullptr;
+  if (first) first->other_ = this;
+  ctas_ = 0;
   allocated_.clear();
   relinquished_ = false;
   clock_ = 0;
@@ -22,7 +26,11 @@ void TensorMemory::begin(Async& async, uint32_t threads) {
   threads_.assign(threads, {});
 }
 
-std::string TensorMemory::end() const {
+std::string TensorMemory::end() {
+  if (other_) {
+    other_->clock_ = clock_ = std::max(other_->clock_, clock_);
+    other_->other_ = nullptr;
+  }
   for (uint32_t i = 0; i < threads_.size(); i++) {
     if (!threads_[i].loads.empty()) return "thread " + text(i) + " ended without a tmem_wait for its tmem_load";
     if (!threads_[i].stores.empty())
@@ -36,7 +44,15 @@ std::string TensorMemory::end() const {
   return "";
 }
 
-std::string TensorMemory::allocate(uint32_t columns, uint32_t& address) {
+std::string TensorMemory::use(uint32_t ctas) {
+  if (ctas == 2 && ctas_ == 0 && !other_) return "cta_group::2 in a block that has no other beside it in its cluster";
+  if (ctas_ != 0 && ctas_ != ctas) return "cta_group::1 and cta_group::2 in one kernel";
+  ctas_ = ctas;
+  return "";
+}
+
+std::string TensorMemory::allocate(uint32_t columns, uint32_t ctas, uint32_t& address) {
+  if (const Problem problem = use(ctas); !problem.empty()) return problem;
   if (columns < LEAST_COLUMNS || columns > COLUMNS || (columns & (columns - 1)) != 0)
     return "columns of tensor memory are taken in powers of two from 32 to 512, not " + text(columns);
   if (relinquished_) return "tmem_alloc after tmem_relinquish";
@@ -53,12 +69,13 @@ std::string TensorMemory::allocate(uint32_t columns, uint32_t& address) {
   return "";
 }
 
-std::string TensorMemory::relinquish() {
+std::string TensorMemory::relinquish(uint32_t ctas) {
   relinquished_ = true;
-  return "";
+  return use(ctas);
 }
 
-std::string TensorMemory::release(uint32_t address, uint32_t columns) {
+std::string TensorMemory::release(uint32_t address, uint32_t columns, uint32_t ctas) {
+  if (const Problem problem = use(ctas); !problem.empty()) return problem;
   const auto found = std::find_if(allocated_.begin(), allocated_.end(), [&](const Columns& range) {
     return range.first == address && range.count == columns;
   });
@@ -148,16 +165,16 @@ void TensorMemory::wait(uint32_t thread) {
 }
 
 void TensorMemory::fence_before(uint32_t thread) {
-  clock_++;
+  const uint64_t now = tick();
   ThreadState& state = threads_[thread];
-  for (const Columns& columns : state.loaded) std::fill_n(told_.begin() + columns.first, columns.count, clock_);
+  for (const Columns& columns : state.loaded) std::fill_n(told_.begin() + columns.first, columns.count, now);
   for (const Columns& columns : state.stored)
-    for (auto* times : {&told_, &told_stored_}) std::fill_n(times->begin() + columns.first, columns.count, clock_);
+    for (auto* times : {&told_, &told_stored_}) std::fill_n(times->begin() + columns.first, columns.count, now);
   state.loaded.clear();
   state.stored.clear();
 }
 
-void TensorMemory::fence_after(uint32_t thread) { threads_[thread].after = ++clock_; }
+void TensorMemory::fence_after(uint32_t thread) { threads_[thread].after = tick(); }
 
 }  // namespace simt
 

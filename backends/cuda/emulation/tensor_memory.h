@@ -17,14 +17,15 @@ class TensorMemory {
   using Problem = Async::Problem;
   static constexpr uint32_t LANES = 128, COLUMNS = 512;
 
-  void begin(Async& async, uint32_t threads);
+  // Of a block that may work in a pair as its second with the block whose is `first`.
+  void begin(Async& async, uint32_t threads, TensorMemory* first);
   // What a block leaves taken or under way at its end.
-  Problem end() const;
+  Problem end();
 
-  // By one thread of the warp for all.
-  Problem allocate(uint32_t columns, uint32_t& address);
-  Problem relinquish();
-  Problem release(uint32_t address, uint32_t columns);
+  // By one thread of the warp for all. `ctas`, here and below, as instructions have it: 1, or 2 of a pair.
+  Problem allocate(uint32_t columns, uint32_t ctas, uint32_t& address);
+  Problem relinquish(uint32_t ctas);
+  Problem release(uint32_t address, uint32_t columns, uint32_t ctas);
 
   Problem load(uint32_t thread, float* to, uint32_t count, uint32_t address);
   // Gives a thread what it has loaded.
@@ -36,8 +37,8 @@ class TensorMemory {
   void fence_after(uint32_t thread);
 
   Problem multiply(uint32_t thread, const Tcgen05Product& product);
-  Problem copy_words(uint32_t thread, uint32_t to, uint64_t words);
-  Problem commit(uint32_t thread, const void* barrier);
+  Problem copy_words(uint32_t thread, uint32_t to, uint64_t words, uint32_t ctas);
+  Problem commit(uint32_t thread, const void* barrier, uint32_t ctas);
   // Does what the barrier waits for, and arrives at it.
   Problem complete(const void* barrier);
   // Whether bytes of the shared memory are still to be read, so that no copy may overwrite them.
@@ -62,7 +63,7 @@ class TensorMemory {
   struct Operation {
     Kind kind;
     uint32_t thread;
-    Tcgen05Product product;   // `sums` is where a copy goes, `a` its source
+    Tcgen05Product product;
     const void* barrier;
     Columns writes;
     std::vector<Columns> columns;  // scales, or the left operand
@@ -87,6 +88,22 @@ class TensorMemory {
   };
   using Cells = std::array<std::array<uint32_t, COLUMNS>, LANES>;
 
+  // Who issues something, and when it last fenced.
+  struct Issuer {
+    const TensorMemory* memory;
+    uint32_t thread;
+    uint64_t after;
+    bool is(const TensorMemory& other, uint32_t number) const { return memory == &other && thread == number; }
+  };
+
+  // Whether an instruction may be for so many blocks.
+  Problem use(uint32_t ctas);
+  // Blocks of a pair have one time.
+  uint64_t tick() { return ++(second_ && other_ ? other_->clock_ : clock_); }
+  template <class Prepare>
+  Problem issue(uint32_t thread, uint32_t ctas, const Prepare& prepare);
+  Problem prepare(const Tcgen05Product& product, const Issuer& by, Operation& operation) const;
+  Problem check_free(const Issuer& by, const Columns& writes) const;
   // Columns of the thread's lane that it may load, or store to.
   Problem check_own(uint32_t thread, uint32_t address, uint32_t count, Columns& columns) const;
   Problem check_range(uint32_t address, uint32_t count, Columns& columns) const;
@@ -94,18 +111,26 @@ class TensorMemory {
   static Operand operand_of(const Tcgen05Product& product, bool is_a);
   Problem check_operand(const Tcgen05Product& product, bool is_a, Operand& operand) const;
   // What threads have stored, of columns that a product reads.
-  Problem check_stored(uint32_t thread, const Columns& columns) const;
+  Problem check_stored(const Issuer& by, const Columns& columns) const;
   Problem check_stores(uint32_t thread, const Columns& columns, bool own) const;
   Problem check_readable(const Operand& operand) const;
-  Problem execute(const Operation& operation);
+  Problem complete_first(size_t count);
+  Problem execute(const Operation& operation, uint64_t now);
   Problem execute_product(const Tcgen05Product& product);
   Problem scale_word(uint32_t scales, uint32_t row, uint32_t& word) const;
   // to[k][m or n], with scales
   Problem decode(const Tcgen05Product& product, bool is_a, std::vector<float>& to) const;
-  Problem decode_columns(const Tcgen05Product& product, std::vector<float>& to) const;
+  // The part of an operand that the block has, in rows of `pitch`.
+  Problem decode_rows(const Tcgen05Product& product, bool is_a, float* to, uint32_t pitch) const;
+  Problem decode_columns(const Tcgen05Product& product, bool is_a, float* to, uint32_t pitch) const;
+  Problem scale(const Tcgen05Product& product, bool is_a, std::vector<float>& to, uint32_t rows) const;
   void decode_words(const Tcgen05Product& product, std::vector<float>& to) const;
 
   Async* async_ = nullptr;
+  // The other block of a pair, which only a cluster has, and whether this one is the second; 0 before first use.
+  TensorMemory* other_ = nullptr;
+  bool second_ = false;
+  uint32_t ctas_ = 0;
   std::unique_ptr<Cells> cells_;
   std::vector<Columns> allocated_;
   bool relinquished_ = false;

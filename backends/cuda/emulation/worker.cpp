@@ -257,6 +257,9 @@ const Runtime emulated_runtime{
      Site site) {
     fiber_of(thread).block->tma_load(fiber_of(thread), to, map, column, row, barrier, ranks, site);
   },
+  [](Thread& thread, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier, Site site) {
+    fiber_of(thread).block->tma_load_pair(fiber_of(thread), to, map, column, row, barrier, site);
+  },
   [](Thread& thread, const TensorMap& map, int32_t column, int32_t row, const void* from, bool add, Site site) {
     checked(thread, async_of(thread).store(fiber_of(thread).id, map, column, row, from, add), site);
   },
@@ -281,14 +284,14 @@ const Runtime emulated_runtime{
     fiber_of(thread).block->take_registers(fiber_of(thread), count, site);
   },
 
-  [](Thread& thread, uint32_t* address, uint32_t columns, Site site) {
-    by_warp(thread, site, [&](TensorMemory& memory) { return memory.allocate(columns, *address); });
+  [](Thread& thread, uint32_t* address, uint32_t columns, uint32_t ctas, Site site) {
+    by_warp(thread, site, [&](TensorMemory& memory) { return memory.allocate(columns, ctas, *address); });
   },
-  [](Thread& thread, Site site) {
-    by_warp(thread, site, [&](TensorMemory& memory) { return memory.relinquish(); });
+  [](Thread& thread, uint32_t ctas, Site site) {
+    by_warp(thread, site, [&](TensorMemory& memory) { return memory.relinquish(ctas); });
   },
-  [](Thread& thread, uint32_t address, uint32_t columns, Site site) {
-    by_warp(thread, site, [&](TensorMemory& memory) { return memory.release(address, columns); });
+  [](Thread& thread, uint32_t address, uint32_t columns, uint32_t ctas, Site site) {
+    by_warp(thread, site, [&](TensorMemory& memory) { return memory.release(address, columns, ctas); });
   },
   [](Thread& thread, float* to, uint32_t count, uint32_t from, Site site) {
     checked(thread, tensor_memory_of(thread).load(fiber_of(thread).id, to, count, from), site);
@@ -311,11 +314,11 @@ const Runtime emulated_runtime{
   [](Thread& thread, const Tcgen05Product& product, Site site) {
     checked(thread, tensor_memory_of(thread).multiply(fiber_of(thread).id, product), site);
   },
-  [](Thread& thread, uint32_t to, uint64_t words, Site site) {
-    checked(thread, tensor_memory_of(thread).copy_words(fiber_of(thread).id, to, words), site);
+  [](Thread& thread, uint32_t to, uint64_t words, uint32_t ctas, Site site) {
+    checked(thread, tensor_memory_of(thread).copy_words(fiber_of(thread).id, to, words, ctas), site);
   },
-  [](Thread& thread, const void* barrier, Site site) {
-    checked(thread, tensor_memory_of(thread).commit(fiber_of(thread).id, barrier), site);
+  [](Thread& thread, const void* barrier, uint32_t ctas, Site site) {
+    checked(thread, tensor_memory_of(thread).commit(fiber_of(thread).id, barrier, ctas), site);
   },
 };
 

@@ -74,9 +74,9 @@ export const matmul: KernelRule = (call, traits) => {
 const tiles = (rows: number, columns: number): number =>
   Math.ceil(rows / MMA_TILE) * Math.ceil(columns / MMA_TILE)
 
-/** Gradients: on matmul_mma's tiles, by kernels without bias and activation, or by matmulWgmma. */
+/** Gradients: on matmul_mma's tiles, by kernels without bias and activation, or by matmulWgmma or matmulTcgen05. */
 function backward(kernel: string, call: OpCall, traits: CudaTraits): KernelChoice {
-  const exact = matmulWgmma(call, traits)
+  const exact = matmulWgmma(call, traits) ?? matmulTcgen05(call, traits)
   if (exact) return exact
   const { a, b, rows, columns, depth } = productOf(call)
   const blocks = tiles(rows, columns)

@@ -10,7 +10,9 @@ const RANGE_UNIT = 512
 export interface Tile {
   readonly variant: string
   readonly blocks: number
-  /** Of each block. */
+  /** Of all blocks, where these are not TILE_ROWS: of a pair that multiplies together, of which each has half. */
+  readonly rows?: number
+  /** Of each block; of a pair, those whose rows of the right operand it brings. */
   readonly columns: number
   /** Elements along k that a stage has of each row. */
   readonly stageDepth: number
@@ -46,11 +48,12 @@ function planWith<T extends Tile>(
   { multiprocessors, bytesPerCycle }: Machine,
 ) {
   const [rows, , depth] = shape
+  const { rows: tileRows = TILE_ROWS } = tile
   const room = Math.floor(multiprocessors / tile.blocks)
   const ranges = Math.ceil(depth / range)
   const pieces = tilesOf(tile, shape) * ranges
   const stages = Math.ceil(Math.min(depth, range) / tile.stageDepth)
-  const sums = 4 * Math.min(rows, TILE_ROWS) * tile.columns
+  const sums = 4 * Math.min(rows, tileRows) * tile.columns
   const cycles = stages * tile.stageCycles + (ranges > 1 ? (2 * sums) / bytesPerCycle : 0)
   return {
     tile,
@@ -61,7 +64,7 @@ function planWith<T extends Tile>(
 }
 
 const tilesOf = (tile: Tile, [rows, columns]: Shape): number =>
-  Math.ceil(rows / TILE_ROWS) * Math.ceil(columns / (tile.columns * tile.blocks))
+  Math.ceil(rows / (tile.rows ?? TILE_ROWS)) * Math.ceil(columns / (tile.columns * tile.blocks))
 
 /** A tile's better way: the reduction whole, or in as many ranges as leave no cluster idle. */
 export function planOf<T extends Tile>(tile: T, shape: Shape, machine: Machine): Plan<T> {

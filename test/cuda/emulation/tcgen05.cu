@@ -17,6 +17,7 @@ KERNEL(instruction_descriptors, 1, uint32_t* y, uint32_t rows, uint32_t columns,
   y[2] = tcgen05_instruction(Tcgen05Format::e4m3, rows, columns);
   y[3] = tcgen05_instruction(Tcgen05Format::mxfp8, rows, columns, scale_byte);
   y[4] = tcgen05_instruction(Tcgen05Format::nvfp4, rows, columns);
+  y[5] = tcgen05_instruction(Tcgen05Format::bf16, rows, columns) | TCGEN05_A_COLUMNS | TCGEN05_B_COLUMNS;
 }
 
 constexpr uint32_t ROW_BYTES = 128, STEPS = ROW_BYTES / TCGEN05_BYTES;

@@ -81,15 +81,16 @@ describe.skipIf(missing)('tcgen05 on the emulated device', () => {
     ])
   })
 
-  it('instruction descriptors have the fields of the PTX ISA', async () => {
-    const [rows, columns, byte] = [128, 240, 2]
+  // A pair of blocks multiplies 256 rows.
+  it.each([128, 256])('instruction descriptors of %i rows have the fields of the PTX ISA', async (rows) => {
+    const [columns, byte] = [240, 2]
     const [read] = await outputs('forward', [
-      'alloc y 20',
+      'alloc y 24',
       `launch - instruction_descriptors 1 1 y u32:${rows} u32:${columns} u32:${byte}`,
-      'read y 20',
+      'read y 24',
     ])
     // PTX ISA, "Instruction descriptor". kind::f16 and f8f6f4: 4-5 format of D (F32 = 1), 7-9 and 10-12 of A and B (F16
-    // = 0, BF16 = 1; E4M3 = 0), 17-22 N >> 3, 24-28 M >> 4. kind::mxf8f6f4 and mxf4nvf4: 4-5 id of B's scales, 7-9 and
+    // = 0, BF16 = 1; E4M3 = 0), 15 and 16 whether A and B are transposed, 17-22 N >> 3, 24-28 M >> 4. kind::mxf8f6f4 and mxf4nvf4: 4-5 id of B's scales, 7-9 and
     // 10-12 (E4M3 = 0; E2M1 = 1), 17-22 N >> 3, 23 type of scales (UE8M0 = 1, UE4M3 = 0), 27-28 M >> 7, 29-30 id of A's.
     const plain = (format: number): number =>
       (1 << 4) | (format << 7) | (format << 10) | ((columns >> 3) << 17) | ((rows >> 4) << 24)
@@ -101,7 +102,10 @@ describe.skipIf(missing)('tcgen05 on the emulated device', () => {
       (scale << 23) |
       ((rows >> 7) << 27) |
       (id << 29)
-    expect([...words(read!)]).toEqual([plain(0), plain(1), plain(0), scaled(0, 1, byte), scaled(1, 0, 0)])
+    expect([...words(read!)]).toEqual([
+      ...[plain(0), plain(1), plain(0), scaled(0, 1, byte), scaled(1, 0, 0)],
+      plain(1) | (1 << 15) | (1 << 16),
+    ])
   })
 
   for (const format of Object.keys(formats) as Format[])

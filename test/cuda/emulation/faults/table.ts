@@ -10,6 +10,7 @@ import {
   LAUNCH_TIMEOUT,
   undefinedBehaviour,
 } from './fault.ts'
+import { pairFaults } from './pair.ts'
 import { tcgen05Faults } from './tcgen05.ts'
 import { tmemStoreFaults } from './tmem_store.ts'
 import { walkerFaults } from './walker.ts'
@@ -207,6 +208,7 @@ export const faults: Fault[] = [
   ]),
   ...asyncFaults,
   ...tcgen05Faults,
+  ...pairFaults,
   ...tmemStoreFaults,
   ...walkerFaults,
 ]
