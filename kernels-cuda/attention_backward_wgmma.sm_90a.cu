@@ -1,12 +1,14 @@
-// attention_backward with operands in bf16 or f16 and heads of 64 or 128 dims, on Hopper. Three launches: delta = dy.y;
-// dk and dv by items that own 128 keys of a key head and walk the queries of all heads that share it; dq by items that
-// own 128 queries and walk keys. Every sum belongs to one warpgroup, which adds in the order of heads and rows: the
-// bytes are the same in every run. docs/decisions.md says why these are two walks and seven products, not one of five.
+// attention_backward with operands in bf16 or f16 and heads of 64 or 128 dims, on Hopper. Two launches behind that of
+// attention_backward_delta.cu: dk and dv by items that own 128 keys of a key head and walk the queries of all heads
+// that share it; dq by items that own 128 queries and walk keys. Every sum belongs to one warpgroup, which adds in the
+// order of heads and rows: the bytes are the same in every run. docs/decisions.md says why these are two walks and
+// seven products, not one of five.
 //
 // A warpgroup has 64 of the own rows. It multiplies them (Q and dY, or K and V) with a walked tile: scores and dp, 64
 // rows by the tile, stay in its registers, p and ds become 16 bits there and are the left operand of products with the
 // same tile, read along its dims. So nothing goes to shared memory but by the copy engine. Tensor cores work for one
-// warpgroup while the other one takes exponentials. lib/attention_walk.h has the grid and what is brought.
+// warpgroup while the other one takes exponentials. lib/attention_walk.h has the grid, lib/attention_walk_wgmma.h what
+// is brought.
 //
 // D = 128, 128 keys by 64 queries: 4 products, 2,048 cycles of tensor cores at 2,048 multiply-adds a cycle. Meanwhile
 // shared memory gives 192 KB, 96 bytes of its 128 a cycle (all 128 for scores and dp, whose operands both lie there),
@@ -18,7 +20,7 @@
 // 4.8 TB/s; delta reads 67 MB, 14 us.
 #include <type_traits>
 
-#include "lib/attention_walk.h"
+#include "lib/attention_walk_wgmma.h"
 #include "lib/barrier.h"
 #include "lib/warpgroup.h"
 
@@ -70,10 +72,11 @@ DEVICE void weigh(uint32_t (&p16)[WALKED / 16][4], uint32_t (&ds16)[WALKED / 16]
 #pragma unroll
       for (uint32_t e = 0; e < 2; e++) {
         const uint32_t walked = row + column + e;
+        if (scale.slope != 0.0f) ds[e] *= 1.0f - scores[i + e] * scores[i + e];
+        // Of what may not be seen neither need be a number.
         if (walked >= task.end || own.row + 8 * half > task.rows.last ||
             !task.visible(own.row + 8 * half, walked, own.document[half], numbers.document[column + e]))
-          p[e] = 0.0f;
-        if (scale.slope != 0.0f) ds[e] *= 1.0f - scores[i + e] * scores[i + e];
+          p[e] = ds[e] = 0.0f;
       }
     }
     p16[i / 8][i / 2 % 4] = pack_pair<FORMAT>(p[0], p[1]);
@@ -165,40 +168,22 @@ DEVICE void backward(const TensorMap& qkv, const TensorMap& dy, const Work<OWNER
   if (threadIdx.x == 0) ring.init();
   __syncthreads();
   if (threadIdx.x < WARPGROUP) {
-    registers_give_back<40>();
+    registers_give_back<56>();
     if (threadIdx.x / 32 == 0) bring_tiles(ring, qkv, dy, work);
     if (threadIdx.x / 32 == 1) bring_numbers(ring, work);
-    if (threadIdx.x == 64) bring_own(ring, qkv, dy, work);
+    if (threadIdx.x == 64) bring_own<DIM>(ring, qkv, dy, work);
+    if (threadIdx.x / 32 == 3) clear_tiles(ring, work);
   } else {
-    registers_take<232>();
+    registers_take<224>();
     multiply(ring, work, scale, softcap, dqkv, out_bits, kept);
   }
 }
 
-// delta[t,h] = sum_d dy[t,h,d] y[t,h,d]: four neighbours a thread, DIM / 4 threads a head.
-template <class Storage, uint32_t DIM>
-DEVICE void backward_delta(const void* dy, const void* y, float* delta, uint32_t count) {
-  const uint32_t thread = blockIdx.x * 256 + threadIdx.x, item = thread / (DIM / 4);
-  float dot = 0.0f;
-  if (item < count) {
-    const uint64_t at = 4 * static_cast<uint64_t>(thread);
-    const float4 a = Storage::load4(dy, 0, at), b = Storage::load4(y, 0, at);
-    dot = a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w;
-  }
-#pragma unroll
-  for (uint32_t step = DIM / 8; step > 0; step /= 2) dot += __shfl_xor_sync(FULL_WARP, dot, step);
-  if (item < count && thread % (DIM / 4) == 0) delta[item] = dot;
-}
+static_assert(sizeof(Ring<64, 128, 4>) == 170144 &&
+              sizeof(Ring<128, 64, 4>) == 199840 &&
+              sizeof(Ring<128, 128, 2>) == 199768);
 
-static_assert(sizeof(Ring<64, 128, 4>) == 170112 &&
-              sizeof(Ring<128, 64, 4>) == 199808 &&
-              sizeof(Ring<128, 128, 2>) == 199752);
-
-KERNEL(attention_backward_delta_64_bf16, 256, const void* dy, const void* y, float* delta, uint32_t count) {
-  backward_delta<BF16, 64>(dy, y, delta, count);
-}
-
-KERNEL_SHARED(attention_backward_wgmma_key_64_bf16, 384, 170112, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_key_64_bf16, 384, 170144, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, OPTIONAL void* kept, uint32_t items,
               uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window,
               float scale, float softcap, uint32_t out_bits) {
@@ -206,7 +191,7 @@ KERNEL_SHARED(attention_backward_wgmma_key_64_bf16, 384, 170112, TENSOR_MAP qkv,
   backward<Owner::keys, BF16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits, kept);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_64_bf16, 384, 170112, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_query_64_bf16, 384, 170144, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
               uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
               float softcap, uint32_t out_bits) {
@@ -214,11 +199,7 @@ KERNEL_SHARED(attention_backward_wgmma_query_64_bf16, 384, 170112, TENSOR_MAP qk
   backward<Owner::queries, BF16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }
 
-KERNEL(attention_backward_delta_128_bf16, 256, const void* dy, const void* y, float* delta, uint32_t count) {
-  backward_delta<BF16, 128>(dy, y, delta, count);
-}
-
-KERNEL_SHARED(attention_backward_wgmma_key_128_bf16, 384, 199808, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_key_128_bf16, 384, 199840, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, OPTIONAL void* kept, uint32_t items,
               uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window,
               float scale, float softcap, uint32_t out_bits) {
@@ -226,7 +207,7 @@ KERNEL_SHARED(attention_backward_wgmma_key_128_bf16, 384, 199808, TENSOR_MAP qkv
   backward<Owner::keys, BF16, 128, 64, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits, kept);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_128_bf16, 384, 199752, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_query_128_bf16, 384, 199768, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
               uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
               float softcap, uint32_t out_bits) {
@@ -234,11 +215,7 @@ KERNEL_SHARED(attention_backward_wgmma_query_128_bf16, 384, 199752, TENSOR_MAP q
   backward<Owner::queries, BF16, 128, 128, 2>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }
 
-KERNEL(attention_backward_delta_64_f16, 256, const void* dy, const void* y, float* delta, uint32_t count) {
-  backward_delta<F16, 64>(dy, y, delta, count);
-}
-
-KERNEL_SHARED(attention_backward_wgmma_key_64_f16, 384, 170112, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_key_64_f16, 384, 170144, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, OPTIONAL void* kept, uint32_t items,
               uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window,
               float scale, float softcap, uint32_t out_bits) {
@@ -246,7 +223,7 @@ KERNEL_SHARED(attention_backward_wgmma_key_64_f16, 384, 170112, TENSOR_MAP qkv, 
   backward<Owner::keys, F16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits, kept);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_64_f16, 384, 170112, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_query_64_f16, 384, 170144, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
               uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
               float softcap, uint32_t out_bits) {
@@ -254,11 +231,7 @@ KERNEL_SHARED(attention_backward_wgmma_query_64_f16, 384, 170112, TENSOR_MAP qkv
   backward<Owner::queries, F16, 64, 128, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits);
 }
 
-KERNEL(attention_backward_delta_128_f16, 256, const void* dy, const void* y, float* delta, uint32_t count) {
-  backward_delta<F16, 128>(dy, y, delta, count);
-}
-
-KERNEL_SHARED(attention_backward_wgmma_key_128_f16, 384, 199808, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_key_128_f16, 384, 199840, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, OPTIONAL void* kept, uint32_t items,
               uint32_t heads, uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window,
               float scale, float softcap, uint32_t out_bits) {
@@ -266,7 +239,7 @@ KERNEL_SHARED(attention_backward_wgmma_key_128_f16, 384, 199808, TENSOR_MAP qkv,
   backward<Owner::keys, F16, 128, 64, 4>(qkv, dy, {call, lse, delta, items}, scale, softcap, dqkv, out_bits, kept);
 }
 
-KERNEL_SHARED(attention_backward_wgmma_query_128_f16, 384, 199752, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
+KERNEL_SHARED(attention_backward_wgmma_query_128_f16, 384, 199768, TENSOR_MAP qkv, TENSOR_MAP dy, const float* lse,
               const float* delta, OPTIONAL const uint32_t* documents, void* dqkv, uint32_t items, uint32_t heads,
               uint32_t kv_heads, uint32_t dim, uint32_t sequence, uint32_t causal, uint32_t window, float scale,
               float softcap, uint32_t out_bits) {

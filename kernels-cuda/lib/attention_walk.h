@@ -1,12 +1,11 @@
-// How blocks of attention_backward own rows of a head and walk the rows that these see, or are seen by: who does what,
-// the rows in shared memory, and the warps that bring them.
+// How blocks of attention_backward own rows of a head and walk the rows that these see, or are seen by. The walked rows
+// come as each architecture wants them: lib/attention_walk_wgmma.h, lib/attention_walk_tcgen05.h.
 #pragma once
 #include "attention_boxes.h"
 #include "attention_documents.h"
 #include "attention_softmax.h"
-#include "ring.h"
 
-constexpr uint32_t OWN_ROWS = 128, BOX_ROWS = 64, CONSUMERS = 256;
+constexpr uint32_t OWN_ROWS = 128, BOX_ROWS = 64;
 
 // What a block owns rows of.
 enum class Owner : uint32_t { queries, keys };
@@ -16,34 +15,6 @@ enum class Owner : uint32_t { queries, keys };
 struct Step {
   static constexpr uint32_t END = 0xffffffffu;
   uint32_t row, head, masked;
-};
-
-// Of the walked rows; log_sum, which is lse in base 2, and delta where they are queries.
-template <uint32_t WALKED>
-struct Numbers {
-  float log_sum[WALKED], delta[WALKED];
-  uint32_t document[WALKED];
-};
-
-// Operands of scores (Q or K) come first, those of dp (dY or V) second.
-template <uint32_t DIM, uint32_t WALKED, uint32_t STAGES>
-struct Ring {
-  Boxes<DIM, OWN_ROWS> own[2];
-  Boxes<DIM, WALKED> walked[STAGES][2];
-  Numbers<WALKED> numbers[STAGES];
-  Step step[STAGES];
-  Mbarrier own_full, own_empty, full[STAGES], empty[STAGES];
-
-  // By one thread, with a barrier of the block before others use it.
-  DEVICE void init() {
-    mbarrier_init(own_full, 1);
-    mbarrier_init(own_empty, CONSUMERS / 32);
-    for (uint32_t s = 0; s < STAGES; s++) {
-      mbarrier_init(full[s], 2);
-      mbarrier_init(empty[s], CONSUMERS / 32);
-    }
-    mbarrier_fence_init();
-  }
 };
 
 // Where ds is kept: for each query head of each of the call's blocks and each key a row of the queries, both padded to
@@ -99,6 +70,12 @@ struct Task {
            (call.window == 0 || last_query < key || last_query - key < call.window);
   }
 
+  // Whether a walked row is one of the call's block and no padding; and whether one of `count` rows may be neither.
+  DEVICE bool matters(uint32_t row) const { return row < rows.end && call.document(row) != PADDING; }
+  DEVICE bool ragged(const Step& step, uint32_t count) const {
+    return step.masked && (call.documents != nullptr || step.row + count > rows.end);
+  }
+
   // Calls visit(step) for WALKED rows at a time of each tile of OWN_ROWS, by all threads of a warp, but for tiles that
   // have no document in common with the own rows. So a tile of queries and keys is walked from both sides or neither.
   template <uint32_t WALKED, typename Visit>
@@ -132,10 +109,24 @@ struct Work {
   }
 };
 
+// Makes row r of a tile zeros where matters(r) is false: what lies there may be no number, which a weight of 0 would
+// not keep out of sums. By `threads` threads, this one being `thread`; each makes what it has stored known, and a
+// barrier of theirs comes before products.
+template <uint32_t DIM, uint32_t ROWS, typename Matters>
+DEVICE void clear_ragged(Boxes<DIM, ROWS>& tile, uint32_t thread, uint32_t threads, const Matters& matters) {
+#pragma unroll 1
+  for (uint32_t r = thread; r < ROWS; r += threads) {
+    if (matters(r)) continue;
+#pragma unroll 1
+    for (uint32_t i = 0; i < DIM; i += 8)
+      *reinterpret_cast<uint4*>(&tile[i / BOX_DIMS][r][i % BOX_DIMS]) = make_uint4(0, 0, 0, 0);
+  }
+  fence_proxy_async();
+}
+
 // By a thread: has the copy engine bring the own rows of each item.
-template <uint32_t DIM, uint32_t WALKED, uint32_t STAGES, Owner OWNER, class Storage>
-DEVICE void bring_own(Ring<DIM, WALKED, STAGES>& ring, const TensorMap& qkv, const TensorMap& dy,
-                      const Work<OWNER, Storage>& work) {
+template <uint32_t DIM, class Ring, Owner OWNER, class Storage>
+DEVICE void bring_own(Ring& ring, const TensorMap& qkv, const TensorMap& dy, const Work<OWNER, Storage>& work) {
   constexpr bool QUERIES = OWNER == Owner::queries;
   uint32_t parity = 1;
   work.for_items([&](const Task<OWNER, Storage>& task) {
@@ -148,91 +139,4 @@ DEVICE void bring_own(Ring<DIM, WALKED, STAGES>& ring, const TensorMap& qkv, con
     load_boxes<DIM, OWN_ROWS>(ring.own[1], QUERIES ? dy : qkv, second, row, BOX_ROWS, ring.own_full);
     parity ^= 1;
   });
-}
-
-// By a warp: has the copy engine bring tile after tile.
-template <uint32_t DIM, uint32_t WALKED, uint32_t STAGES, Owner OWNER, class Storage>
-DEVICE void bring_tiles(Ring<DIM, WALKED, STAGES>& ring, const TensorMap& qkv, const TensorMap& dy,
-                        const Work<OWNER, Storage>& work) {
-  constexpr bool QUERIES = OWNER == Owner::queries;
-  const bool issues = threadIdx.x % 32 == 0;
-  Place<STAGES> next;
-  work.for_items([&](const Task<OWNER, Storage>& task) {
-    task.template for_steps<WALKED>([&](const Step& step) {
-      Boxes<DIM, WALKED>(&to)[2] = ring.walked[next.stage];
-      Mbarrier& full = ring.full[next.stage];
-      mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
-      if (issues) {
-        const uint32_t first = (QUERIES ? task.call.key(step.head) : task.call.query(step.head)).first;
-        const uint32_t second = QUERIES ? task.call.value(step.head).first : step.head * DIM;
-        mbarrier_arrive_expect(full, sizeof to);
-        load_boxes<DIM, WALKED>(to[0], qkv, first, step.row, BOX_ROWS, full);
-        load_boxes<DIM, WALKED>(to[1], QUERIES ? qkv : dy, second, step.row, BOX_ROWS, full);
-      }
-      __syncwarp();
-      next.advance();
-    });
-    mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
-    if (issues) mbarrier_arrive(ring.full[next.stage]);
-    next.advance();
-  });
-}
-
-// By a warp: brings steps, and what belongs to single rows of their tiles; past the end, what the last row has.
-template <uint32_t DIM, uint32_t WALKED, uint32_t STAGES, Owner OWNER, class Storage>
-DEVICE void bring_numbers(Ring<DIM, WALKED, STAGES>& ring, const Work<OWNER, Storage>& work) {
-  const uint32_t lane = threadIdx.x % 32;
-  Place<STAGES> next;
-  const auto bring = [&](const Step& step) {
-    if (lane == 0) ring.step[next.stage] = step;
-    __syncwarp();
-    if (lane == 0) mbarrier_arrive(ring.full[next.stage]);
-    next.advance();
-  };
-  work.for_items([&](const Task<OWNER, Storage>& task) {
-    task.template for_steps<WALKED>([&](const Step& step) {
-      mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
-      Numbers<WALKED>& to = ring.numbers[next.stage];
-#pragma unroll
-      for (uint32_t i = lane; i < WALKED; i += 32) {
-        const uint32_t row = min(step.row + i, task.end - 1);
-        to.document[i] = task.call.document(row);
-        if constexpr (OWNER == Owner::keys) {
-          const uint64_t at = static_cast<uint64_t>(row) * task.call.heads + step.head;
-          to.log_sum[i] = LOG2_E * work.lse[at];
-          to.delta[i] = work.delta[at];
-        }
-      }
-      bring(step);
-    });
-    mbarrier_wait(ring.empty[next.stage], next.parity ^ 1);
-    bring({Step::END, 0, 0});
-  });
-}
-
-// Stores a thread's sums, times `scale`, in columns of `out` from `column` on; of its two rows those up to `last`.
-template <WgmmaFormat FORMAT, uint32_t DIM>
-DEVICE void store_sums(void* out, uint32_t out_bits, uint32_t width, uint32_t column, const float (&sum)[DIM / 2],
-                       float scale, uint32_t row, uint32_t last) {
-  const uint32_t t = threadIdx.x % 4;
-#pragma unroll
-  for (uint32_t half = 0; half < 2; half++) {
-    const bool exists = row + 8 * half <= last;
-    const uint64_t at = static_cast<uint64_t>(row + 8 * half) * width + column;
-#pragma unroll
-    for (uint32_t i = 2 * half; i < DIM / 2; i += 16) {
-      float2 v[4];
-#pragma unroll
-      for (uint32_t j = 0; j < 4; j++) v[j] = make_float2(scale * sum[i + 4 * j], scale * sum[i + 4 * j + 1]);
-      if (out_bits == 32) {
-#pragma unroll
-        for (uint32_t j = 0; j < 4; j++)
-          if (exists) static_cast<float2*>(out)[(at + i / 4 * 8 + 8 * j) / 2 + t] = v[j];
-      } else {
-        const uint4 chunk = gather_chunk(pack_pair<FORMAT>(v[0].x, v[0].y), pack_pair<FORMAT>(v[1].x, v[1].y),
-                                         pack_pair<FORMAT>(v[2].x, v[2].y), pack_pair<FORMAT>(v[3].x, v[3].y));
-        if (exists) static_cast<uint4*>(out)[(at + i / 4 * 8) / 8 + t] = chunk;
-      }
-    }
-  }
 }

@@ -5,18 +5,18 @@ import type { KernelChoice, LaunchPlan } from '../../backend.ts'
 import { dense } from './attention.ts'
 import { formatNumbers } from './matmul_epilogue.ts'
 import { type CudaTraits, type KernelRule, launch } from './rule.ts'
-import { selectVariant } from './variant.ts'
+import { selectVariant, type Variant } from './variant.ts'
 
-/** Rows of a tile of kernels-cuda/attention_backward_wgmma.sm_90a.cu, and rows and dims of the boxes it copies. */
+/** Own rows of an item of kernels-cuda/lib/attention_walk.h, and rows and dims of the boxes that are copied. */
 const OWN_ROWS = 128
 const BOX = 64
 /** Dims of its heads. */
 const DIMS: readonly number[] = [64, 128]
-/** Threads of its blocks for delta, of which each takes four dims. */
+/** Threads of a block of kernels-cuda/attention_backward_delta.cu, of which each takes four dims. */
 const DELTA_THREADS = 256
 /** Most bytes of ds that are kept between its launches: they grow with the square of the sequence. */
 const KEPT_BYTES = 2 ** 32
-/** Of a multiprocessor: multiply-adds of tensor cores, and bytes of memory (4.8 TB/s over 132 of them at 1.83 GHz). */
+/** Of a multiprocessor of Hopper: multiply-adds of tensor cores, and bytes of memory (4.8 TB/s over 132 of them at 1.83 GHz). */
 const MULTIPLY_ADDS_PER_CYCLE = 2048
 const BYTES_PER_CYCLE = 20
 
@@ -29,6 +29,10 @@ const pairCycles = {
   kept: (dim: number) =>
     (4 * dim) / MULTIPLY_ADDS_PER_CYCLE + Math.max(dim / MULTIPLY_ADDS_PER_CYCLE, 2 / BYTES_PER_CYCLE),
 }
+
+/** The same on Blackwell, of steps of both walks: kernels-cuda/attention_backward_tcgen05.sm_103a.cu. */
+const stepCycles: Readonly<Record<number, number>> = { 64: 1200 + 1000, 128: 2048 + 1792 }
+const STEP_PAIRS = 128 * 128
 
 const query: LaunchPlan['bindings'] = [
   { port: 'dy', access: 'read' },
@@ -50,7 +54,7 @@ const walk: LaunchPlan['bindings'] = [
 
 /** Portable: the first launch leaves dq and delta, the second one dk and dv. */
 export const attention_backward: KernelRule = (call, traits) =>
-  wgmma(call, traits) ?? {
+  tensorCores(call, traits) ?? {
     scratch: scratch(call),
     launches: [
       dense(call, 'attention_backward', 'attention_backward_query', call.attrs.heads, query),
@@ -69,24 +73,34 @@ function keptType(a: DenseAttributes, { inputs }: OpCall): TensorType {
   return tensorType(format, (shape[0]! / a.sequence) * a.heads * pitch, pitch)
 }
 
-/** On Hopper's tensor cores; undefined where operands or architecture do not allow it, or tuning knows better. */
-function wgmma(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
+/** On exact tensor cores; undefined where operands or architecture do not allow it, or tuning knows better. */
+function tensorCores(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
   const a: DenseAttributes = call.attrs
   const { format, shape } = call.inputs.qkv!
   const rows = shape[0]!
-  if (traits.arch !== 'sm_90a' || format === 'f32' || !DIMS.includes(a.head_dim)) return undefined
+  if (format === 'f32' || !DIMS.includes(a.head_dim)) return undefined
   const pairs = a.heads * densePairs(a, rows)
-  const ds = keptType(a, call)
-  // Data of a shape where ds fits says much of one where it does not, but not to take the portable kernel there.
-  const kept = byteSize(ds) <= KEPT_BYTES ? ds : undefined
-  const variant = (name: string, cyclesOfPair: number, keeping?: TensorType) => ({
+  const variant = (name: string, cyclesOfPair: number, walks: string, keeping?: TensorType): Variant => ({
     name,
     cycles: (cyclesOfPair * pairs) / traits.multiprocessors,
     choice: () => ({
       scratch: { ...scratch(call), ...(keeping && { kept: keeping }) },
-      launches: launches(call, traits, keeping),
+      launches: launches(call, traits, walks, keeping),
     }),
   })
+  const variants = (): Variant[] => {
+    if (traits.arch === 'sm_103a')
+      return [variant('tcgen05', stepCycles[a.head_dim]! / STEP_PAIRS, 'attention_backward_tcgen05')]
+    if (traits.arch !== 'sm_90a') return []
+    const ds = keptType(a, call)
+    // Data of a shape where ds fits says much of one where it does not, but not to take the portable kernel there.
+    const kept = byteSize(ds) <= KEPT_BYTES ? ds : undefined
+    const walks = 'attention_backward_wgmma'
+    return [
+      variant('wgmma', pairCycles.walk(a.head_dim), walks),
+      variant('wgmma_kept', pairCycles[kept ? 'kept' : 'walk'](a.head_dim), walks, kept),
+    ]
+  }
   return selectVariant(
     traits,
     {
@@ -94,15 +108,21 @@ function wgmma(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
       formats: `${format}_${a.head_dim}`,
       shape: { rows, sequence: a.sequence, heads: a.heads },
     },
-    [
-      variant('wgmma', pairCycles.walk(a.head_dim)),
-      variant('wgmma_kept', pairCycles[kept ? 'kept' : 'walk'](a.head_dim), kept),
-    ],
+    variants(),
   )
 }
 
-/** delta, then dk and dv by blocks of keys, then dq by blocks of queries, of what the launch before has kept if it has. */
-function launches(call: OpCall, { multiprocessors }: CudaTraits, kept?: TensorType): LaunchPlan[] {
+/**
+ * delta, then dk and dv by blocks of keys, then dq by blocks of queries, of what the launch before has kept if it has.
+ *
+ * @param module of the walks
+ */
+function launches(
+  call: OpCall,
+  { arch, multiprocessors }: CudaTraits,
+  module: string,
+  kept?: TensorType,
+): LaunchPlan[] {
   const { inputs } = call
   const a: DenseAttributes = call.attrs
   const { format, shape } = inputs.qkv!
@@ -125,7 +145,7 @@ function launches(call: OpCall, { multiprocessors }: CudaTraits, kept?: TensorTy
     constants: Readonly<Record<string, number>>,
   ): LaunchPlan =>
     launch(
-      `${module}.sm_90a`,
+      `${module}.${arch}`,
       `${kernel}_${of}`,
       Math.min(tiles * heads, multiprocessors),
       inputs.documents ? [...bindings, { port: 'documents', access: 'read' }] : bindings,
@@ -143,12 +163,11 @@ function launches(call: OpCall, { multiprocessors }: CudaTraits, kept?: TensorTy
         out_bits: a.output ? 16 : 32,
       },
     )
-  const module = 'attention_backward_wgmma'
   const withScores = { ...map('dy', inputs.dy!.shape), softcap: a.softcap }
   const count = rows * a.heads
   return [
     launch(
-      `${module}.sm_90a`,
+      'attention_backward_delta',
       `attention_backward_delta_${of}`,
       Math.ceil((count * a.head_dim) / 4 / DELTA_THREADS),
       [
