@@ -1,6 +1,7 @@
 // matmul for one to four rows (decoding): y = activation(x w^T + bias) + residual. A block has four columns of y; its
 // threads split the reduction, each taking 16 bytes of each of the four rows of w at a time, dequantized in registers
-// once for all rows of x, which come from L1.
+// once for all rows of x, which come from L1. matmul_gated, y = activation(gate) * up: a block has two columns, of each
+// the row of w that makes its gate and the one that makes its up.
 //
 // Every weight is read once: 4,096 by 4,096 are 67 MB in f32, 34 MB in f16 and bf16, 17.8 MB in q8_0, 9.4 MB in
 // q4_0: 14, 7, 3.7 and 2 us at 4.8 TB/s, and 2 flops an element and row. Memory bandwidth limits as long as enough
@@ -120,16 +121,19 @@ DEVICE void load_chunk(uint32_t (&word)[Chunk::words], const void* w, uint64_t i
   }
 }
 
-// X is the format of x.
+// X is the format of x. `ups` is the row of w at which ups begin, as many as y has columns; 0 where nothing is gated.
 template <class Chunk, class X, uint32_t ROWS>
 DEVICE void matmul_vector(const void* x, const void* w, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
-                          uint32_t depth) {
+                          uint32_t depth, uint32_t ups) {
   constexpr uint32_t BITS = Chunk::words * 32 / Chunk::elements;
-  const uint32_t first = blockIdx.x * COLUMNS;
-  const uint64_t count = static_cast<uint64_t>(columns) * depth;
+  const uint32_t own = ups == 0 ? COLUMNS : COLUMNS / 2, first = blockIdx.x * own;
+  const uint64_t count = static_cast<uint64_t>(ups + columns) * depth;
   uint64_t start[COLUMNS];  // columns past the end repeat the last one, and are not stored
-  for (uint32_t c = 0; c < COLUMNS; c++)
-    start[c] = static_cast<uint64_t>(first + c < columns ? first + c : columns - 1) * depth;
+#pragma unroll
+  for (uint32_t c = 0; c < COLUMNS; c++) {
+    const uint32_t column = first + c % own;
+    start[c] = (static_cast<uint64_t>(column < columns ? column : columns - 1) + c / own * ups) * depth;
+  }
 
   float sum[ROWS][COLUMNS] = {};
   for (uint32_t k = threadIdx.x * Chunk::elements; k < depth; k += THREADS * Chunk::elements) {
@@ -176,123 +180,129 @@ DEVICE void matmul_vector(const void* x, const void* w, const Epilogue& epilogue
     }
   __syncthreads();
   const uint32_t r = threadIdx.x / COLUMNS, c = threadIdx.x % COLUMNS;
-  if (r >= rows || first + c >= columns) return;
-  float total = of_warp[0][r][c];
-  for (uint32_t warp = 1; warp < THREADS / 32; warp++) total += of_warp[warp][r][c];
-  epilogue.store(r, first + c, total);
+  if (r >= rows || c >= own || first + c >= columns) return;
+  const auto total = [&](uint32_t column) {
+    float sum = of_warp[0][r][column];
+    for (uint32_t warp = 1; warp < THREADS / 32; warp++) sum += of_warp[warp][r][column];
+    return sum;
+  };
+  if (ups == 0)
+    epilogue.store(r, first + c, total(c));
+  else
+    epilogue.store_gated(r, first + c, total(c), total(c + own));
 }
 
 // One row, the common case, needs a quarter of the registers.
 template <class Chunk, class X = F32>
 DEVICE void matmul_rows(const void* x, const void* w, const Epilogue& epilogue, uint32_t rows, uint32_t columns,
-                        uint32_t depth) {
+                        uint32_t depth, uint32_t ups) {
   if (rows == 1)
-    matmul_vector<Chunk, X, 1>(x, w, epilogue, rows, columns, depth);
+    matmul_vector<Chunk, X, 1>(x, w, epilogue, rows, columns, depth, ups);
   else
-    matmul_vector<Chunk, X, 4>(x, w, epilogue, rows, columns, depth);
+    matmul_vector<Chunk, X, 4>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_f32, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_rows<ChunkF32>(x, w, epilogue, rows, columns, depth);
+  matmul_rows<ChunkF32>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_f16, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   if (depth % 8 == 0)
-    matmul_rows<ChunkF16<4>>(x, w, epilogue, rows, columns, depth);
+    matmul_rows<ChunkF16<4>>(x, w, epilogue, rows, columns, depth, ups);
   else
-    matmul_rows<ChunkF16<2>>(x, w, epilogue, rows, columns, depth);
+    matmul_rows<ChunkF16<2>>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_bf16, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   if (depth % 8 == 0)
-    matmul_rows<ChunkBF16<4>>(x, w, epilogue, rows, columns, depth);
+    matmul_rows<ChunkBF16<4>>(x, w, epilogue, rows, columns, depth, ups);
   else
-    matmul_rows<ChunkBF16<2>>(x, w, epilogue, rows, columns, depth);
+    matmul_rows<ChunkBF16<2>>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 // x in 16 bits too.
 KERNEL(matmul_vector_f16_x16, 128, const void* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   if (depth % 8 == 0)
-    matmul_rows<ChunkF16<4>, F16>(x, w, epilogue, rows, columns, depth);
+    matmul_rows<ChunkF16<4>, F16>(x, w, epilogue, rows, columns, depth, ups);
   else
-    matmul_rows<ChunkF16<2>, F16>(x, w, epilogue, rows, columns, depth);
+    matmul_rows<ChunkF16<2>, F16>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_bf16_x16, 128, const void* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
   if (depth % 8 == 0)
-    matmul_rows<ChunkBF16<4>, BF16>(x, w, epilogue, rows, columns, depth);
+    matmul_rows<ChunkBF16<4>, BF16>(x, w, epilogue, rows, columns, depth, ups);
   else
-    matmul_rows<ChunkBF16<2>, BF16>(x, w, epilogue, rows, columns, depth);
+    matmul_rows<ChunkBF16<2>, BF16>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_q8_0, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_rows<ChunkQ8_0>(x, w, epilogue, rows, columns, depth);
+  matmul_rows<ChunkQ8_0>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_q4_0, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_rows<ChunkQ4_0>(x, w, epilogue, rows, columns, depth);
+  matmul_rows<ChunkQ4_0>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_e4m3_128, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_rows<ChunkE4M3<E4M3_128>>(x, w, epilogue, rows, columns, depth);
+  matmul_rows<ChunkE4M3<E4M3_128>>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_mxfp8, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_rows<ChunkE4M3<MXFP8>>(x, w, epilogue, rows, columns, depth);
+  matmul_rows<ChunkE4M3<MXFP8>>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_nvfp4, 128, const float* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_rows<ChunkNVFP4>(x, w, epilogue, rows, columns, depth);
+  matmul_rows<ChunkNVFP4>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 // x in blocks too.
 KERNEL(matmul_vector_e4m3_128_both, 128, const void* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_rows<ChunkE4M3<E4M3_128>, E4M3_128>(x, w, epilogue, rows, columns, depth);
+  matmul_rows<ChunkE4M3<E4M3_128>, E4M3_128>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_mxfp8_both, 128, const void* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_rows<ChunkE4M3<MXFP8>, MXFP8>(x, w, epilogue, rows, columns, depth);
+  matmul_rows<ChunkE4M3<MXFP8>, MXFP8>(x, w, epilogue, rows, columns, depth, ups);
 }
 
 KERNEL(matmul_vector_nvfp4_both, 128, const void* x, STREAMED const void* w, OPTIONAL const void* bias,
        OPTIONAL const float* residual, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-       uint32_t bias_format, uint32_t activation, uint32_t output_format) {
+       uint32_t ups, uint32_t bias_format, uint32_t activation, uint32_t output_format) {
   const Epilogue epilogue = {y, columns, bias, bias_format, activation, residual, output_format};
-  matmul_rows<ChunkNVFP4, NVFP4>(x, w, epilogue, rows, columns, depth);
+  matmul_rows<ChunkNVFP4, NVFP4>(x, w, epilogue, rows, columns, depth, ups);
 }

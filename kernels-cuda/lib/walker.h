@@ -9,8 +9,8 @@
 //
 // What it saves: between two dependent nodes of a graph a GPU needs some 1.3 us (predicted, not measured), in which no
 // memory moves. Here it is a counter's way through the second-level cache, some 0.7 us (predicted), and a block that
-// waits has begun to fetch its part of a STREAMED argument. A step of a 1B model is 166 launches, 2.5 GB and 0.52 ms of
-// memory at 4.8 TB/s: gaps of 0.22 ms become 0.12 ms, mostly filled.
+// waits has begun to fetch its part of a STREAMED argument. A step of a 1B model is 150 launches, 2.5 GB and 0.52 ms of
+// memory at 4.8 TB/s: gaps of 0.20 ms become 0.11 ms, mostly filled.
 //
 // All threads hold registers for the most demanding kernel: 128 each, at 512 threads of 65,536 registers.
 #pragma once

@@ -35,6 +35,7 @@ import {
 } from './linear_cross_entropy.ts'
 import { matmul } from './matmul.ts'
 import { matmul_backward_input, matmul_backward_weight } from './matmul_backward.ts'
+import { matmul_gated } from './matmul_gated.ts'
 import { matmul_grouped } from './matmul_grouped.ts'
 import { matmul_grouped_backward_input, matmul_grouped_backward_weight } from './matmul_grouped_backward.ts'
 import { quantize } from './quantize.ts'
@@ -59,6 +60,7 @@ export const ops = {
   matmul,
   matmul_backward_input,
   matmul_backward_weight,
+  matmul_gated,
   matmul_grouped,
   matmul_grouped_backward_input,
   matmul_grouped_backward_weight,

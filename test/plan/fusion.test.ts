@@ -215,6 +215,41 @@ describe('fuse joins', () => {
   })
 })
 
+describe('fuse joins gates', () => {
+  const gate = (g: Graph, x: Parameters<Graph['op']>[2][string], attrs = {}) =>
+    g.op('matmul', attrs, { x, w: g.external('weights', 'gate_up', f32(16, 8)) }).y!
+
+  it('a product of gates and ups with what they become', () => {
+    for (const [op, activation] of [
+      ['swiglu', 'silu'],
+      ['geglu', 'gelu_tanh'],
+    ] as const) {
+      const { g, x, linear, op: unary } = start()
+      g.output('y', linear(unary(op, { x: gate(g, x) })))
+      expect(fused(g)).toEqual([`matmul_gated+${activation}`, 'matmul'])
+    }
+  })
+
+  it('not where the host or a gradient reads the product, or it is in 16 bits', () => {
+    const read = start()
+    const sums = gate(read.g, read.x)
+    read.g.output('sums', sums)
+    read.g.output('y', read.op('swiglu', { x: sums }))
+    expect(fused(read.g)).toEqual(['matmul', 'swiglu'])
+    const trained = start()
+    const kept = gate(trained.g, trained.x)
+    const y = trained.op('swiglu', { x: kept })
+    trained.g.output('dx', trained.g.op('swiglu_backward', {}, { dy: y, x: kept }).dx!)
+    expect(fused(trained.g)).toEqual(['matmul', 'swiglu', 'swiglu_backward'])
+    const g = new Graph('rounded')
+    const x = g.input('x', tensorType('bf16', 3, 8))
+    const w = g.external('weights', 'w', tensorType('bf16', 16, 8))
+    const half = g.op('matmul', { output: 'bf16' }, { x, w }).y!
+    g.output('y', g.op('swiglu', {}, { x: half }).y!)
+    expect(shape(fuse(g))).toEqual(['matmul', 'swiglu'])
+  })
+})
+
 describe('fuse leaves alone', () => {
   it('a product that the host reads', () => {
     const { g, x, linear, op } = start()

@@ -22,6 +22,7 @@ const layers = [
     'backends/build',
     'backends/compose.ts',
     'backends/linear_cross_entropy.ts',
+    'backends/matmul_gated.ts',
     'backends/rope_kv_write.ts',
     'backends/tuned_shape.ts',
   ],

@@ -30,7 +30,7 @@ import {
   softmax,
   softmax_backward,
 } from './logits.ts'
-import { matmul, matmul_backward_input, matmul_backward_weight } from './matmul.ts'
+import { matmul, matmul_backward_input, matmul_backward_weight, matmulGated } from './matmul.ts'
 import {
   matmul_grouped,
   matmul_grouped_backward_input,
@@ -110,6 +110,7 @@ export const kernelRules: Record<OpName, KernelRule> = {
   matmul,
   matmul_backward_input,
   matmul_backward_weight,
+  matmul_gated: (call, traits) => matmulGated(call, (part) => kernelRules[part.op as OpName](part, traits)),
   matmul_grouped,
   matmul_grouped_backward_input,
   matmul_grouped_backward_weight,

@@ -1,7 +1,8 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import { type FormatName, formatOf } from '../../../src/tensor/format.ts'
-import { rowCount } from '../../../src/tensor/type.ts'
+import { lastDim, rowCount } from '../../../src/tensor/type.ts'
 import type { KernelChoice } from '../../backend.ts'
+import { matmulThenGate } from '../../matmul_gated.ts'
 import { depthOfRange, epilogue, inRanges, productOf } from './matmul_epilogue.ts'
 import { matmulFp8 } from './matmul_fp8.ts'
 import { matmulQuants } from './matmul_quants.ts'
@@ -30,26 +31,8 @@ export const matmul: KernelRule = (call, traits) => {
   const { x, w } = call.inputs
   const rows = rowCount(x!.shape)
   const [columns, depth] = w!.shape as readonly [number, number]
-  const formats = `${w!.format}${x!.format === 'f32' ? '' : formatOf(x!.format).blockSize > 1 ? '_both' : '_x16'}`
-  const operands = [
-    { port: 'x', access: 'read' },
-    { port: 'w', access: 'read' },
-  ] as const
-  if (rows <= vectorRows(x!.format, w!.format) && depth % 4 === 0) {
-    const { bindings, constants } = epilogue(call)
-    const blocks = Math.ceil(columns / VECTOR_COLUMNS)
-    return {
-      launches: [
-        launch('matmul_vector', `matmul_vector_${formats}`, blocks, [...operands, ...bindings], {
-          rows,
-          columns,
-          depth,
-          ...constants,
-        }),
-      ],
-    }
-  }
   const other =
+    matmulVector(call) ??
     matmulWgmma(call, traits) ??
     matmulFp8(call, traits) ??
     matmulTcgen05(call, traits) ??
@@ -60,7 +43,7 @@ export const matmul: KernelRule = (call, traits) => {
   const blocks = tiles(rows, columns)
   const range = depthOfRange(depth, (4 * traits.multiprocessors) / blocks, 128)
   return inRanges(call, range, (splits, { bindings, constants }) =>
-    launch('matmul_mma', `matmul_mma_${formats}`, blocks * splits, [...operands, ...bindings], {
+    launch('matmul_mma', `matmul_mma_${formatsOf(call)}`, blocks * splits, [...operands, ...bindings], {
       rows,
       columns,
       depth,
@@ -70,6 +53,36 @@ export const matmul: KernelRule = (call, traits) => {
     }),
   )
 }
+
+const operands = [
+  { port: 'x', access: 'read' },
+  { port: 'w', access: 'read' },
+] as const
+
+const formatsOf = ({ inputs: { x, w } }: OpCall): string =>
+  `${w!.format}${x!.format === 'f32' ? '' : formatOf(x!.format).blockSize > 1 ? '_both' : '_x16'}`
+
+/** matmul or matmul_gated of few rows by matmul_vector. */
+function matmulVector(call: OpCall): KernelChoice | undefined {
+  const { x, w } = call.inputs
+  const rows = rowCount(x!.shape)
+  const depth = lastDim(x!.shape)
+  if (rows > vectorRows(x!.format, w!.format) || depth % 4 !== 0) return undefined
+  const columns = lastDim(call.outputs.y!.shape)
+  const ups = w!.shape[0]! - columns
+  const { bindings, constants } = epilogue(call)
+  const blocks = Math.ceil(w!.shape[0]! / VECTOR_COLUMNS)
+  const sizes = { rows, columns, depth, ups, ...constants }
+  return {
+    launches: [
+      launch('matmul_vector', `matmul_vector_${formatsOf(call)}`, blocks, [...operands, ...bindings], sizes),
+    ],
+  }
+}
+
+/** One launch for few rows; else matmul, then its gate. */
+export const matmulGated = (call: OpCall, choose: (call: OpCall) => KernelChoice): KernelChoice =>
+  matmulVector(call) ?? matmulThenGate(call, choose)
 
 const tiles = (rows: number, columns: number): number =>
   Math.ceil(rows / MMA_TILE) * Math.ceil(columns / MMA_TILE)

@@ -29,7 +29,7 @@ import {
   softmax,
   softmax_backward,
 } from './logits.ts'
-import { matmul } from './matmul.ts'
+import { matmul, matmulGated } from './matmul.ts'
 import { matmul_backward_input } from './matmul_backward_input.ts'
 import { matmul_backward_weight } from './matmul_backward_weight.ts'
 import {
@@ -64,6 +64,10 @@ export const kernelRules: Record<OpName, KernelRule> = {
   matmul: throughF32(matmul, ['x', 'y']),
   matmul_backward_input: throughF32(matmul_backward_input, ['dy', 'dx']),
   matmul_backward_weight: throughF32(matmul_backward_weight, ['dy', 'x']),
+  matmul_gated: throughF32(
+    matmulGated((part, traits) => kernelRules[part.op as OpName](part, traits)),
+    ['x'],
+  ),
   matmul_grouped: throughF32(matmul_grouped, ['x', 'y']),
   matmul_grouped_backward_input: throughF32(matmul_grouped_backward_input, ['dy', 'dx']),
   matmul_grouped_backward_weight: throughF32(matmul_grouped_backward_weight, ['dy', 'x']),

@@ -1,8 +1,9 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import { lastDim, rowCount } from '../../../src/tensor/type.ts'
 import type { LaunchPlan } from '../../backend.ts'
+import { matmulThenGate } from '../../matmul_gated.ts'
 import { decide } from './parameter.ts'
-import { foldGrid, isCpu, tunable, type WebGpuTraits } from './rule.ts'
+import { foldGrid, isCpu, type KernelRule, tunable, type WebGpuTraits } from './rule.ts'
 import { type WeightPart, weightModules, weightParts } from './weight_parts.ts'
 
 /** Weights (of four) in one 16-byte load, of formats that have a module for that. */
@@ -72,19 +73,33 @@ export const matmul = tunable(parameters, (call, traits) => {
   if (typeof parts === 'string') return { unsupported: `matmul: w does not fit: ${parts}` }
   const depth = lastDim(call.inputs.x!.shape)
   const choose = depth % 4 !== 0 ? scalar : rowCount(call.inputs.x!.shape) === 1 ? vector : tile
-  return {
-    launches: parts.map((part) => {
-      const { modules, constants, bindings } = epilogue(call, part)
-      const plan = choose(call, traits, part, bindings.length)
-      return {
-        ...plan,
-        modules: [...plan.modules, ...modules],
-        constants: { ...plan.constants, ...constants },
-        bindings: part.scales ? [...bindings, { port: 'w', access: 'read', ...part.scales }] : bindings,
-      }
-    }),
-  }
+  return { launches: parts.map((part) => launchOf(call, traits, part, choose)) }
 })
+
+type Plan = (call: OpCall, traits: WebGpuTraits, part: WeightPart, binding: number) => Part
+
+/** A kernel's launch for a part of w, with what follows its sums. */
+function launchOf(call: OpCall, traits: WebGpuTraits, part: WeightPart, choose: Plan): LaunchPlan {
+  const { modules, constants, bindings } = epilogue(call, part)
+  const plan = choose(call, traits, part, bindings.length)
+  return {
+    ...plan,
+    modules: [...plan.modules, ...modules],
+    constants: { ...plan.constants, ...constants },
+    bindings: part.scales ? [...bindings, { port: 'w', access: 'read', ...part.scales }] : bindings,
+  }
+}
+
+/** One launch for one row; else matmul, then its gate. */
+export const matmulGated = (choose: KernelRule): KernelRule =>
+  tunable({ tile_columns: parameters.tile_columns }, (call, traits) => {
+    const { x, w } = call.inputs
+    const parts = weightParts(w!, traits.limits)
+    const fits = rowCount(x!.shape) === 1 && lastDim(x!.shape) % 4 === 0
+    if (!fits || typeof parts === 'string' || parts.length > 1)
+      return matmulThenGate(call, (part) => choose(part, traits))
+    return { launches: [launchOf(call, traits, parts[0]!, vector)] }
+  })
 
 /** Bindings of the call (without split scales), and the hooks after the sum. */
 function epilogue({ attrs, inputs }: OpCall, part: WeightPart): Omit<LaunchPlan, 'variant' | 'workgroups'> {
@@ -103,7 +118,12 @@ function epilogue({ attrs, inputs }: OpCall, part: WeightPart): Omit<LaunchPlan,
 }
 
 /** Lanes that walk along k and join their sums; on CPU drivers lanes that have outputs of their own. */
-function vector({ op, inputs }: OpCall, traits: WebGpuTraits, part: WeightPart, binding: number): Part {
+function vector(
+  { op, inputs, outputs }: OpCall,
+  traits: WebGpuTraits,
+  part: WeightPart,
+  binding: number,
+): Part {
   const { features, subgroupSize } = traits
   const { format, shape } = inputs.w!
   const onCpu = isCpu(traits)
@@ -119,13 +139,18 @@ function vector({ op, inputs }: OpCall, traits: WebGpuTraits, part: WeightPart, 
     part,
     binding,
   )
+  const columns = Math.min(part.rows, lastDim(outputs.y!.shape))
   const { tile_columns } = decide(traits, {
     op,
     kernel: `${kernel}_${format}`,
     shape: { columns: part.rows, depth: shape[1]! },
     options: {
       tile_columns: onCpu
-        ? { values: parameters.tile_columns.values, heuristic: part.rows >= 1024 ? 4 : 2 }
+        ? {
+            // A lane has both sums of a gated column.
+            values: parameters.tile_columns.values.filter((n) => n > 1 || columns === part.rows),
+            heuristic: part.rows >= 1024 ? 4 : 2,
+          }
         : { values: [4, 8], heuristic: part.rows >= 1024 ? 8 : 4 },
     },
   })
@@ -144,8 +169,9 @@ function vector({ op, inputs }: OpCall, traits: WebGpuTraits, part: WeightPart, 
       ...weight.constants,
       ROW_CHUNKS: depth4 / chunk,
       X_WIDTH4: depth4,
-      COLUMNS: part.rows,
+      COLUMNS: columns,
       FIRST_COLUMN: part.first,
+      UPS: part.rows - columns,
       TILE_COLUMNS: tile_columns,
       WORKGROUP: lanes,
       GRID_X: gridX,

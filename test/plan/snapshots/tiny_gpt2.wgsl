@@ -1137,28 +1137,39 @@ const ROW_CHUNKS: u32 = 16u;
 const X_WIDTH4: u32 = 16u;
 const COLUMNS: u32 = 128u;
 const FIRST_COLUMN: u32 = 0u;
+const UPS: u32 = 0u;
 const TILE_COLUMNS: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 const GRID_X: u32 = 32u;
 
 @group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
-fn start(column: u32, j: u32) -> u32 {
-  return min(column + j, COLUMNS - 1u) * ROW_CHUNKS;
+fn column_of(first: u32, j: u32) -> u32 {
+  return select(first + j, first + j / 2u, UPS > 0u);
+}
+fn start(first: u32, j: u32) -> u32 {
+  return (min(column_of(first, j), COLUMNS - 1u) + j % 2u * UPS) * ROW_CHUNKS;
 }
 
 @diagnostic(off, subgroup_uniformity)
-fn finish(column: u32, sums: vec4f, lane: u32) {
-  let sum = reduce_add(dot(sums, vec4f(1.0)), lane);
-  if (lane == 0u && column < COLUMNS) {
-    let at = FIRST_COLUMN + column;
-    y[at] = add_residual(activate(sum + load_bias(column)), at);
+fn finish(first: u32, j: u32, sums0: vec4f, sums1: vec4f, lane: u32) {
+  let sum0 = reduce_add(dot(sums0, vec4f(1.0)), lane);
+  let sum1 = reduce_add(dot(sums1, vec4f(1.0)), lane);
+  let column = column_of(first, j);
+  if (lane != 0u || column >= COLUMNS) { return; }
+  let at = FIRST_COLUMN + column;
+  let value = activate(sum0 + load_bias(column));
+  if (UPS > 0u) {
+    y[at] = value * (sum1 + load_bias(column + UPS));
+    return;
   }
+  y[at] = add_residual(value, at);
+  if (column + 1u < COLUMNS) { y[at + 1u] = add_residual(activate(sum1 + load_bias(column + 1u)), at + 1u); }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let column = (group.x + group.y * GRID_X) * TILE_COLUMNS;
+  let column = column_of(0u, (group.x + group.y * GRID_X) * TILE_COLUMNS);
   if (column >= COLUMNS) { return; }
   var s0 = vec4f();
   var s1 = vec4f();
@@ -1179,14 +1190,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_COLUMNS > 6u) { s6 += multiply_chunk(start(column, 6u) + chunk, xs); }
     if (TILE_COLUMNS > 7u) { s7 += multiply_chunk(start(column, 7u) + chunk, xs); }
   }
-  finish(column + 0u, s0, lane);
-  finish(column + 1u, s1, lane);
-  finish(column + 2u, s2, lane);
-  finish(column + 3u, s3, lane);
-  if (TILE_COLUMNS > 4u) { finish(column + 4u, s4, lane); }
-  if (TILE_COLUMNS > 5u) { finish(column + 5u, s5, lane); }
-  if (TILE_COLUMNS > 6u) { finish(column + 6u, s6, lane); }
-  if (TILE_COLUMNS > 7u) { finish(column + 7u, s7, lane); }
+  finish(column, 0u, s0, s1, lane);
+  finish(column, 2u, s2, s3, lane);
+  if (TILE_COLUMNS > 4u) { finish(column, 4u, s4, s5, lane); }
+  if (TILE_COLUMNS > 6u) { finish(column, 6u, s6, s7, lane); }
 }
 alias Pack = f32;
 alias PackU = u32;
@@ -1566,28 +1573,39 @@ const ROW_CHUNKS: u32 = 16u;
 const X_WIDTH4: u32 = 16u;
 const COLUMNS: u32 = 192u;
 const FIRST_COLUMN: u32 = 0u;
+const UPS: u32 = 0u;
 const TILE_COLUMNS: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 const GRID_X: u32 = 48u;
 
 @group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
-fn start(column: u32, j: u32) -> u32 {
-  return min(column + j, COLUMNS - 1u) * ROW_CHUNKS;
+fn column_of(first: u32, j: u32) -> u32 {
+  return select(first + j, first + j / 2u, UPS > 0u);
+}
+fn start(first: u32, j: u32) -> u32 {
+  return (min(column_of(first, j), COLUMNS - 1u) + j % 2u * UPS) * ROW_CHUNKS;
 }
 
 @diagnostic(off, subgroup_uniformity)
-fn finish(column: u32, sums: vec4f, lane: u32) {
-  let sum = reduce_add(dot(sums, vec4f(1.0)), lane);
-  if (lane == 0u && column < COLUMNS) {
-    let at = FIRST_COLUMN + column;
-    y[at] = add_residual(activate(sum + load_bias(column)), at);
+fn finish(first: u32, j: u32, sums0: vec4f, sums1: vec4f, lane: u32) {
+  let sum0 = reduce_add(dot(sums0, vec4f(1.0)), lane);
+  let sum1 = reduce_add(dot(sums1, vec4f(1.0)), lane);
+  let column = column_of(first, j);
+  if (lane != 0u || column >= COLUMNS) { return; }
+  let at = FIRST_COLUMN + column;
+  let value = activate(sum0 + load_bias(column));
+  if (UPS > 0u) {
+    y[at] = value * (sum1 + load_bias(column + UPS));
+    return;
   }
+  y[at] = add_residual(value, at);
+  if (column + 1u < COLUMNS) { y[at + 1u] = add_residual(activate(sum1 + load_bias(column + 1u)), at + 1u); }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let column = (group.x + group.y * GRID_X) * TILE_COLUMNS;
+  let column = column_of(0u, (group.x + group.y * GRID_X) * TILE_COLUMNS);
   if (column >= COLUMNS) { return; }
   var s0 = vec4f();
   var s1 = vec4f();
@@ -1608,14 +1626,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_COLUMNS > 6u) { s6 += multiply_chunk(start(column, 6u) + chunk, xs); }
     if (TILE_COLUMNS > 7u) { s7 += multiply_chunk(start(column, 7u) + chunk, xs); }
   }
-  finish(column + 0u, s0, lane);
-  finish(column + 1u, s1, lane);
-  finish(column + 2u, s2, lane);
-  finish(column + 3u, s3, lane);
-  if (TILE_COLUMNS > 4u) { finish(column + 4u, s4, lane); }
-  if (TILE_COLUMNS > 5u) { finish(column + 5u, s5, lane); }
-  if (TILE_COLUMNS > 6u) { finish(column + 6u, s6, lane); }
-  if (TILE_COLUMNS > 7u) { finish(column + 7u, s7, lane); }
+  finish(column, 0u, s0, s1, lane);
+  finish(column, 2u, s2, s3, lane);
+  if (TILE_COLUMNS > 4u) { finish(column, 4u, s4, s5, lane); }
+  if (TILE_COLUMNS > 6u) { finish(column, 6u, s6, s7, lane); }
 }
 alias Pack = f32;
 alias PackU = u32;
@@ -1723,28 +1737,39 @@ const ROW_CHUNKS: u32 = 16u;
 const X_WIDTH4: u32 = 16u;
 const COLUMNS: u32 = 64u;
 const FIRST_COLUMN: u32 = 0u;
+const UPS: u32 = 0u;
 const TILE_COLUMNS: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 const GRID_X: u32 = 16u;
 
 @group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
-fn start(column: u32, j: u32) -> u32 {
-  return min(column + j, COLUMNS - 1u) * ROW_CHUNKS;
+fn column_of(first: u32, j: u32) -> u32 {
+  return select(first + j, first + j / 2u, UPS > 0u);
+}
+fn start(first: u32, j: u32) -> u32 {
+  return (min(column_of(first, j), COLUMNS - 1u) + j % 2u * UPS) * ROW_CHUNKS;
 }
 
 @diagnostic(off, subgroup_uniformity)
-fn finish(column: u32, sums: vec4f, lane: u32) {
-  let sum = reduce_add(dot(sums, vec4f(1.0)), lane);
-  if (lane == 0u && column < COLUMNS) {
-    let at = FIRST_COLUMN + column;
-    y[at] = add_residual(activate(sum + load_bias(column)), at);
+fn finish(first: u32, j: u32, sums0: vec4f, sums1: vec4f, lane: u32) {
+  let sum0 = reduce_add(dot(sums0, vec4f(1.0)), lane);
+  let sum1 = reduce_add(dot(sums1, vec4f(1.0)), lane);
+  let column = column_of(first, j);
+  if (lane != 0u || column >= COLUMNS) { return; }
+  let at = FIRST_COLUMN + column;
+  let value = activate(sum0 + load_bias(column));
+  if (UPS > 0u) {
+    y[at] = value * (sum1 + load_bias(column + UPS));
+    return;
   }
+  y[at] = add_residual(value, at);
+  if (column + 1u < COLUMNS) { y[at + 1u] = add_residual(activate(sum1 + load_bias(column + 1u)), at + 1u); }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let column = (group.x + group.y * GRID_X) * TILE_COLUMNS;
+  let column = column_of(0u, (group.x + group.y * GRID_X) * TILE_COLUMNS);
   if (column >= COLUMNS) { return; }
   var s0 = vec4f();
   var s1 = vec4f();
@@ -1765,14 +1790,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_COLUMNS > 6u) { s6 += multiply_chunk(start(column, 6u) + chunk, xs); }
     if (TILE_COLUMNS > 7u) { s7 += multiply_chunk(start(column, 7u) + chunk, xs); }
   }
-  finish(column + 0u, s0, lane);
-  finish(column + 1u, s1, lane);
-  finish(column + 2u, s2, lane);
-  finish(column + 3u, s3, lane);
-  if (TILE_COLUMNS > 4u) { finish(column + 4u, s4, lane); }
-  if (TILE_COLUMNS > 5u) { finish(column + 5u, s5, lane); }
-  if (TILE_COLUMNS > 6u) { finish(column + 6u, s6, lane); }
-  if (TILE_COLUMNS > 7u) { finish(column + 7u, s7, lane); }
+  finish(column, 0u, s0, s1, lane);
+  finish(column, 2u, s2, s3, lane);
+  if (TILE_COLUMNS > 4u) { finish(column, 4u, s4, s5, lane); }
+  if (TILE_COLUMNS > 6u) { finish(column, 6u, s6, s7, lane); }
 }
 alias Pack = f32;
 alias PackU = u32;
@@ -1884,28 +1905,39 @@ const ROW_CHUNKS: u32 = 16u;
 const X_WIDTH4: u32 = 16u;
 const COLUMNS: u32 = 256u;
 const FIRST_COLUMN: u32 = 0u;
+const UPS: u32 = 0u;
 const TILE_COLUMNS: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 const GRID_X: u32 = 64u;
 
 @group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
-fn start(column: u32, j: u32) -> u32 {
-  return min(column + j, COLUMNS - 1u) * ROW_CHUNKS;
+fn column_of(first: u32, j: u32) -> u32 {
+  return select(first + j, first + j / 2u, UPS > 0u);
+}
+fn start(first: u32, j: u32) -> u32 {
+  return (min(column_of(first, j), COLUMNS - 1u) + j % 2u * UPS) * ROW_CHUNKS;
 }
 
 @diagnostic(off, subgroup_uniformity)
-fn finish(column: u32, sums: vec4f, lane: u32) {
-  let sum = reduce_add(dot(sums, vec4f(1.0)), lane);
-  if (lane == 0u && column < COLUMNS) {
-    let at = FIRST_COLUMN + column;
-    y[at] = add_residual(activate(sum + load_bias(column)), at);
+fn finish(first: u32, j: u32, sums0: vec4f, sums1: vec4f, lane: u32) {
+  let sum0 = reduce_add(dot(sums0, vec4f(1.0)), lane);
+  let sum1 = reduce_add(dot(sums1, vec4f(1.0)), lane);
+  let column = column_of(first, j);
+  if (lane != 0u || column >= COLUMNS) { return; }
+  let at = FIRST_COLUMN + column;
+  let value = activate(sum0 + load_bias(column));
+  if (UPS > 0u) {
+    y[at] = value * (sum1 + load_bias(column + UPS));
+    return;
   }
+  y[at] = add_residual(value, at);
+  if (column + 1u < COLUMNS) { y[at + 1u] = add_residual(activate(sum1 + load_bias(column + 1u)), at + 1u); }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let column = (group.x + group.y * GRID_X) * TILE_COLUMNS;
+  let column = column_of(0u, (group.x + group.y * GRID_X) * TILE_COLUMNS);
   if (column >= COLUMNS) { return; }
   var s0 = vec4f();
   var s1 = vec4f();
@@ -1926,14 +1958,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_COLUMNS > 6u) { s6 += multiply_chunk(start(column, 6u) + chunk, xs); }
     if (TILE_COLUMNS > 7u) { s7 += multiply_chunk(start(column, 7u) + chunk, xs); }
   }
-  finish(column + 0u, s0, lane);
-  finish(column + 1u, s1, lane);
-  finish(column + 2u, s2, lane);
-  finish(column + 3u, s3, lane);
-  if (TILE_COLUMNS > 4u) { finish(column + 4u, s4, lane); }
-  if (TILE_COLUMNS > 5u) { finish(column + 5u, s5, lane); }
-  if (TILE_COLUMNS > 6u) { finish(column + 6u, s6, lane); }
-  if (TILE_COLUMNS > 7u) { finish(column + 7u, s7, lane); }
+  finish(column, 0u, s0, s1, lane);
+  finish(column, 2u, s2, s3, lane);
+  if (TILE_COLUMNS > 4u) { finish(column, 4u, s4, s5, lane); }
+  if (TILE_COLUMNS > 6u) { finish(column, 6u, s6, s7, lane); }
 }
 alias Pack = f32;
 alias PackU = u32;
@@ -2071,28 +2099,39 @@ const ROW_CHUNKS: u32 = 32u;
 const X_WIDTH4: u32 = 64u;
 const COLUMNS: u32 = 64u;
 const FIRST_COLUMN: u32 = 0u;
+const UPS: u32 = 0u;
 const TILE_COLUMNS: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 const GRID_X: u32 = 16u;
 
 @group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
-fn start(column: u32, j: u32) -> u32 {
-  return min(column + j, COLUMNS - 1u) * ROW_CHUNKS;
+fn column_of(first: u32, j: u32) -> u32 {
+  return select(first + j, first + j / 2u, UPS > 0u);
+}
+fn start(first: u32, j: u32) -> u32 {
+  return (min(column_of(first, j), COLUMNS - 1u) + j % 2u * UPS) * ROW_CHUNKS;
 }
 
 @diagnostic(off, subgroup_uniformity)
-fn finish(column: u32, sums: vec4f, lane: u32) {
-  let sum = reduce_add(dot(sums, vec4f(1.0)), lane);
-  if (lane == 0u && column < COLUMNS) {
-    let at = FIRST_COLUMN + column;
-    y[at] = add_residual(activate(sum + load_bias(column)), at);
+fn finish(first: u32, j: u32, sums0: vec4f, sums1: vec4f, lane: u32) {
+  let sum0 = reduce_add(dot(sums0, vec4f(1.0)), lane);
+  let sum1 = reduce_add(dot(sums1, vec4f(1.0)), lane);
+  let column = column_of(first, j);
+  if (lane != 0u || column >= COLUMNS) { return; }
+  let at = FIRST_COLUMN + column;
+  let value = activate(sum0 + load_bias(column));
+  if (UPS > 0u) {
+    y[at] = value * (sum1 + load_bias(column + UPS));
+    return;
   }
+  y[at] = add_residual(value, at);
+  if (column + 1u < COLUMNS) { y[at + 1u] = add_residual(activate(sum1 + load_bias(column + 1u)), at + 1u); }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let column = (group.x + group.y * GRID_X) * TILE_COLUMNS;
+  let column = column_of(0u, (group.x + group.y * GRID_X) * TILE_COLUMNS);
   if (column >= COLUMNS) { return; }
   var s0 = vec4f();
   var s1 = vec4f();
@@ -2113,14 +2152,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_COLUMNS > 6u) { s6 += multiply_chunk(start(column, 6u) + chunk, xs); }
     if (TILE_COLUMNS > 7u) { s7 += multiply_chunk(start(column, 7u) + chunk, xs); }
   }
-  finish(column + 0u, s0, lane);
-  finish(column + 1u, s1, lane);
-  finish(column + 2u, s2, lane);
-  finish(column + 3u, s3, lane);
-  if (TILE_COLUMNS > 4u) { finish(column + 4u, s4, lane); }
-  if (TILE_COLUMNS > 5u) { finish(column + 5u, s5, lane); }
-  if (TILE_COLUMNS > 6u) { finish(column + 6u, s6, lane); }
-  if (TILE_COLUMNS > 7u) { finish(column + 7u, s7, lane); }
+  finish(column, 0u, s0, s1, lane);
+  finish(column, 2u, s2, s3, lane);
+  if (TILE_COLUMNS > 4u) { finish(column, 4u, s4, s5, lane); }
+  if (TILE_COLUMNS > 6u) { finish(column, 6u, s6, s7, lane); }
 }
 alias Pack = f32;
 alias PackU = u32;

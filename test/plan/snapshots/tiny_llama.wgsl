@@ -987,28 +987,39 @@ const ROW_CHUNKS: u32 = 16u;
 const X_WIDTH4: u32 = 16u;
 const COLUMNS: u32 = 128u;
 const FIRST_COLUMN: u32 = 0u;
+const UPS: u32 = 0u;
 const TILE_COLUMNS: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 const GRID_X: u32 = 32u;
 
 @group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
-fn start(column: u32, j: u32) -> u32 {
-  return min(column + j, COLUMNS - 1u) * ROW_CHUNKS;
+fn column_of(first: u32, j: u32) -> u32 {
+  return select(first + j, first + j / 2u, UPS > 0u);
+}
+fn start(first: u32, j: u32) -> u32 {
+  return (min(column_of(first, j), COLUMNS - 1u) + j % 2u * UPS) * ROW_CHUNKS;
 }
 
 @diagnostic(off, subgroup_uniformity)
-fn finish(column: u32, sums: vec4f, lane: u32) {
-  let sum = reduce_add(dot(sums, vec4f(1.0)), lane);
-  if (lane == 0u && column < COLUMNS) {
-    let at = FIRST_COLUMN + column;
-    y[at] = add_residual(activate(sum + load_bias(column)), at);
+fn finish(first: u32, j: u32, sums0: vec4f, sums1: vec4f, lane: u32) {
+  let sum0 = reduce_add(dot(sums0, vec4f(1.0)), lane);
+  let sum1 = reduce_add(dot(sums1, vec4f(1.0)), lane);
+  let column = column_of(first, j);
+  if (lane != 0u || column >= COLUMNS) { return; }
+  let at = FIRST_COLUMN + column;
+  let value = activate(sum0 + load_bias(column));
+  if (UPS > 0u) {
+    y[at] = value * (sum1 + load_bias(column + UPS));
+    return;
   }
+  y[at] = add_residual(value, at);
+  if (column + 1u < COLUMNS) { y[at + 1u] = add_residual(activate(sum1 + load_bias(column + 1u)), at + 1u); }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let column = (group.x + group.y * GRID_X) * TILE_COLUMNS;
+  let column = column_of(0u, (group.x + group.y * GRID_X) * TILE_COLUMNS);
   if (column >= COLUMNS) { return; }
   var s0 = vec4f();
   var s1 = vec4f();
@@ -1029,14 +1040,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_COLUMNS > 6u) { s6 += multiply_chunk(start(column, 6u) + chunk, xs); }
     if (TILE_COLUMNS > 7u) { s7 += multiply_chunk(start(column, 7u) + chunk, xs); }
   }
-  finish(column + 0u, s0, lane);
-  finish(column + 1u, s1, lane);
-  finish(column + 2u, s2, lane);
-  finish(column + 3u, s3, lane);
-  if (TILE_COLUMNS > 4u) { finish(column + 4u, s4, lane); }
-  if (TILE_COLUMNS > 5u) { finish(column + 5u, s5, lane); }
-  if (TILE_COLUMNS > 6u) { finish(column + 6u, s6, lane); }
-  if (TILE_COLUMNS > 7u) { finish(column + 7u, s7, lane); }
+  finish(column, 0u, s0, s1, lane);
+  finish(column, 2u, s2, s3, lane);
+  if (TILE_COLUMNS > 4u) { finish(column, 4u, s4, s5, lane); }
+  if (TILE_COLUMNS > 6u) { finish(column, 6u, s6, s7, lane); }
 }
 alias Pack = f32;
 alias PackU = u32;
@@ -1416,28 +1423,39 @@ const ROW_CHUNKS: u32 = 16u;
 const X_WIDTH4: u32 = 16u;
 const COLUMNS: u32 = 64u;
 const FIRST_COLUMN: u32 = 0u;
+const UPS: u32 = 0u;
 const TILE_COLUMNS: u32 = 4u;
 const WORKGROUP: u32 = 64u;
 const GRID_X: u32 = 16u;
 
 @group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Pack>;
-fn start(column: u32, j: u32) -> u32 {
-  return min(column + j, COLUMNS - 1u) * ROW_CHUNKS;
+fn column_of(first: u32, j: u32) -> u32 {
+  return select(first + j, first + j / 2u, UPS > 0u);
+}
+fn start(first: u32, j: u32) -> u32 {
+  return (min(column_of(first, j), COLUMNS - 1u) + j % 2u * UPS) * ROW_CHUNKS;
 }
 
 @diagnostic(off, subgroup_uniformity)
-fn finish(column: u32, sums: vec4f, lane: u32) {
-  let sum = reduce_add(dot(sums, vec4f(1.0)), lane);
-  if (lane == 0u && column < COLUMNS) {
-    let at = FIRST_COLUMN + column;
-    y[at] = add_residual(activate(sum + load_bias(column)), at);
+fn finish(first: u32, j: u32, sums0: vec4f, sums1: vec4f, lane: u32) {
+  let sum0 = reduce_add(dot(sums0, vec4f(1.0)), lane);
+  let sum1 = reduce_add(dot(sums1, vec4f(1.0)), lane);
+  let column = column_of(first, j);
+  if (lane != 0u || column >= COLUMNS) { return; }
+  let at = FIRST_COLUMN + column;
+  let value = activate(sum0 + load_bias(column));
+  if (UPS > 0u) {
+    y[at] = value * (sum1 + load_bias(column + UPS));
+    return;
   }
+  y[at] = add_residual(value, at);
+  if (column + 1u < COLUMNS) { y[at + 1u] = add_residual(activate(sum1 + load_bias(column + 1u)), at + 1u); }
 }
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let column = (group.x + group.y * GRID_X) * TILE_COLUMNS;
+  let column = column_of(0u, (group.x + group.y * GRID_X) * TILE_COLUMNS);
   if (column >= COLUMNS) { return; }
   var s0 = vec4f();
   var s1 = vec4f();
@@ -1458,14 +1476,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     if (TILE_COLUMNS > 6u) { s6 += multiply_chunk(start(column, 6u) + chunk, xs); }
     if (TILE_COLUMNS > 7u) { s7 += multiply_chunk(start(column, 7u) + chunk, xs); }
   }
-  finish(column + 0u, s0, lane);
-  finish(column + 1u, s1, lane);
-  finish(column + 2u, s2, lane);
-  finish(column + 3u, s3, lane);
-  if (TILE_COLUMNS > 4u) { finish(column + 4u, s4, lane); }
-  if (TILE_COLUMNS > 5u) { finish(column + 5u, s5, lane); }
-  if (TILE_COLUMNS > 6u) { finish(column + 6u, s6, lane); }
-  if (TILE_COLUMNS > 7u) { finish(column + 7u, s7, lane); }
+  finish(column, 0u, s0, s1, lane);
+  finish(column, 2u, s2, s3, lane);
+  if (TILE_COLUMNS > 4u) { finish(column, 4u, s4, s5, lane); }
+  if (TILE_COLUMNS > 6u) { finish(column, 6u, s6, s7, lane); }
 }
 alias Pack = f32;
 alias PackU = u32;
@@ -1566,4 +1580,194 @@ const RESIDUAL_BINDING: u32 = 3u;
 
 fn add_residual(v: Pack, index: u32) -> Pack {
   return v + residual[index];
+}
+
+// matmul_vector_f16 = matmul_vector + lib/pack_1 + lib/weight_f16 + lib/chunk_4 + lib/reduce_tree + lib/bias_none + lib/activate_silu + lib/activation + lib/residual_none
+const ROW_CHUNKS: u32 = 16u;
+const X_WIDTH4: u32 = 16u;
+const COLUMNS: u32 = 96u;
+const FIRST_COLUMN: u32 = 0u;
+const UPS: u32 = 96u;
+const TILE_COLUMNS: u32 = 4u;
+const WORKGROUP: u32 = 64u;
+const GRID_X: u32 = 48u;
+
+@group(0) @binding(0) var<storage, read_write> x: array<vec4f, X_WIDTH4>;
+@group(0) @binding(2) var<storage, read_write> y: array<Pack>;
+fn column_of(first: u32, j: u32) -> u32 {
+  return select(first + j, first + j / 2u, UPS > 0u);
+}
+fn start(first: u32, j: u32) -> u32 {
+  return (min(column_of(first, j), COLUMNS - 1u) + j % 2u * UPS) * ROW_CHUNKS;
+}
+
+@diagnostic(off, subgroup_uniformity)
+fn finish(first: u32, j: u32, sums0: vec4f, sums1: vec4f, lane: u32) {
+  let sum0 = reduce_add(dot(sums0, vec4f(1.0)), lane);
+  let sum1 = reduce_add(dot(sums1, vec4f(1.0)), lane);
+  let column = column_of(first, j);
+  if (lane != 0u || column >= COLUMNS) { return; }
+  let at = FIRST_COLUMN + column;
+  let value = activate(sum0 + load_bias(column));
+  if (UPS > 0u) {
+    y[at] = value * (sum1 + load_bias(column + UPS));
+    return;
+  }
+  y[at] = add_residual(value, at);
+  if (column + 1u < COLUMNS) { y[at + 1u] = add_residual(activate(sum1 + load_bias(column + 1u)), at + 1u); }
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let column = column_of(0u, (group.x + group.y * GRID_X) * TILE_COLUMNS);
+  if (column >= COLUMNS) { return; }
+  var s0 = vec4f();
+  var s1 = vec4f();
+  var s2 = vec4f();
+  var s3 = vec4f();
+  var s4 = vec4f();
+  var s5 = vec4f();
+  var s6 = vec4f();
+  var s7 = vec4f();
+  for (var chunk = lane; chunk < ROW_CHUNKS; chunk += WORKGROUP) {
+    let xs = load_chunk(chunk);
+    s0 += multiply_chunk(start(column, 0u) + chunk, xs);
+    s1 += multiply_chunk(start(column, 1u) + chunk, xs);
+    s2 += multiply_chunk(start(column, 2u) + chunk, xs);
+    s3 += multiply_chunk(start(column, 3u) + chunk, xs);
+    if (TILE_COLUMNS > 4u) { s4 += multiply_chunk(start(column, 4u) + chunk, xs); }
+    if (TILE_COLUMNS > 5u) { s5 += multiply_chunk(start(column, 5u) + chunk, xs); }
+    if (TILE_COLUMNS > 6u) { s6 += multiply_chunk(start(column, 6u) + chunk, xs); }
+    if (TILE_COLUMNS > 7u) { s7 += multiply_chunk(start(column, 7u) + chunk, xs); }
+  }
+  finish(column, 0u, s0, s1, lane);
+  finish(column, 2u, s2, s3, lane);
+  if (TILE_COLUMNS > 4u) { finish(column, 4u, s4, s5, lane); }
+  if (TILE_COLUMNS > 6u) { finish(column, 6u, s6, s7, lane); }
+}
+alias Pack = f32;
+alias PackU = u32;
+const PACK: u32 = 1u;
+const PACK_INDEX: u32 = 0u;
+
+fn pack_sum(v: Pack) -> f32 {
+  return v;
+}
+
+fn pack_max(v: Pack) -> f32 {
+  return v;
+}
+
+fn pack_min_u32(v: PackU) -> u32 {
+  return v;
+}
+const WEIGHT_WORDS: u32 = 6144u;
+@group(0) @binding(1) var<storage, read_write> weight: array<vec2u, WEIGHT_WORDS / 2u>;
+
+fn load_weight4(i: u32) -> vec4f {
+  let words = weight[i];
+  return vec4f(unpack2x16float(words.x), unpack2x16float(words.y));
+}
+struct Chunk {
+  x0: vec4f,
+}
+
+fn load_chunk(i: u32) -> Chunk {
+  return Chunk(x[i]);
+}
+
+fn multiply_chunk(i: u32, xs: Chunk) -> vec4f {
+  return load_weight4(i) * xs.x0;
+}
+var<workgroup> reduce_f32: array<f32, WORKGROUP>;
+var<workgroup> reduce_u32: array<u32, WORKGROUP>;
+
+fn reduce_add(v: f32, lane: u32) -> f32 {
+  reduce_f32[lane] = v;
+  workgroupBarrier();
+  if (lane < 16u) {
+    var sum = v;
+    for (var k = lane + 16u; k < WORKGROUP; k += 16u) { sum += reduce_f32[k]; }
+    reduce_f32[lane] = sum;
+  }
+  workgroupBarrier();
+  if (lane == 0u) {
+    var sum = reduce_f32[0];
+    for (var k = 1u; k < 16u; k++) { sum += reduce_f32[k]; }
+    reduce_f32[0] = sum;
+  }
+  return workgroupUniformLoad(&reduce_f32[0]);
+}
+
+fn reduce_max(v: f32, lane: u32) -> f32 {
+  reduce_f32[lane] = v;
+  workgroupBarrier();
+  if (lane < 16u) {
+    var highest = v;
+    for (var k = lane + 16u; k < WORKGROUP; k += 16u) { highest = max(highest, reduce_f32[k]); }
+    reduce_f32[lane] = highest;
+  }
+  workgroupBarrier();
+  if (lane == 0u) {
+    var highest = reduce_f32[0];
+    for (var k = 1u; k < 16u; k++) { highest = max(highest, reduce_f32[k]); }
+    reduce_f32[0] = highest;
+  }
+  return workgroupUniformLoad(&reduce_f32[0]);
+}
+
+fn reduce_min_u32(v: u32, lane: u32) -> u32 {
+  reduce_u32[lane] = v;
+  workgroupBarrier();
+  if (lane < 16u) {
+    var lowest = v;
+    for (var k = lane + 16u; k < WORKGROUP; k += 16u) { lowest = min(lowest, reduce_u32[k]); }
+    reduce_u32[lane] = lowest;
+  }
+  workgroupBarrier();
+  if (lane == 0u) {
+    var lowest = reduce_u32[0];
+    for (var k = 1u; k < 16u; k++) { lowest = min(lowest, reduce_u32[k]); }
+    reduce_u32[0] = lowest;
+  }
+  return workgroupUniformLoad(&reduce_u32[0]);
+}
+fn load_bias(column: u32) -> f32 {
+  return 0.0;
+}
+fn activate(v: f32) -> f32 {
+  return silu(v);
+}
+fn sigmoid_pair(x: f32) -> vec2f {
+  let e = exp(clamp(-x, -87.0, 87.0));
+  let s = 1.0 / (1.0 + e);
+  return vec2f(s, e * s);
+}
+
+fn silu(x: f32) -> f32 {
+  return x * sigmoid_pair(x).x;
+}
+
+fn silu_derivative(x: f32) -> f32 {
+  let s = sigmoid_pair(x);
+  return s.x * (1.0 + x * s.y);
+}
+const GELU_SCALE: f32 = 1.5957691216057308; // 2 sqrt(2/pi)
+const GELU_CUBIC: f32 = 0.044715;
+fn gelu_argument(x: f32) -> f32 {
+  return clamp(x, -16.0, 16.0);
+}
+
+fn gelu_tanh(x: f32) -> f32 {
+  let c = gelu_argument(x);
+  return x * sigmoid_pair(GELU_SCALE * c * (1.0 + GELU_CUBIC * c * c)).x;
+}
+
+fn gelu_tanh_derivative(x: f32) -> f32 {
+  let c = gelu_argument(x);
+  let s = sigmoid_pair(GELU_SCALE * c * (1.0 + GELU_CUBIC * c * c));
+  return s.x + s.x * (s.y * c * GELU_SCALE * (1.0 + 3.0 * GELU_CUBIC * c * c));
+}
+fn add_residual(v: Pack, index: u32) -> Pack {
+  return v;
 }
