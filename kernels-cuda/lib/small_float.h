@@ -2,21 +2,31 @@
 #pragma once
 #include "storage.h"
 
-// Two e4m3, the first in the lower byte, as f32; exact.
-DEVICE float2 e4m3_pair_to_f32(uint32_t pair) {
+// Two e4m3, the first in the lower byte, as two f16 or f32; exact.
 #ifdef __CUDACC__
+DEVICE uint32_t e4m3_pair_to_f16(uint32_t pair) {
   uint32_t half;
   asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(half) : "h"(static_cast<unsigned short>(pair)));
+  return half;
+}
+DEVICE float2 e4m3_pair_to_f32(uint32_t pair) {
+  const uint32_t half = e4m3_pair_to_f16(pair);
   return make_float2(f16_to_f32(half & 0xffffu), f16_to_f32(half >> 16));
+}
 #else
+inline float2 e4m3_pair_to_f32(uint32_t pair) {
   const auto one = [](uint32_t bits) {
     const uint32_t sign = (bits & 0x80u) << 24, code = bits & 0x7fu;
     // Seven bits in the place of an f32's are 2^120 too small; subnormals stay right.
     return code == 0x7fu ? float_of(sign | 0x7fc00000u) : float_of(sign | code << 20) * 0x1p120f;
   };
   return make_float2(one(pair & 0xffu), one(pair >> 8 & 0xffu));
-#endif
 }
+inline uint32_t e4m3_pair_to_f16(uint32_t pair) {
+  const float2 x = e4m3_pair_to_f32(pair);
+  return f32_to_f16(x.x) | f32_to_f16(x.y) << 16;
+}
+#endif
 
 DEVICE float4 e4m3_four_to_f32(uint32_t word) {
   const float2 low = e4m3_pair_to_f32(word & 0xffffu), high = e4m3_pair_to_f32(word >> 16);

@@ -89,6 +89,12 @@ export function dotMagnitude(a: Vec, b: Vec, dim: number): number {
   return sum
 }
 
+function magnitude(a: Vec, dim: number): number {
+  let sum = 0
+  for (let i = 0; i < dim; i++) sum += Math.abs(a.data[a.at + i]!)
+  return sum
+}
+
 export const score = (a: ScoreAttributes, q: Vec, k: Vec): number => {
   const raw = a.scale * dot(q, k, a.head_dim)
   return a.softcap > 0 ? a.softcap * Math.tanh(raw / a.softcap) : raw
@@ -98,9 +104,12 @@ export const score = (a: ScoreAttributes, q: Vec, k: Vec): number => {
  * Absolute error of one score: D products summed in any order, the scaling, and with a cap
  * tanh(x) = 1 - 2 / (exp(2x) + 1): the two additions, the division (2.5 ulp) and exp (3 + 2|2x| ulp, damped by
  * the derivative, at most 0.45 ulp of the result per ulp of exponent error) stay below 8 roundings of 1.
+ *
+ * @param queryError largest error of an element of q before anything is computed
  */
-export const scoreError = (a: ScoreAttributes, q: Vec, k: Vec): number =>
+export const scoreError = (a: ScoreAttributes, q: Vec, k: Vec, queryError = 0): number =>
   (a.head_dim + 3) * EPS_F32 * a.scale * dotMagnitude(q, k, a.head_dim) +
+  (queryError > 0 ? a.scale * queryError * magnitude(k, a.head_dim) : 0) +
   (a.softcap > 0 ? 8 * EPS_F32 * a.softcap : 0) +
   TINY_F32 * a.head_dim
 
@@ -120,6 +129,7 @@ export interface SoftmaxRow {
  *
  * @param format of q, keys and values: those of 16 bits may have their weights rounded to it before the values are
  *   summed, since tensor cores multiply one format
+ * @param queryError as of scoreError
  */
 export function softmaxRow(
   a: ScoreAttributes,
@@ -127,6 +137,7 @@ export function softmaxRow(
   keys: readonly Vec[],
   vals: readonly Vec[],
   format: FormatName = 'f32',
+  queryError = 0,
 ): SoftmaxRow {
   const dim = a.head_dim
   const y = new Float64Array(dim)
@@ -138,7 +149,7 @@ export function softmaxRow(
   const total = weights.reduce((x, w) => x + w, 0)
   // The largest weight is exact whatever the error of its score, since the same score is subtracted; an error of
   // the maximum scales all weights alike and cancels in y but not in lse.
-  const errors = keys.map((k, j) => shiftedExpError(scores[j]! - top, scoreError(a, q, k)))
+  const errors = keys.map((k, j) => shiftedExpError(scores[j]! - top, scoreError(a, q, k, queryError)))
   const meanError = weights.reduce((x, w, j) => x + (w / total) * errors[j]!, 0)
   // A sum of n terms, and at most one rescaling (exp, product: 8 roundings) per 8 keys.
   const sumError = (2 * keys.length + 12) * EPS_F32
@@ -155,7 +166,7 @@ export function softmaxRow(
     yError[d]! += TINY_F32 * keys.length * (1 + Math.max(...vals.map((v) => Math.abs(v.data[v.at + d]!))))
   }
   const lse = top + Math.log(total)
-  const topError = Math.max(...keys.map((k) => scoreError(a, q, k)))
+  const topError = Math.max(...keys.map((k) => scoreError(a, q, k, queryError)))
   // log: 3 ulp outside [0.5, 2], absolute 2^-21 inside.
   const lseError =
     topError +

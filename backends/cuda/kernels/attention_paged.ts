@@ -4,6 +4,7 @@ import { PAGE_TOKENS } from '../../../src/ops/kv_write.ts'
 import { formatOf } from '../../../src/tensor/format.ts'
 import { tensorType } from '../../../src/tensor/type.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
+import { attentionPagedWgmma } from './attention_paged_wgmma.ts'
 import { splitsOf } from './attention_splits.ts'
 import { formatNumbers } from './matmul_epilogue.ts'
 import { type CudaTraits, type KernelRule, launch } from './rule.ts'
@@ -81,7 +82,10 @@ function decode(call: OpCall, rows: number, pages: number, traits: CudaTraits): 
   }
 }
 
-/** One row for each sequence is decoding; anything else is taken for runs of rows that share their sequence's tokens. */
+/**
+ * One row for each sequence is decoding; anything else is taken for runs of rows that share their sequence's tokens, on
+ * Hopper's tensor cores where qkv has 16 bits.
+ */
 export const attention_paged: KernelRule = (call, traits) => {
   const { attrs, inputs } = call
   const { heads, kv_heads, head_dim: dim, window } = attrs as ScoreAttributes
@@ -89,6 +93,8 @@ export const attention_paged: KernelRule = (call, traits) => {
   const rows = inputs.qkv!.shape[0]!
   const [batch, pages] = inputs.page_table!.shape as [number, number]
   if (rows === batch) return decode(call, rows, pages, traits)
+  const exact = attentionPagedWgmma(call, traits)
+  if (exact) return exact
   const tiles = Math.ceil((rows * (heads / kv_heads)) / ITEMS)
   return {
     launches: [
