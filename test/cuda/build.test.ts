@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -6,6 +7,7 @@ import { buildCubin, parseResources } from '../../backends/cuda/build/cubins.ts'
 import { imageFolder } from '../../backends/cuda/build/places.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
+import { packageRoot } from '../../backends/package_root.ts'
 
 const nvcc = await knownVersion('nvcc')
 
@@ -45,6 +47,16 @@ it('a cubin is built again when its text has changed, and not before', async (ct
   } finally {
     for (const file of [image!, record!]) rmSync(file, { force: true })
   }
+})
+
+it("what the runtime calls of the driver has NVIDIA's declarations at the versions that it asks for", (ctx) => {
+  if (!nvcc) return ctx.skip('nvcc is not installed')
+  const flags = ['-x', 'c', '-DEXACTMAP_CHECK_API', '-c', 'check_api.c', '-o', '/dev/null']
+  const { status, stderr } = spawnSync('nvcc', flags, {
+    cwd: join(packageRoot(), 'backends/cuda/runtime'),
+    encoding: 'utf8',
+  })
+  expect([status, stderr]).toEqual([0, ''])
 })
 
 describe('a cubin is refused', () => {

@@ -117,7 +117,7 @@ describe.skipIf(reason)(`ranks under sanitizers${reason && ` (skipped: ${reason}
     'cuLaunchHostFunc:1',
     'cuStreamCreate:2',
     'cuCtxGetDevice:1',
-    'cuGraphInstantiate:2',
+    'cuGraphInstantiateWithFlags:2',
     'cuMemAlloc:5',
     'cuStreamWaitEvent:4',
   ])('turns a failure of %s into errors of all ranks', async (call) => {

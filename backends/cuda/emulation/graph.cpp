@@ -266,8 +266,8 @@ CUresult emulated::cuGraphAddMemcpyNode(CUgraphNode* node, CUgraph graph, const 
   return invalid ? invalid : add_node(node, graph, after, count, *given);
 }
 
-CUresult emulated::cuGraphInstantiate(CUgraphExec* handle, CUgraph graph_handle, unsigned long long) {
-  ENTER_CONTEXT(cuGraphInstantiate);
+CUresult emulated::cuGraphInstantiateWithFlags(CUgraphExec* handle, CUgraph graph_handle, unsigned long long) {
+  ENTER_CONTEXT(cuGraphInstantiateWithFlags);
   const auto graph = graphs().find(graph_handle);
   if (!graph || !handle) return CUDA_ERROR_INVALID_VALUE;
   const auto executable = std::make_shared<Executable>();

@@ -186,7 +186,7 @@ enum {
   X(cuGraphKernelNodeSetAttribute, 11000, (CUgraphNode, CUlaunchAttributeID, const CUlaunchAttributeValue *))        \
   X(cuGraphAddMemcpyNode, 10000,                                                                                     \
     (CUgraphNode *, CUgraph, const CUgraphNode *, size_t, const CUDA_MEMCPY3D *, CUcontext))                         \
-  X(cuGraphInstantiate, 12000, (CUgraphExec *, CUgraph, unsigned long long))                                         \
+  X(cuGraphInstantiateWithFlags, 11040, (CUgraphExec *, CUgraph, unsigned long long))                                \
   X(cuGraphUpload, 11010, (CUgraphExec, CUstream))                                                                   \
   X(cuGraphLaunch, 10000, (CUgraphExec, CUstream))                                                                   \
   X(cuGraphExecDestroy, 10000, (CUgraphExec))                                                                        \

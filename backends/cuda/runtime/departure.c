@@ -36,7 +36,7 @@ static bool build(em_program *program, em_departure *departure, uint32_t slot, e
   const bool good =
       EM_CALL(device, error, cuGraphCreate, &graph, 0) &&
       em_exchange_capture(program, &departure->step->exchange, slot, packed, graph, &none, &added, error) &&
-      EM_CALL(device, error, cuGraphInstantiate, &departure->graphs[slot], graph, 0) &&
+      EM_CALL(device, error, cuGraphInstantiateWithFlags, &departure->graphs[slot], graph, 0) &&
       EM_CALL(device, error, cuGraphUpload, departure->graphs[slot], device->stream) &&
       EM_CALL(device, error, cuEventCreate, &departure->left[slot], CU_EVENT_DISABLE_TIMING);
   if (graph) device->driver->cuGraphDestroy(graph);

@@ -145,7 +145,7 @@ bool em_graph_build(em_program *program, const em_schedule_entry *entries, size_
               em_fail(error, "out_of_memory", "no host memory for a graph of %zu steps", most);
   good = good && EM_CALL(device, error, cuGraphCreate, &graph, 0);
   for (size_t i = 0; good && i < count; i++) good = add_segment(program, graph, entries[i], sends, &b, error);
-  good = good && EM_CALL(device, error, cuGraphInstantiate, &made, graph, 0) &&
+  good = good && EM_CALL(device, error, cuGraphInstantiateWithFlags, &made, graph, 0) &&
          EM_CALL(device, error, cuGraphUpload, made, device->stream);
   if (!good && count == 1 && !error->segment[0])
     em_error_place(error, program->name, program->segments[entries[0].segment].name, NULL, NULL);

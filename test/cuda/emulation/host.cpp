@@ -187,7 +187,7 @@ static CUresult run(std::istream& words) {
     copy.Height = copy.Depth = 1;
     return cuGraphAddMemcpyNode(&nodes[name], graph, edges.data(), edges.size(), &copy, nullptr);
   }
-  if (verb == "instantiate") return cuGraphInstantiate(&executable, graph, 0);
+  if (verb == "instantiate") return cuGraphInstantiateWithFlags(&executable, graph, 0);
   if (verb == "launch_graph") return (words >> name, cuGraphLaunch(executable, streams[name]));
   std::exit((std::fprintf(stderr, "no command '%s'\n", verb.c_str()), 2));
 }

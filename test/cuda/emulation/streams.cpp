@@ -116,10 +116,10 @@ static void graphs() {
   EXPECT(cuGraphAddMemcpyNode(&none, graph, nullptr, 0, &copy, context), CUDA_ERROR_INVALID_VALUE);
 
   CUgraphExec executable;
-  OK(cuGraphInstantiate(&executable, graph, 0));
+  OK(cuGraphInstantiateWithFlags(&executable, graph, 0));
   OK(cuGraphDestroy(graph));
   EXPECT(cuGraphDestroy(graph), CUDA_ERROR_INVALID_VALUE);
-  EXPECT(cuGraphInstantiate(&executable, graph, 0), CUDA_ERROR_INVALID_VALUE);
+  EXPECT(cuGraphInstantiateWithFlags(&executable, graph, 0), CUDA_ERROR_INVALID_VALUE);
   EXPECT(add_append(&none, other, {first}, append, list, 5), CUDA_ERROR_INVALID_VALUE);
   OK(cuGraphUpload(executable, nullptr));
   OK(cuGraphLaunch(executable, nullptr));
@@ -201,7 +201,7 @@ static void captures() {
   EXPECT(edges[0].type, 0);
   OK(add_append(&third, graph, {*last}, append, list, 3));
   CUgraphExec executable;
-  EXPECT(cuGraphInstantiate(&executable, graph, 0), CUDA_ERROR_INVALID_VALUE);
+  EXPECT(cuGraphInstantiateWithFlags(&executable, graph, 0), CUDA_ERROR_INVALID_VALUE);
   // Other threads are not held up, but can't end the capture.
   std::thread([&] {
     OK(cuCtxSetCurrent(context));
@@ -213,7 +213,7 @@ static void captures() {
   EXPECT(status_of(stream), CU_STREAM_CAPTURE_STATUS_NONE);
   EXPECT(word(list), 0);
   EXPECT(calls, 0);
-  OK(cuGraphInstantiate(&executable, graph, 0));
+  OK(cuGraphInstantiateWithFlags(&executable, graph, 0));
   for (int i = 0; i < 2; i++) OK(cuGraphLaunch(executable, stream));
   OK(cuStreamSynchronize(stream));
   EXPECT(calls, 2);
@@ -263,7 +263,7 @@ static void host_functions() {
     OK(cuLaunchHostFunc(stream, meet, nullptr));
     OK(cuStreamEndCapture(stream, &captured));
   }
-  OK(cuGraphInstantiate(&executable, graph, 0));
+  OK(cuGraphInstantiateWithFlags(&executable, graph, 0));
   OK(cuGraphLaunch(executable, stream));
   OK(cuStreamSynchronize(stream));
   EXPECT(there, 2);
