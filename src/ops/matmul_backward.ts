@@ -1,9 +1,10 @@
 import { z } from 'zod'
 import { check } from '../errors.ts'
-import { lastDim, rowCount, sameShape, tensorType } from '../tensor/type.ts'
+import { lastDim, rowCount, sameShape, type TensorType, tensorType } from '../tensor/type.ts'
 import { normal } from './cases.ts'
-import { defineOp } from './contract.ts'
-import { columnNorms, dotProduct, EPS_F32, rowNorms, storedIn } from './tolerance.ts'
+import { defineOp, type Ports, type Tolerance } from './contract.ts'
+import { cutOff } from './matmul.ts'
+import { columnNorms, dotProduct, EPS_F32, rowNorms, scaleRoundings, storedIn } from './tolerance.ts'
 
 type InputAttributes = {
   /** Format of dx where it is not f32: that of dy, so that gradients between two products stay in 16 bits. */
@@ -11,6 +12,7 @@ type InputAttributes = {
 }
 
 const second = 'second derivatives are not used in training'
+const weightOperands = ['f32', 'f16', 'bf16', 'e4m3_128'] as const
 
 /** Gradient of matmul (without activation) with respect to x. */
 export const matmul_backward_input = defineOp<InputAttributes>({
@@ -119,30 +121,55 @@ export const matmul_backward_input = defineOp<InputAttributes>({
   ],
 })
 
+type WeightAttributes = {
+  /** dy and x are given as their transposed copies, as formats have it whose blocks must lie along the sum. */
+  transposed?: boolean | undefined
+}
+
+/** Rows of dw, its columns, and terms of a sum. */
+function weightSizes(
+  { transposed }: WeightAttributes,
+  { dy, x }: Ports<TensorType>,
+): [number, number, number] {
+  return transposed
+    ? [dy!.shape[0]!, x!.shape[0]!, lastDim(dy!.shape)]
+    : [lastDim(dy!.shape), lastDim(x!.shape), rowCount(dy!.shape)]
+}
+
 /** Gradient of matmul (without activation) with respect to w, added to an accumulator in place. */
-export const matmul_backward_weight = defineOp<Record<string, never>>({
+export const matmul_backward_weight = defineOp<WeightAttributes>({
   name: 'matmul_backward_weight',
-  summary: 'dw[n,k] = accumulator[n,k] + sum_t dy[t,n] * x[t,k]',
+  summary: 'dw[n,k] = accumulator[n,k] + sum_t dy[t,n] * x[t,k]; `transposed`: dy[n,t] * x[k,t]',
   inputs: {
     accumulator: { doc: '[N, K], overwritten', formats: ['f32'] },
-    dy: { doc: '[..., N]', formats: ['f32', 'f16', 'bf16'] },
-    x: { doc: '[..., K], the format of dy', formats: ['f32', 'f16', 'bf16'] },
+    dy: { doc: '[..., N]; [N, T] with `transposed`, which e4m3_128 needs', formats: weightOperands },
+    x: { doc: '[..., K] or [K, T], the format of dy', formats: weightOperands },
   },
   outputs: { dw: { doc: '[N, K]', formats: ['f32'] } },
   inPlace: { dw: 'accumulator' },
-  attributes: z.strictObject({}),
-  infer(_attrs, { accumulator, dy, x }) {
+  attributes: z.strictObject({ transposed: z.boolean().optional() }),
+  infer(attrs, inputs) {
+    const { accumulator, dy, x } = inputs
     check(
       dy!.format === x!.format,
       'unsupported',
       () => `matmul_backward_weight: dy in ${dy!.format} needs x in ${dy!.format}, got ${x!.format}`,
     )
     check(
-      sameShape(dy!.shape.slice(0, -1), x!.shape.slice(0, -1)),
-      'invalid_shape',
-      () => `matmul_backward_weight: dy [${dy!.shape}] and x [${x!.shape}] must have the same rows`,
+      !attrs.transposed === (dy!.format !== 'e4m3_128'),
+      'unsupported',
+      () =>
+        `matmul_backward_weight: operands in e4m3_128, and no others, are \`transposed\`, got ${dy!.format}`,
     )
-    const shape = [lastDim(dy!.shape), lastDim(x!.shape)]
+    check(
+      attrs.transposed
+        ? dy!.shape.length === 2 && x!.shape.length === 2 && dy!.shape[1] === x!.shape[1]
+        : sameShape(dy!.shape.slice(0, -1), x!.shape.slice(0, -1)),
+      'invalid_shape',
+      () =>
+        `matmul_backward_weight: dy [${dy!.shape}] and x [${x!.shape}] must have the same ${attrs.transposed ? 'columns' : 'rows'}`,
+    )
+    const shape = weightSizes(attrs, inputs).slice(0, 2)
     check(
       sameShape(accumulator!.shape, shape),
       'invalid_shape',
@@ -151,26 +178,30 @@ export const matmul_backward_weight = defineOp<Record<string, never>>({
     return { dw: tensorType('f32', ...shape) }
   },
   gradient: { none: second },
-  reference({ inputs }, { accumulator, dy, x }) {
-    const [width, depth] = inputs.accumulator!.shape as readonly [number, number]
+  reference({ attrs, inputs }, { accumulator, dy, x }) {
+    const [width, depth, terms] = weightSizes(attrs, inputs)
+    const at = (t: number, i: number, size: number): number =>
+      attrs.transposed ? i * terms + t : t * size + i
     const dw = Float64Array.from(accumulator!)
-    for (let t = 0; t < rowCount(inputs.dy!.shape); t++)
+    for (let t = 0; t < terms; t++)
       for (let n = 0; n < width; n++)
-        for (let k = 0; k < depth; k++) dw[n * depth + k]! += dy![t * width + n]! * x![t * depth + k]!
+        for (let k = 0; k < depth; k++) dw[n * depth + k]! += dy![at(t, n, width)]! * x![at(t, k, depth)]!
     return { dw }
   },
-  tolerance({ inputs }, { accumulator, dy, x }, { dw }) {
-    const [width, depth] = inputs.accumulator!.shape as readonly [number, number]
-    const left = columnNorms(dy!, width)
-    const right = columnNorms(x!, depth)
-    const sum = dotProduct(
-      rowCount(inputs.dy!.shape),
-      (i) => left[Math.floor(i / depth)]! * right[i % depth]!,
-    )
-    return { dw: (i) => sum(i) + EPS_F32 * (Math.abs(accumulator![i]!) + Math.abs(dw![i]!)) }
+  // In e4m3_128 as for matmul: the scales round, and tensor cores keep sums of a block to fewer bits.
+  tolerance({ attrs, inputs }, { accumulator, dy, x }, { dw }) {
+    const [width, depth, terms] = weightSizes(attrs, inputs)
+    const norms = (v: Float64Array, size: number): Float64Array =>
+      attrs.transposed ? rowNorms(v, terms) : columnNorms(v, size)
+    const left = norms(dy!, width)
+    const right = norms(x!, depth)
+    const roundings = 2 * (scaleRoundings[inputs.dy!.format] ?? 0)
+    const sum = dotProduct(terms + roundings, (i) => left[Math.floor(i / depth)]! * right[i % depth]!)
+    const lost: Tolerance = (i) =>
+      attrs.transposed ? cutOff(dy!, x!, terms, Math.floor(i / depth), i % depth) : 0
+    return { dw: (i) => sum(i) + lost(i) + EPS_F32 * (Math.abs(accumulator![i]!) + Math.abs(dw![i]!)) }
   },
-  flops: ({ inputs }) =>
-    2 * rowCount(inputs.dy!.shape) * lastDim(inputs.dy!.shape) * lastDim(inputs.x!.shape),
+  flops: ({ attrs, inputs }) => 2 * weightSizes(attrs, inputs).reduce((a, b) => a * b, 1),
   cases: [
     {
       name: 'one',
@@ -265,6 +296,24 @@ export const matmul_backward_weight = defineOp<Record<string, never>>({
         accumulator: normal([8, 16]),
         dy: normal([1100, 8], 1, 'f16'),
         x: normal([1100, 16], 1, 'f16'),
+      },
+    },
+    {
+      name: 'e4m3_128_transposed',
+      attrs: { transposed: true },
+      inputs: {
+        accumulator: normal([131, 36], 10),
+        dy: normal([131, 256], 0.1, 'e4m3_128'),
+        x: normal([36, 256], 1, 'e4m3_128'),
+      },
+    },
+    {
+      name: 'e4m3_128_transposed_odd',
+      attrs: { transposed: true },
+      inputs: {
+        accumulator: normal([5, 33]),
+        dy: normal([5, 128], 1e-3, 'e4m3_128'),
+        x: normal([33, 128], 1, 'e4m3_128'),
       },
     },
   ],

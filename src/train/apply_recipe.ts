@@ -100,10 +100,8 @@ function emit(
   const { accumulator, dy, w, x } = inputs
   const blocks = dy !== undefined && formatOf(dy.type.format).blockSize > 1
   if (op === 'matmul_backward_input' && blocks) return { dx: out.op('matmul', asked, { x: dy, w }).y! }
-  if (op === 'matmul_backward_weight' && blocks) {
-    const sum = out.op('matmul', {}, { x: dy, w: x }).y!
-    return { dw: out.op('accumulate', {}, { accumulator, x: sum }).y! }
-  }
+  if (op === 'matmul_backward_weight' && blocks)
+    return out.op(op, { transposed: true }, { accumulator, dy, x })
   return out.op(op, { ...attrs, ...asked }, inputs)
 }
 

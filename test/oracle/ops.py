@@ -154,7 +154,8 @@ def matmul_backward_input(attrs, i):
 
 def matmul_backward_weight(attrs, i):
     w = torch.zeros_like(i["accumulator"], requires_grad=True)
-    return {"dw": i["accumulator"] + gradient(F.linear(i["x"], w), i["dy"], w)}
+    dy, x = (i["dy"].T, i["x"].T) if attrs.get("transposed") else (i["dy"], i["x"])
+    return {"dw": i["accumulator"] + gradient(F.linear(x, w), dy, w)}
 
 
 def bias_backward(attrs, i):

@@ -24,6 +24,7 @@ const layers = [
     'backends/linear_cross_entropy.ts',
     'backends/matmul_gated.ts',
     'backends/rope_kv_write.ts',
+    'backends/transposed_weight_gradient.ts',
     'backends/tuned_shape.ts',
   ],
   ['backends/null'],

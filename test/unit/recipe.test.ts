@@ -94,10 +94,15 @@ describe.each(['llama', 'gpt2'] as const)('%s', (model) => {
 
   it('fp8 has the products of layers in blocks, forward and backward, and the head in bf16', () => {
     const g = graphOf(model, 'fp8')
-    expect(products(g, true)).toEqual(['matmul e4m3_128 e4m3_128 -> bf16', 'matmul e4m3_128 e4m3_128 -> f32'])
-    const layer = (node: GraphNode): boolean => node.op === 'matmul' && inLayer(node)
-    expect(g.nodes.filter((n) => layer(n) && n.segment === 'backward_input')).toHaveLength(8)
-    expect(g.nodes.filter((n) => layer(n) && n.segment === 'backward_weight')).toHaveLength(8)
+    expect(products(g, true)).toEqual([
+      'matmul e4m3_128 e4m3_128 -> bf16',
+      'matmul e4m3_128 e4m3_128 -> f32',
+      'matmul_backward_weight e4m3_128 e4m3_128 -> f32',
+    ])
+    const inLayers = (op: string, segment: string): GraphNode[] =>
+      g.nodes.filter((node) => node.op === op && inLayer(node) && node.segment === segment)
+    expect(inLayers('matmul', 'backward_input')).toHaveLength(8)
+    expect(inLayers('matmul_backward_weight', 'backward_weight')).toHaveLength(8)
     expect(products(g, false)).toEqual(products(graphOf(model, 'bf16'), false))
   })
 

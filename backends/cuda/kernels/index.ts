@@ -30,7 +30,7 @@ import {
   softmax,
   softmax_backward,
 } from './logits.ts'
-import { matmul, matmul_backward_input, matmul_backward_weight, matmulGated } from './matmul.ts'
+import { matmul, matmul_backward_input, matmulBackwardWeight, matmulGated } from './matmul.ts'
 import {
   matmul_grouped,
   matmul_grouped_backward_input,
@@ -109,7 +109,8 @@ export const kernelRules: Record<OpName, KernelRule> = {
   attention_backward,
   matmul,
   matmul_backward_input,
-  matmul_backward_weight,
+  matmul_backward_weight: (call, traits) =>
+    matmulBackwardWeight(call, traits, (part) => kernelRules[part.op as OpName](part, traits)),
   matmul_gated: (call, traits) => matmulGated(call, (part) => kernelRules[part.op as OpName](part, traits)),
   matmul_grouped,
   matmul_grouped_backward_input,

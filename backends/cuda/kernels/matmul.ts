@@ -3,6 +3,7 @@ import { type FormatName, formatOf } from '../../../src/tensor/format.ts'
 import { lastDim, rowCount } from '../../../src/tensor/type.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { matmulThenGate } from '../../matmul_gated.ts'
+import { transposedWeightGradient } from '../../transposed_weight_gradient.ts'
 import { depthOfRange, epilogue, inRanges, productOf } from './matmul_epilogue.ts'
 import { matmulFp8 } from './matmul_fp8.ts'
 import { matmulQuants } from './matmul_quants.ts'
@@ -119,5 +120,12 @@ export const matmul_backward_input: KernelRule = (call, traits) => {
   return backward(`matmul_backward_input_${formats}`, call, traits)
 }
 
-export const matmul_backward_weight: KernelRule = (call, traits) =>
-  backward(`matmul_backward_weight_${call.inputs.x!.format}`, call, traits)
+/** Of transposed operands: the product of both, where no kernel adds it to the accumulator. */
+export const matmulBackwardWeight = (
+  call: OpCall,
+  traits: CudaTraits,
+  choose: (call: OpCall) => KernelChoice,
+): KernelChoice =>
+  call.attrs.transposed
+    ? (matmulFp8(call, traits) ?? transposedWeightGradient(call, choose))
+    : backward(`matmul_backward_weight_${call.inputs.x!.format}`, call, traits)

@@ -64,8 +64,10 @@ const products: Readonly<Record<string, (call: OpCall) => Product>> = {
     } as const
     return { a: 'dy', b: 'w', rows: rowCount(dy!.shape), columns, depth, epilogue: y }
   },
-  matmul_backward_weight({ inputs: { dy, x } }) {
-    const [rows, columns, depth] = [lastDim(dy!.shape), lastDim(x!.shape), rowCount(dy!.shape)]
+  matmul_backward_weight({ attrs, inputs: { dy, x } }) {
+    const [rows, columns, depth] = attrs.transposed
+      ? [dy!.shape[0]!, x!.shape[0]!, lastDim(dy!.shape)]
+      : [lastDim(dy!.shape), lastDim(x!.shape), rowCount(dy!.shape)]
     const y = {
       bindings: [{ port: 'accumulator', as: 'y', access: 'read_write' }],
       constants: parts.constants,

@@ -31,7 +31,7 @@ import {
 } from './logits.ts'
 import { matmul, matmulGated } from './matmul.ts'
 import { matmul_backward_input } from './matmul_backward_input.ts'
-import { matmul_backward_weight } from './matmul_backward_weight.ts'
+import { matmul_backward_weight, matmulBackwardWeight } from './matmul_backward_weight.ts'
 import {
   matmul_grouped,
   matmul_grouped_backward_input,
@@ -63,7 +63,10 @@ export const kernelRules: Record<OpName, KernelRule> = {
   embedding_backward,
   matmul: throughF32(matmul, ['x', 'y']),
   matmul_backward_input: throughF32(matmul_backward_input, ['dy', 'dx']),
-  matmul_backward_weight: throughF32(matmul_backward_weight, ['dy', 'x']),
+  matmul_backward_weight: matmulBackwardWeight(
+    throughF32(matmul_backward_weight, ['dy', 'x']),
+    (part, traits) => kernelRules[part.op as OpName](part, traits),
+  ),
   matmul_gated: throughF32(
     matmulGated((part, traits) => kernelRules[part.op as OpName](part, traits)),
     ['x'],

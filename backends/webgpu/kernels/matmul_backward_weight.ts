@@ -1,6 +1,9 @@
+import type { OpCall } from '../../../src/ops/contract.ts'
 import { lastDim, rowCount } from '../../../src/tensor/type.ts'
+import type { KernelChoice } from '../../backend.ts'
+import { transposedWeightGradient } from '../../transposed_weight_gradient.ts'
 import { exchangesRows, rowsOfTile, scalarMatmul, tileParameters } from './matmul.ts'
-import { foldGrid, tunable } from './rule.ts'
+import { foldGrid, type KernelRule, tunable, type WebGpuTraits } from './rule.ts'
 import { weightParts } from './weight_parts.ts'
 
 /** An accumulator larger than a binding takes a launch per part of its rows. */
@@ -73,3 +76,13 @@ export const matmul_backward_weight = tunable(tileParameters, ({ op, inputs }, t
     }),
   }
 })
+
+/** Of transposed operands: the product of both, then a launch that adds it. */
+export const matmulBackwardWeight = (plain: KernelRule, choose: KernelRule): KernelRule =>
+  Object.assign(
+    (call: OpCall, traits: WebGpuTraits): KernelChoice =>
+      call.attrs.transposed
+        ? transposedWeightGradient(call, (part) => choose(part, traits))
+        : plain(call, traits),
+    plain,
+  )
