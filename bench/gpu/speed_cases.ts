@@ -18,6 +18,7 @@ import {
   matmulGroupedBackward,
   matmulIn16,
   matmulInBlocks,
+  prefill,
   QKV,
   quantizeIn16,
 } from './speed_shapes.ts'
@@ -136,6 +137,12 @@ const others: readonly SpeedCase[] = [
   ...attentionIn16({ length: 8192, ...GROUPED_64, format: 'f16' }),
   decode(32, 4096, 'f16'),
   decode(32, 4096, 'e4m3'),
+  ...[HEADS, GROUPED_64].flatMap((heads) =>
+    (['f16', 'e4m3'] as const).flatMap((kv) => [
+      prefill(2048, 2048, heads, kv),
+      prefill(128, 2048, heads, kv),
+    ]),
+  ),
   {
     name: '8192x4096',
     op: 'rms_norm',

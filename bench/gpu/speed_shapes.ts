@@ -197,29 +197,59 @@ export function attentionIn16({
 export const GROUPED_64 = { heads: 32, kv_heads: 8, head_dim: 64 }
 export const GPT2_HEADS = { heads: 12, kv_heads: 12, head_dim: 64 }
 
-/** Decoding `batch` sequences that have `context` tokens each. */
-export function decode(batch: number, context: number, kv: 'f32' | 'f16' | 'e4m3'): SpeedCase {
-  const pages = context / 64
-  const pool = tensorType(kv, batch * pages, HEADS.kv_heads, 64, HEADS.head_dim)
+type Cached = 'f32' | 'f16' | 'e4m3'
+
+/** Attention of the last `rows` tokens of each of `batch` sequences that have `context` tokens. */
+function overCache(
+  name: string,
+  { heads, kv_heads, head_dim }: Heads,
+  shape: { readonly batch: number; readonly rows: number; readonly context: number },
+  formats: { readonly qkv: 'f32' | 'bf16'; readonly kv: Cached },
+): SpeedCase {
+  const { batch, rows, context } = shape
+  const pages = Math.ceil(context / 64)
+  const pool = tensorType(formats.kv, batch * pages, kv_heads, 64, head_dim)
+  const all = batch * rows
   return {
-    name: `decode_${batch}x${context}_${kv}`,
+    name,
     op: 'attention_paged',
-    attrs: { ...HEADS, scale: SCALE, window: 0, softcap: 0 },
+    attrs: {
+      heads,
+      kv_heads,
+      head_dim,
+      scale: head_dim ** -0.5,
+      window: 0,
+      softcap: 0,
+      ...(formats.qkv === 'bf16' && { output: 'bf16' }),
+    },
     inputs: {
-      qkv: tensorType('f32', batch, QKV),
+      qkv: tensorType(formats.qkv, all, (heads + 2 * kv_heads) * head_dim),
       k_pool: pool,
       v_pool: pool,
       page_table: tensorType('u32', batch, pages),
-      sequence: tensorType('u32', batch),
-      position: tensorType('u32', batch),
+      sequence: tensorType('u32', all),
+      position: tensorType('u32', all),
     },
     given: {
       page_table: Uint32Array.from({ length: batch * pages }, (_, i) => i),
-      sequence: Uint32Array.from({ length: batch }, (_, i) => i),
-      position: new Uint32Array(batch).fill(context - 1),
+      sequence: Uint32Array.from({ length: all }, (_, i) => Math.floor(i / rows)),
+      position: Uint32Array.from({ length: all }, (_, i) => context - rows + (i % rows)),
     },
   }
 }
+
+/** Decoding `batch` sequences that have `context` tokens each. */
+export const decode = (batch: number, context: number, kv: Cached): SpeedCase =>
+  overCache(`decode_${batch}x${context}_${kv}`, HEADS, { batch, rows: 1, context }, { qkv: 'f32', kv })
+
+/** The last `rows` tokens of a prompt of `context`, with activations in 16 bits. */
+export const prefill = (rows: number, context: number, heads: Heads, kv: Cached): SpeedCase =>
+  overCache(
+    `prefill_${rows}of${context}_d${heads.head_dim}_${kv}`,
+    heads,
+    { batch: 1, rows, context },
+    { qkv: 'bf16', kv },
+  )
 
 /** Rows as e4m3_128 quantizes an activation or a gradient, along its rows or, transposed, along its columns. */
 export const quantizeIn16 = (rows: number, columns: number): SpeedCase[] =>

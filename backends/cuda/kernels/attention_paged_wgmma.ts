@@ -47,8 +47,8 @@ export function attentionPagedWgmma(call: OpCall, traits: CudaTraits): KernelCho
   const steps = Math.ceil((a.window > 0 ? Math.min(tokens, a.window + span) : tokens) / STEP_TOKENS)
   const selection = {
     op: call.op,
-    formats: `${qkv!.format}_${cached}_${a.head_dim}`,
-    shape: { rows, tokens, heads: a.heads },
+    formats: `${cached}_${a.head_dim}`,
+    shape: { rows, heads: a.heads },
   }
   return selectVariant(traits, selection, [
     {
