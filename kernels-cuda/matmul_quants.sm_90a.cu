@@ -133,7 +133,7 @@ DEVICE void matmul_quants(const TensorMap& x, const TensorMap& w, const void* bl
   using Stages = Ring<W, ROWS, STAGES>;
   DYNAMIC_SHARED(ring, Stages);
   const uint32_t warpgroup = threadIdx.x / WARPGROUP, lane = threadIdx.x % 32;
-  const Pieces<COLUMNS> pieces(product);
+  const Pieces<COLUMNS, ROWS> pieces(product);
   if (threadIdx.x == 0) {
     for (uint32_t s = 0; s < STAGES; s++) {
       mbarrier_init(ring.full[s], 2);  // for the boxes and for the scales

@@ -14,6 +14,10 @@ const within = (part: Range, whole: Range): boolean =>
   part.offset >= whole.offset &&
   part.offset + part.bytes <= whole.offset + whole.bytes
 
+/** Each once, though a kernel may have a range both as a matrix of quants and as a pointer to the scales behind them. */
+const distinct = (bindings: Launch['bindings']): Iterable<Launch['bindings'][number]> =>
+  new Map(bindings.map((one) => [`${one.arena} ${one.offset} ${one.bytes} ${one.access}`, one])).values()
+
 /**
  * Bytes and flops of a launch: everything it binds once, but for ops that look rows or pages up, which say themselves
  * what they touch.
@@ -26,7 +30,7 @@ export function launchWork({ call, bindings, flops }: Launch, rows: readonly Liv
   const work = contract.work?.(types, rows)
   const operands = Object.entries({ ...call.outputs, ...call.inputs })
   let [bytesRead, bytesWritten] = [0, 0]
-  for (const binding of bindings) {
+  for (const binding of distinct(bindings)) {
     const looked = operands.find(([port, operand]) => port in (work?.bytes ?? {}) && within(binding, operand))
     const touched = looked ? Math.min(1, work!.bytes[looked[0]]! / looked[1].bytes) : 1
     if (binding.access !== 'write') bytesRead += binding.bytes * touched

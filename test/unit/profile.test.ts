@@ -95,6 +95,14 @@ describe('work of a launch', () => {
     expect(launchWork(launch, [])).toEqual({ bytesRead: 192, bytesWritten: 96, flops: 24 })
   })
 
+  it('is a weight once, though a kernel has it as a matrix of quants and as their scales', () => {
+    const inputs = { x: tensorType('bf16', 2, 128), w: tensorType('e4m3_128', 4, 128) }
+    const launch = launchOf('matmul', {}, inputs, { x: 'read', w: 'read', y: 'write' })
+    const w = launch.bindings.find(({ name }) => name === 'w')!
+    const twice = { ...launch, bindings: [...launch.bindings, { ...w, name: 'w_blocks' }] }
+    expect(launchWork(twice, [])).toEqual(launchWork(launch, []))
+  })
+
   it('is the rows looked up, not the table', () => {
     const inputs = { ids: tensorType('u32', 2), table: tensorType('f16', 1000, 64) }
     const launch = launchOf('embedding', {}, inputs, { ids: 'read', table: 'read', y: 'write' })

@@ -1,7 +1,7 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { formatNumbers, inRanges, productOf } from './matmul_epilogue.ts'
-import { type Plan, planOf, type Tile, tensorMap } from './matmul_plan.ts'
+import { type Plan, planOf, tensorMap } from './matmul_plan.ts'
 import { type CudaTraits, launch } from './rule.ts'
 import { selectVariant } from './variant.ts'
 
@@ -12,12 +12,8 @@ const SKINNY_ROWS = 32
 /** 4.8 TB/s over 132 multiprocessors at 1.83 GHz. */
 const BYTES_PER_CYCLE = 20
 
-interface RowTile extends Tile {
-  readonly rows: number
-}
-
 /** Elements along k of a stage, and what limits it by rows of the tile: instructions, memory or tensor cores. */
-const tile = (rows: number, stageDepth: number, stageCycles: number): RowTile => ({
+const tile = (rows: number, stageDepth: number, stageCycles: number) => ({
   variant: String(rows),
   blocks: 1,
   rows,
@@ -25,6 +21,8 @@ const tile = (rows: number, stageDepth: number, stageCycles: number): RowTile =>
   stageDepth,
   stageCycles,
 })
+
+type RowTile = ReturnType<typeof tile>
 
 /** Predicted, not measured. */
 const tilesOf: Readonly<Record<string, readonly RowTile[]>> = {
@@ -42,9 +40,8 @@ export function matmulQuants(call: OpCall, traits: CudaTraits): KernelChoice | u
   const tiles = tilesOf[w!.format]
   const { rows, columns, depth } = productOf(call)
   if (traits.arch !== 'sm_90a' || x!.format !== 'bf16' || !tiles || rows <= SKINNY_ROWS) return undefined
-  // A tile of fewer rows than there are would read w again for each.
   const variants = tiles
-    .filter((one) => depth % one.stageDepth === 0 && (rows <= one.rows || one === tiles.at(-1)))
+    .filter(({ stageDepth }) => depth % stageDepth === 0)
     .map((one) => {
       const plan = planOf(one, [rows, columns, depth], {
         multiprocessors: traits.multiprocessors,
