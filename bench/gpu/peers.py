@@ -128,7 +128,9 @@ def make_peers(torch, case, device):
         x, w, dy = (rows, depth), (columns, depth), (rows, columns)
         peers = {}
         kinds = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-        both, wanted = "_both_" in name, name.split("_", 1)[-1].removeprefix("both_")
+        formats = name.split("_", 1)[-1]
+        # x in 16 bits: w too, or in blocks.
+        both, wanted = formats.startswith(("both_", "bf16_")), formats.removeprefix("both_").removeprefix("bf16_")
         if both and wanted == "e4m3_128":
             return scaled_products(torch, x, w, device)
         for label, dtype in kinds.items():
