@@ -26,7 +26,7 @@ import { wideConfig, writeModelFolder } from '../../test/models/tiny.ts'
 import { commit } from '../result.ts'
 import type { PreparedCase, PreparedCases } from './journal.ts'
 import { modelCases, rehearsedModels } from './model_cases.ts'
-import { rehearsedCases, speedCases } from './speed_cases.ts'
+import { rehearsedCases, rehearsedOps, speedCases } from './speed_cases.ts'
 import { prepareTraining } from './training.ts'
 
 const root = packageRoot()
@@ -50,8 +50,9 @@ if (emulated) {
 }
 
 say('stored vectors')
-exactmap('export', '--vectors', '--to', join(to, 'vectors'))
-const vectors = withVariants(await readVectors(join(root, 'test', 'vectors'), []), target)
+const ops = emulated ? rehearsedOps : []
+exactmap('export', '--vectors', ...ops, '--to', join(to, 'vectors'))
+const vectors = withVariants(await readVectors(join(root, 'test', 'vectors'), ops), target)
 const kernelsOf = (program: Program): string[] => [...new Set(program.kernels.map((k) => k.name))]
 const probe = cudaCase(vectors.find((v) => v.op === 'add' && v.name === 'one')!, target)
 

@@ -193,6 +193,8 @@ export const speedCases: readonly SpeedCase[] = [
 export const rehearsedCases: readonly SpeedCase[] = [
   matmulIn16(128, 128, 128, 'bf16'),
   matmul(4, 256, 128, 'q8_0'),
-  ...attentionIn16({ length: 128, heads: 2, kv_heads: 1, head_dim: 64 }),
   ...quantizeIn16(128, 128),
 ]
+
+/** Ops whose stored vectors go with them. */
+export const rehearsedOps: readonly string[] = ['add', 'quantize', 'rms_norm', 'softmax']
