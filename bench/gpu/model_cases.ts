@@ -60,7 +60,9 @@ export function decodeCase(
 ): ProgramCase {
   const family = familyOf(config)
   const shape = family.parse(config)
-  const spec = { ...inferenceSpec(shape, { context: CONTEXT, batch, weights }), prefill: [] }
+  // A batch multiplies on tensor cores, which want both operands in 16 bits: as peers have them.
+  const activations = batch > 1 && weights === 'bf16' ? 'bf16' : 'f32'
+  const spec = { ...inferenceSpec(shape, { context: CONTEXT, batch, weights, activations }), prefill: [] }
   const program = compile(inferenceGraph(`${model}-decode`, family, shape, spec), target)
   const position = new Uint32Array(batch).fill(CONTEXT - 2)
   const rows = Uint32Array.from({ length: batch }, (_, i) => i)

@@ -18,6 +18,7 @@ import {
   matmulGroupedBackward,
   matmulIn16,
   matmulInBlocks,
+  matmulOfQuants,
   prefill,
   QKV,
   quantizeIn16,
@@ -52,6 +53,15 @@ const decoding: readonly SpeedCase[] = [
     LAYERS['8B'].flatMap(([columns, depth]) =>
       (['bf16', 'q4_0', 'e4m3_128', 'q8_0'] as const).map((format) => matmul(rows, columns, depth, format)),
     ),
+  ),
+  // With activations in bf16: batches, and a prompt.
+  ...[64, 16, 512].flatMap((rows) =>
+    LAYERS['8B'].flatMap(([columns, depth]) => [
+      matmulIn16(rows, columns, depth, 'bf16'),
+      ...(['q4_0', 'e4m3_128', 'q8_0'] as const).map((format) =>
+        matmulOfQuants(rows, columns, depth, format),
+      ),
+    ]),
   ),
   ...[1, 64, 16].flatMap((batch) =>
     [4096, 512, 16384].flatMap((context) =>

@@ -22,6 +22,19 @@ export const matmulIn16 = (
   inputs: { x: tensorType(format, rows, depth), w: tensorType(format, columns, depth) },
 })
 
+/** x and y in bf16, weights in blocks: dequantized for each product. */
+export const matmulOfQuants = (
+  rows: number,
+  columns: number,
+  depth: number,
+  format: 'q8_0' | 'q4_0' | 'e4m3_128',
+): SpeedCase => ({
+  name: `${rows}x${columns}x${depth}_bf16_${format}`,
+  op: 'matmul',
+  attrs: { output: 'bf16' },
+  inputs: { x: tensorType('bf16', rows, depth), w: tensorType(format, columns, depth) },
+})
+
 /** x and w in blocks with a scale each, y in bf16. */
 export const matmulInBlocks = (
   rows: number,
