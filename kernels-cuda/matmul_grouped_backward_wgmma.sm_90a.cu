@@ -12,12 +12,10 @@
 // dx[t,k] = sum over n of dy[t,n] w[e,n,k]: the columns k are neighbours in w. A stage's n are of one expert: there are a
 // multiple of 64. Rows of no expert are matmul_grouped_zero's.
 template <WgmmaFormat FORMAT, uint32_t COLUMNS, uint32_t STAGES, uint32_t BLOCKS>
-DEVICE void input(const TensorMap& dy, const TensorMap& w, const uint32_t* offsets, uint32_t experts, void* y,
-                  uint32_t output_format, const Product& product) {
-  const Epilogue epilogue = plain_epilogue(y, product.columns, output_format, false);
+DEVICE void input(const TensorMap& dy, const TensorMap& w, const uint32_t* offsets, uint32_t experts,
+                  const ByBoxes& boxes, const Product& product) {
   const GroupedPieces<COLUMNS * BLOCKS> pieces(product, offsets, experts, product.depth);
-  matmul_wgmma<FORMAT, WgmmaMajor::k, WgmmaMajor::mn, COLUMNS, STAGES, BLOCKS>(dy, w, ByThreads{epilogue}, product,
-                                                                              pieces);
+  matmul_wgmma<FORMAT, WgmmaMajor::k, WgmmaMajor::mn, COLUMNS, STAGES, BLOCKS>(dy, w, boxes, product, pieces);
 }
 
 // dw[e,n,k] += sum over e's rows t of dy[t,n] x[t,k]: rows n, a multiple of 16, and columns k are neighbours in dy and x.
@@ -29,28 +27,32 @@ DEVICE void weight(const TensorMap& dy, const TensorMap& x, const uint32_t* offs
                                                                                product, pieces);
 }
 
-KERNEL_CLUSTER(matmul_grouped_backward_input_wgmma_bf16_2x256, 384, 217152, 2, TENSOR_MAP dy, TENSOR_MAP w,
-               const uint32_t* offsets, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts,
-               uint32_t output_format) {
-  input<WgmmaFormat::bf16, 256, 4, 2>(dy, w, offsets, experts, y, output_format, {rows, columns, depth, 1, depth});
+KERNEL_CLUSTER(matmul_grouped_backward_input_wgmma_bf16_2x256, 384, 229440, 2, TENSOR_MAP dy, TENSOR_MAP w,
+               const uint32_t* offsets, TENSOR_MAP y, void* y_rows, uint32_t rows, uint32_t columns, uint32_t depth,
+               uint32_t experts, uint32_t output_format) {
+  const ByBoxes boxes(y, output_format, false, y_rows);
+  input<WgmmaFormat::bf16, 256, 4, 2>(dy, w, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }
 
-KERNEL_SHARED(matmul_grouped_backward_input_wgmma_bf16_128, 384, 217184, TENSOR_MAP dy, TENSOR_MAP w,
-              const uint32_t* offsets, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts,
-              uint32_t output_format) {
-  input<WgmmaFormat::bf16, 128, 6, 1>(dy, w, offsets, experts, y, output_format, {rows, columns, depth, 1, depth});
+KERNEL_SHARED(matmul_grouped_backward_input_wgmma_bf16_128, 384, 229472, TENSOR_MAP dy, TENSOR_MAP w,
+              const uint32_t* offsets, TENSOR_MAP y, void* y_rows, uint32_t rows, uint32_t columns, uint32_t depth,
+              uint32_t experts, uint32_t output_format) {
+  const ByBoxes boxes(y, output_format, false, y_rows);
+  input<WgmmaFormat::bf16, 128, 6, 1>(dy, w, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }
 
-KERNEL_CLUSTER(matmul_grouped_backward_input_wgmma_f16_2x256, 384, 217152, 2, TENSOR_MAP dy, TENSOR_MAP w,
-               const uint32_t* offsets, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts,
-               uint32_t output_format) {
-  input<WgmmaFormat::f16, 256, 4, 2>(dy, w, offsets, experts, y, output_format, {rows, columns, depth, 1, depth});
+KERNEL_CLUSTER(matmul_grouped_backward_input_wgmma_f16_2x256, 384, 229440, 2, TENSOR_MAP dy, TENSOR_MAP w,
+               const uint32_t* offsets, TENSOR_MAP y, void* y_rows, uint32_t rows, uint32_t columns, uint32_t depth,
+               uint32_t experts, uint32_t output_format) {
+  const ByBoxes boxes(y, output_format, false, y_rows);
+  input<WgmmaFormat::f16, 256, 4, 2>(dy, w, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }
 
-KERNEL_SHARED(matmul_grouped_backward_input_wgmma_f16_128, 384, 217184, TENSOR_MAP dy, TENSOR_MAP w,
-              const uint32_t* offsets, void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts,
-              uint32_t output_format) {
-  input<WgmmaFormat::f16, 128, 6, 1>(dy, w, offsets, experts, y, output_format, {rows, columns, depth, 1, depth});
+KERNEL_SHARED(matmul_grouped_backward_input_wgmma_f16_128, 384, 229472, TENSOR_MAP dy, TENSOR_MAP w,
+              const uint32_t* offsets, TENSOR_MAP y, void* y_rows, uint32_t rows, uint32_t columns, uint32_t depth,
+              uint32_t experts, uint32_t output_format) {
+  const ByBoxes boxes(y, output_format, false, y_rows);
+  input<WgmmaFormat::f16, 128, 6, 1>(dy, w, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }
 
 KERNEL_CLUSTER(matmul_grouped_backward_weight_wgmma_bf16_2x256, 384, 229440, 2, TENSOR_MAP dy, TENSOR_MAP x,

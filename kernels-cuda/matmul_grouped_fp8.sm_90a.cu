@@ -8,23 +8,22 @@
 
 template <uint32_t BLOCKS>
 DEVICE void grouped(const TensorMap& x, const TensorMap& w, const void* x_blocks, const void* w_blocks,
-                    const uint32_t* offsets, uint32_t experts, void* y, uint32_t output_format,
-                    const Product& product) {
-  const Epilogue epilogue = plain_epilogue(y, product.columns, output_format, false);
+                    const uint32_t* offsets, uint32_t experts, const ByBoxes& boxes, const Product& product) {
   const GroupedPieces<COLUMNS * BLOCKS> pieces(product, offsets, experts, product.columns);
-  matmul_fp8<5, BLOCKS>(x, w, BlockScales(x_blocks, product.rows, product.depth),
-                        BlockScales(w_blocks, experts * product.columns, product.depth), ByThreads{epilogue}, product,
-                        pieces);
+  matmul_fp8<4, BLOCKS>(x, w, BlockScales(x_blocks, product.rows, product.depth),
+                        BlockScales(w_blocks, experts * product.columns, product.depth), boxes, product, pieces);
 }
 
-KERNEL_CLUSTER(matmul_grouped_fp8_2x128, 384, 189520, 2, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks,
-               const void* w_blocks, const uint32_t* offsets, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-               uint32_t experts, uint32_t output_format) {
-  grouped<2>(x, w, x_blocks, w_blocks, offsets, experts, y, output_format, {rows, columns, depth, 1, depth});
+KERNEL_CLUSTER(matmul_grouped_fp8_2x128, 384, 168000, 2, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks,
+               const void* w_blocks, const uint32_t* offsets, TENSOR_MAP y, void* y_rows, uint32_t rows,
+               uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
+  const ByBoxes boxes(y, output_format, false, y_rows);
+  grouped<2>(x, w, x_blocks, w_blocks, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }
 
-KERNEL_SHARED(matmul_grouped_fp8_128, 384, 189520, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks,
-              const void* w_blocks, const uint32_t* offsets, void* y, uint32_t rows, uint32_t columns, uint32_t depth,
-              uint32_t experts, uint32_t output_format) {
-  grouped<1>(x, w, x_blocks, w_blocks, offsets, experts, y, output_format, {rows, columns, depth, 1, depth});
+KERNEL_SHARED(matmul_grouped_fp8_128, 384, 168000, TENSOR_MAP x, TENSOR_MAP w, const void* x_blocks,
+              const void* w_blocks, const uint32_t* offsets, TENSOR_MAP y, void* y_rows, uint32_t rows,
+              uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
+  const ByBoxes boxes(y, output_format, false, y_rows);
+  grouped<1>(x, w, x_blocks, w_blocks, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }

@@ -9,32 +9,38 @@
 #include "lib/matmul_wgmma.h"
 
 template <WgmmaFormat FORMAT, uint32_t COLUMNS, uint32_t STAGES, uint32_t BLOCKS>
-DEVICE void grouped(const TensorMap& x, const TensorMap& w, const uint32_t* offsets, uint32_t experts, void* y,
-                    uint32_t output_format, const Product& product) {
-  const Epilogue epilogue = plain_epilogue(y, product.columns, output_format, false);
+DEVICE void grouped(const TensorMap& x, const TensorMap& w, const uint32_t* offsets, uint32_t experts,
+                    const ByBoxes& boxes, const Product& product) {
   const GroupedPieces<COLUMNS * BLOCKS> pieces(product, offsets, experts, product.columns);
-  matmul_wgmma<FORMAT, WgmmaMajor::k, WgmmaMajor::k, COLUMNS, STAGES, BLOCKS>(x, w, ByThreads{epilogue}, product,
-                                                                             pieces);
+  matmul_wgmma<FORMAT, WgmmaMajor::k, WgmmaMajor::k, COLUMNS, STAGES, BLOCKS>(x, w, boxes, product, pieces);
 }
 
-KERNEL_CLUSTER(matmul_grouped_wgmma_bf16_2x256, 384, 217152, 2, TENSOR_MAP x, TENSOR_MAP w, const uint32_t* offsets,
-               void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
-  grouped<WgmmaFormat::bf16, 256, 4, 2>(x, w, offsets, experts, y, output_format, {rows, columns, depth, 1, depth});
+KERNEL_CLUSTER(matmul_grouped_wgmma_bf16_2x256, 384, 229440, 2, TENSOR_MAP x, TENSOR_MAP w, const uint32_t* offsets,
+               TENSOR_MAP y, void* y_rows, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts,
+               uint32_t output_format) {
+  const ByBoxes boxes(y, output_format, false, y_rows);
+  grouped<WgmmaFormat::bf16, 256, 4, 2>(x, w, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }
 
-KERNEL_SHARED(matmul_grouped_wgmma_bf16_128, 384, 217184, TENSOR_MAP x, TENSOR_MAP w, const uint32_t* offsets, void* y,
-              uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
-  grouped<WgmmaFormat::bf16, 128, 6, 1>(x, w, offsets, experts, y, output_format, {rows, columns, depth, 1, depth});
+KERNEL_SHARED(matmul_grouped_wgmma_bf16_128, 384, 229472, TENSOR_MAP x, TENSOR_MAP w, const uint32_t* offsets,
+              TENSOR_MAP y, void* y_rows, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts,
+              uint32_t output_format) {
+  const ByBoxes boxes(y, output_format, false, y_rows);
+  grouped<WgmmaFormat::bf16, 128, 6, 1>(x, w, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }
 
-KERNEL_CLUSTER(matmul_grouped_wgmma_f16_2x256, 384, 217152, 2, TENSOR_MAP x, TENSOR_MAP w, const uint32_t* offsets,
-               void* y, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
-  grouped<WgmmaFormat::f16, 256, 4, 2>(x, w, offsets, experts, y, output_format, {rows, columns, depth, 1, depth});
+KERNEL_CLUSTER(matmul_grouped_wgmma_f16_2x256, 384, 229440, 2, TENSOR_MAP x, TENSOR_MAP w, const uint32_t* offsets,
+               TENSOR_MAP y, void* y_rows, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts,
+               uint32_t output_format) {
+  const ByBoxes boxes(y, output_format, false, y_rows);
+  grouped<WgmmaFormat::f16, 256, 4, 2>(x, w, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }
 
-KERNEL_SHARED(matmul_grouped_wgmma_f16_128, 384, 217184, TENSOR_MAP x, TENSOR_MAP w, const uint32_t* offsets, void* y,
-              uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
-  grouped<WgmmaFormat::f16, 128, 6, 1>(x, w, offsets, experts, y, output_format, {rows, columns, depth, 1, depth});
+KERNEL_SHARED(matmul_grouped_wgmma_f16_128, 384, 229472, TENSOR_MAP x, TENSOR_MAP w, const uint32_t* offsets,
+              TENSOR_MAP y, void* y_rows, uint32_t rows, uint32_t columns, uint32_t depth, uint32_t experts,
+              uint32_t output_format) {
+  const ByBoxes boxes(y, output_format, false, y_rows);
+  grouped<WgmmaFormat::f16, 128, 6, 1>(x, w, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }
 
 // Zeros in the rows of no expert, before the first offset and behind the largest. A block has 64 rows, most often none of

@@ -39,9 +39,10 @@ struct ByThreads {
 };
 
 // The sums as they are, or added to what is there: in boxes of 16 rows of 128 bytes, two in turn, that the copy engine
-// stores while the warp goes on. y is a matrix of such boxes; where it is several, each has a multiple of 16 rows. An
-// element is added to once in a launch, so no sum depends on timing. Words of 16-bit pairs lie in different banks; of
-// pairs of f32, two lie in the same, 1,024 cycles more for a tile of 128 x 256.
+// stores while the warp goes on. y is a matrix of such boxes; where it is several, each has a multiple of 16 rows. Where
+// rows of a box may be another piece's, threads store those that are not, to `y_rows`, which is y. An element is added
+// to once in a launch, so no sum depends on timing. Words of 16-bit pairs lie in different banks; of pairs of f32, two
+// lie in the same, 1,024 cycles more for a tile of 128 x 256.
 struct ByBoxes {
   struct Shared {
     unsigned char box[2][16][128];
@@ -49,14 +50,25 @@ struct ByBoxes {
   const TensorMap& y;
   uint32_t output_format;
   bool add;
+  void* y_rows;
   uint32_t turn = 0;
 
-  DEVICE ByBoxes(const TensorMap& y, uint32_t output_format, bool add)
-      : y(y), output_format(output_format), add(add) {}
+  DEVICE ByBoxes(const TensorMap& y, uint32_t output_format, bool add, void* y_rows = nullptr)
+      : y(y), output_format(output_format), add(add), y_rows(y_rows) {}
 
   // The place of a row's byte in a box.
   DEVICE static unsigned char* at(unsigned char (&box)[16][128], uint32_t row, uint32_t byte) {
     return &box[row][(byte / 16 ^ row % 8) * 16 + byte % 16];
+  }
+
+  // The first `count` rows of a box to y, where it begins in row `row` with byte `first` of so many.
+  DEVICE void store_rows(unsigned char (&box)[16][128], uint32_t count, uint64_t row, uint32_t first,
+                         uint64_t row_bytes) const {
+    const uint32_t byte = threadIdx.x % 8 * 16;
+    if (first + byte >= row_bytes) return;
+    unsigned char* to = static_cast<unsigned char*>(y_rows) + row * row_bytes + first + byte;
+    for (uint32_t r = threadIdx.x % 32 / 8; r < count; r += 4)
+      *reinterpret_cast<uint4*>(to + r * row_bytes) = *reinterpret_cast<const uint4*>(at(box, r, byte));
   }
 
   // `COLUMNS` columns are a box, of which a thread has half as many sums.
@@ -79,15 +91,18 @@ struct ByBoxes {
       }
       fence_proxy_async();
       __syncwarp();
-      if (lane > 0) continue;
       const uint32_t here = column + 2 * first, y_row = piece.matrix * product.rows + row;
-      if (row < piece.row_end && here < product.columns) {
+      const bool inside = row < piece.row_end && here < product.columns;
+      if (inside && y_rows != nullptr && piece.row_end - row < 16) {
+        store_rows(box, piece.row_end - row, y_row, BYTES * here, BYTES * static_cast<uint64_t>(product.columns));
+      } else if (inside && lane == 0) {
         if (add)
           tma_store_add(y, here, y_row, box);
         else
           tma_store(y, here, y_row, box);
       }
-      tma_store_commit();
+      // A group for each box, stored or not: they are counted.
+      if (lane == 0) tma_store_commit();
     }
   }
 

@@ -217,6 +217,34 @@ export const matmul_grouped = defineOp<GroupedAttributes>({
         w: normal([2, 261, 64], 0.1, 'bf16'),
       },
     },
+    // Rows of y of whole 16 bytes
+    {
+      name: 'bf16_past_tile',
+      attrs: { output: 'bf16' },
+      inputs: {
+        x: normal([140, 72], 1, 'bf16'),
+        offsets: values([4], [0, 130, 131, 140], 'u32'),
+        w: normal([3, 72, 72], 0.1, 'bf16'),
+      },
+    },
+    {
+      name: 'f16_past_box',
+      attrs: { output: 'f16' },
+      inputs: {
+        x: normal([40, 24], 1, 'f16'),
+        offsets: values([6], [2, 11, 9, 30, 4294967295, 0], 'u32'),
+        w: normal([5, 40, 24], 0.1, 'f16'),
+      },
+    },
+    {
+      name: 'bf16_two_tiles',
+      attrs: {},
+      inputs: {
+        x: normal([18, 64], 1, 'bf16'),
+        offsets: values([3], [0, 1, 18], 'u32'),
+        w: normal([2, 264, 64], 0.1, 'bf16'),
+      },
+    },
     // Both operands in blocks
     {
       name: 'e4m3_128',
@@ -224,7 +252,7 @@ export const matmul_grouped = defineOp<GroupedAttributes>({
       inputs: {
         x: normal([141, 256], 1, 'e4m3_128'),
         offsets: values([5], [1, 130, 130, 131, 140], 'u32'),
-        w: normal([4, 38, 256], 0.1, 'e4m3_128'),
+        w: normal([4, 40, 256], 0.1, 'e4m3_128'),
       },
     },
     {
@@ -233,7 +261,7 @@ export const matmul_grouped = defineOp<GroupedAttributes>({
       inputs: {
         x: normal([5, 128], 1, 'e4m3_128'),
         offsets: values([3], [0, 2, 5], 'u32'),
-        w: normal([2, 133, 128], 0.1, 'e4m3_128'),
+        w: normal([2, 136, 128], 0.1, 'e4m3_128'),
       },
     },
   ],

@@ -8,9 +8,9 @@ import type { ArenaPlan, Exchange, Launch, Program, Range, Segment, Step, Tensor
 
 /**
  * Checks every rule a program must keep, against the limits of the target it will run on:
- * ranges inside arenas and inside one buffer, aligned; bindings of a launch disjoint (on CUDA those that are written),
- * few and small enough; grids within limits; hazards covered by dependencies; in-place and scratch rules; tensors whose
- * lives overlap don't share bytes; a value is written before it is read.
+ * ranges inside arenas and inside one buffer, aligned; bindings of a launch disjoint (on CUDA those that are written,
+ * but for two of one range), few and small enough; grids within limits; hazards covered by dependencies; in-place and
+ * scratch rules; tensors whose lives overlap don't share bytes; a value is written before it is read.
  * Throws `invalid_program` with the place.
  */
 export function verifyProgram(program: Program, target: Target): void {
@@ -175,8 +175,9 @@ function verifyLaunch(launch: Launch, program: Program, target: Target, fail: Fa
   for (let i = 0; i < bindings.length; i++)
     for (let j = i + 1; j < bindings.length; j++) {
       const [a, b] = [bindings[i]!, bindings[j]!]
-      // Where a kernel reads a tensor through a tensor map and by address.
-      if (target.backend === 'cuda' && a.access === 'read' && b.access === 'read') continue
+      // Where a kernel reads a tensor through a tensor map and by address, or writes one so.
+      const alike = a.access === b.access && (a.access === 'read' || sameRange(a, b))
+      if (target.backend === 'cuda' && alike) continue
       if (a.arena === b.arena && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes)
         fail(`bindings ${i} and ${j} overlap in arena '${a.arena}'`, where)
     }
@@ -190,6 +191,9 @@ function verifyLaunch(launch: Launch, program: Program, target: Target, fail: Fa
       fail(`in-place output '${out}' is not where '${over}' is`, where)
   }
 }
+
+const sameRange = (a: Range, b: Range): boolean =>
+  a.arena === b.arena && a.offset === b.offset && a.bytes === b.bytes
 
 /** Messages stay inside their group, and no two ranges that one of them writes overlap. */
 function verifyExchange(exchange: Exchange, program: Program, fail: Fail, at: object): void {

@@ -350,17 +350,34 @@ describe('verifyProgram', () => {
     expect(refusal(good, { ...tightTarget, backend: 'webgpu' })).toMatch(/for backend 'test'.*'webgpu'/)
   })
 
-  it('lets a kernel on CUDA read a range twice, but not write what it reads', () => {
+  describe('lets a kernel on CUDA', () => {
     const onCuda = { ...tightTarget, backend: 'cuda' }
-    const twice = (access: 'read' | 'write'): Program => {
+    type Bindings = Loose<Launch>['bindings']
+    const changed = (change: (bindings: Bindings) => void): string => {
       const program = draft()
       program.target.backend = 'cuda'
-      const { bindings } = step(program, 'mul')
-      bindings[1] = { ...bindings[0]!, access }
-      return program as Program
+      change(step(program, 'mul').bindings)
+      return refusal(program as Program, onCuda)
     }
-    expect(refusal(twice('read'), onCuda)).toBe('accepted')
-    expect(refusal(twice('write'), onCuda)).toMatch(/bindings 0 and 1 overlap/)
+    const first = (access: 'read' | 'write') =>
+      changed((bindings) => {
+        bindings[1] = { ...bindings[0]!, access }
+      })
+    const written = (offset: number) =>
+      changed((bindings) => {
+        const last = bindings.at(-1)!
+        bindings.push({ ...last, offset: last.offset + offset, bytes: last.bytes - offset })
+      })
+
+    it('read a range twice, but not write what it reads', () => {
+      expect(first('read')).toBe('accepted')
+      expect(first('write')).toMatch(/bindings 0 and 1 overlap/)
+    })
+
+    it('write a range by two bindings, but not parts of it', () => {
+      expect(written(0)).toBe('accepted')
+      expect(written(tightTarget.limits.bindingAlignment)).toMatch(/bindings 2 and 3 overlap/)
+    })
   })
 
   for (const [name, [plant, ...says]] of Object.entries(faults))

@@ -1,4 +1,5 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
+import type { FormatName } from '../../../src/tensor/format.ts'
 import type { LaunchPlan } from '../../backend.ts'
 import { formatNumbers } from './matmul_epilogue.ts'
 
@@ -10,6 +11,8 @@ export interface GroupedProduct {
   readonly a: string
   readonly b: string
   readonly y: LaunchPlan['bindings'][number]
+  /** Of y. */
+  readonly format: FormatName
   /** Whether there is a y for each expert, which is added to. */
   readonly ofWeights: boolean
   readonly sizes: Readonly<Record<'rows' | 'columns' | 'depth' | 'experts', number>>
@@ -20,24 +23,28 @@ export interface GroupedProduct {
 const products: Readonly<Record<string, (call: OpCall) => GroupedProduct>> = {
   matmul_grouped({ inputs: { x, w }, outputs: { y } }) {
     const [experts, columns, depth] = w!.shape as readonly [number, number, number]
+    const { format } = y!
     return {
       a: 'x',
       b: 'w',
       y: { port: 'y', access: 'write' },
+      format,
       ofWeights: false,
       sizes: { rows: x!.shape[0]!, columns, depth, experts },
-      constants: { output_format: formatNumbers[y!.format]! },
+      constants: { output_format: formatNumbers[format]! },
     }
   },
   matmul_grouped_backward_input({ inputs: { dy, w }, outputs: { dx } }) {
     const [experts, depth, columns] = w!.shape as readonly [number, number, number]
+    const { format } = dx!
     return {
       a: 'dy',
       b: 'w',
       y: { port: 'dx', as: 'y', access: 'write' },
+      format,
       ofWeights: false,
       sizes: { rows: dy!.shape[0]!, columns, depth, experts },
-      constants: { output_format: formatNumbers[dx!.format]! },
+      constants: { output_format: formatNumbers[format]! },
     }
   },
   matmul_grouped_backward_weight({ inputs: { accumulator, dy } }) {
@@ -46,6 +53,7 @@ const products: Readonly<Record<string, (call: OpCall) => GroupedProduct>> = {
       a: 'dy',
       b: 'x',
       y: { port: 'accumulator', as: 'y', access: 'read_write' },
+      format: 'f32',
       ofWeights: true,
       sizes: { rows, columns, depth: dy!.shape[0]!, experts },
       constants: {},

@@ -1,4 +1,5 @@
 import type { OpCall } from '../../../src/ops/contract.ts'
+import type { FormatName } from '../../../src/tensor/format.ts'
 import { elementCount, lastDim } from '../../../src/tensor/type.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
 import { type GroupedProduct, groupedProductOf, rowTiles } from './grouped_product.ts'
@@ -24,10 +25,14 @@ interface Way {
   readonly tiles: readonly Tile[]
 }
 
+const elementBytes = (format: FormatName): number => (format === 'f32' ? 4 : 2)
+
 /** How a call is multiplied; undefined where no kernel can. */
 function wayOf(call: OpCall): Way | undefined {
-  const { a, sizes } = groupedProductOf(call)
+  const { a, sizes, ...product } = groupedProductOf(call)
   const { format } = call.inputs[a]!
+  // Rows of a tensor map are multiples of 16 bytes.
+  if ((sizes.columns * elementBytes(product.format)) % 16 !== 0) return undefined
   if (format === 'e4m3_128') {
     const names = { module: 'matmul_grouped_fp8.sm_90a', kernel: 'matmul_grouped_fp8' }
     return { ...names, a: 'k', b: 'k', format: formatNumbers.e4m3!, tiles: fp8Tiles }
@@ -82,7 +87,7 @@ function cyclesOf({ sizes, ofWeights }: GroupedProduct, tile: Tile, room: number
 }
 
 function launches(call: OpCall, way: Way, tile: Tile, room: number): KernelChoice {
-  const { a, b, y, sizes, ofWeights, constants } = groupedProductOf(call)
+  const { a, b, y, format, sizes, ofWeights, constants } = groupedProductOf(call)
   const { rows, columns, experts } = sizes
   const map = (port: string, major: Major, box: number) => {
     const { shape } = call.inputs[port]!
@@ -90,7 +95,12 @@ function launches(call: OpCall, way: Way, tile: Tile, room: number): KernelChoic
     const { stageDepth } = tile
     return tensorMap(port, way.format, matrix, [major === 'k' ? box : stageDepth, stageDepth])
   }
-  const sums = tensorMap('y', formatNumbers.f32!, [experts * rows, columns], [BOX_ROWS, BOX_BYTES / 4])
+  const boxes = tensorMap(
+    'y',
+    formatNumbers[format]!,
+    [ofWeights ? experts * rows : rows, columns],
+    [BOX_ROWS, BOX_BYTES / elementBytes(format)],
+  )
   const down = ofWeights ? experts * Math.ceil(rows / TILE_ROWS) : rowTiles(rows, experts, TILE_ROWS)
   const offsets: LaunchPlan['bindings'][number] = { port: 'offsets', access: 'read' }
   const blocks = (port: string): LaunchPlan['bindings'][number] => ({
@@ -109,11 +119,13 @@ function launches(call: OpCall, way: Way, tile: Tile, room: number): KernelChoic
       ...(way.format === formatNumbers.e4m3 ? [blocks(a), blocks(b)] : []),
       offsets,
       y,
+      // Threads store rows of boxes that reach into another expert's.
+      ...(ofWeights ? [] : [{ ...y, as: 'y_rows' }]),
     ],
     {
       ...map(a, way.a, TILE_ROWS / tile.blocks),
       ...map(b, way.b, tile.columns),
-      ...(ofWeights ? sums : {}),
+      ...boxes,
       ...sizes,
       ...constants,
     },
