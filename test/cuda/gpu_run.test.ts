@@ -58,7 +58,7 @@ const out = join(folder, 'out')
 afterAll(() => rmSync(folder, { recursive: true }))
 
 /** A case that launches planted_right, and behind it another kernel. */
-function plant(id: string, kernel?: string, expected?: Uint8Array): void {
+function plant(part: string, id: string, kernel?: string, expected?: Uint8Array): void {
   const raw = tinyProgram()
   raw.modules = ['planted']
   raw.walkers = []
@@ -69,7 +69,7 @@ function plant(id: string, kernel?: string, expected?: Uint8Array): void {
   const inputs = { offset: 0, bytes: new Uint8Array(4 * WORDS) }
   const outputs = expected ? [{ name: 'z', format: 'u32' as const, elements: WORDS, expected }] : []
   const file = encodeCaseFile({ id, bytes: 1, flops: 1, program: encodeRaw(raw), inputs, outputs })
-  const path = join(folder, 'vectors/cases', `${id}.case`)
+  const path = join(folder, part, 'cases', `${id}.case`)
   mkdirSync(join(path, '..'), { recursive: true })
   writeFileSync(path, file)
 }
@@ -114,8 +114,16 @@ const prepared: PreparedCases = {
     { case: 'planted/late', kernels: ['planted_late'] },
   ],
   models: [],
-  speed: [],
-  programs: [],
+  speed: [
+    { case: 'matmul/8x64x32_both_bf16@one', kernels: ['planted_right'] },
+    { case: 'matmul/8x64x32_both_bf16@other', kernels: ['planted_right'] },
+    { case: 'matmul/8x64x32_both_bf16@lost', kernels: ['planted_right', 'planted_loss'] },
+    { case: 'rope/no_counterpart', kernels: ['planted_right'] },
+  ],
+  programs: [
+    { case: 'decode/llama_1b_bf16_1', kernels: ['planted_right'] },
+    { case: 'decode/llama_1b_bf16_1@one_kernel', kernels: ['planted_right', 'planted_hang'] },
+  ],
 }
 
 describe.skipIf(reason)(`what a GPU is asked${reason && ` (skipped: ${reason})`}`, () => {
@@ -129,7 +137,12 @@ describe.skipIf(reason)(`what a GPU is asked${reason && ` (skipped: ${reason})`}
     symlinkSync(executableFile(), join(folder, 'exactmap-cuda'))
     for (const { case: id, kernels } of prepared.vectors) {
       const expected = id === 'planted/wrong' ? new Uint8Array(4 * WORDS) : undefined
-      plant(id, kernels[1], expected)
+      plant('vectors', id, kernels[1], expected)
+    }
+    for (const part of ['speed', 'programs'] as const) {
+      for (const { case: id, kernels } of [{ case: 'probe/device', kernels: [] }, ...prepared[part]])
+        plant(part, id, (kernels as string[])[1])
+      symlinkSync(join(folder, 'vectors/kernels'), join(folder, part, 'kernels'))
     }
     writeFileSync(join(folder, 'cases.json'), JSON.stringify(prepared))
   }, 60_000)
@@ -194,6 +207,42 @@ describe.skipIf(reason)(`what a GPU is asked${reason && ` (skipped: ${reason})`}
     writeFileSync(join(folder, 'cases.json'), JSON.stringify({ ...prepared, prepared: 'second' }))
     expect(run('verify').stderr).toMatch(/is of another preparation \(first\)/)
   }, 60_000)
+
+  it('times every variant, and the fastest that works in turns with peers', () => {
+    writeFileSync(join(folder, 'cases.json'), JSON.stringify(prepared))
+    const ran = run('speed', 'programs', '--device', 'cpu')
+    expect(ran.stderr).toBe('')
+    const codes = (part: string) =>
+      journal()
+        .of<CaseRecord>(part)
+        .map((r) => [r.case.split('@')[1], r.pass ? 'pass' : r.code])
+    expect(codes('speed'), ran.stdout).toEqual([
+      ['one', 'pass'],
+      ['other', 'pass'],
+      ['lost', 'skipped'],
+      [undefined, 'pass'],
+    ])
+    expect(codes('programs')).toEqual([
+      [undefined, 'pass'],
+      ['one_kernel', 'skipped'],
+    ])
+    // Where Python has PyTorch the peers ran, elsewhere the journal says why not.
+    const peers = journal().of<{ base: string; case?: string; rounds?: number; missing?: unknown }>('peers')
+    expect(new Set(peers.map(({ base }) => base)).size).toBe(2)
+    for (const { case: id, rounds, missing } of peers)
+      if (rounds) expect([id, rounds]).toEqual([expect.stringMatching(/@(one|other)$/), 3])
+      else expect(missing).toBeDefined()
+    const models = journal().of<{ peer: string }>('peer_models')
+    expect(models.map(({ peer }) => peer.split(' ')[0])).toEqual(['PyTorch', 'JAX'])
+    // Everything is there: another run only looks.
+    const before = readFileSync(join(out, 'journal.jsonl'), 'utf8').split('\n').length
+    run('speed', 'programs', '--device', 'cpu')
+    const again = journal().of<CaseRecord>('speed')
+    expect(again.filter(({ code }) => code !== 'skipped')).toHaveLength(3)
+    expect(readFileSync(join(out, 'journal.jsonl'), 'utf8').split('\n').length).toBeLessThanOrEqual(
+      before + 5,
+    )
+  }, 120_000)
 
   it('says what it can not do', () => {
     expect(run('dance').stderr).toContain("no part is named 'dance'; there are verify, models")
