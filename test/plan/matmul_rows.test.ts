@@ -8,8 +8,8 @@ import { tensorType } from '../../src/tensor/type.ts'
 // Which kernel a product of few rows gets on CUDA: how far the weights' way from memory is what limits it.
 const target = cudaTarget(cudaTraits['cuda-sm_90a']!, readCudaSources())
 
-function launchesOf(rows: number, w: FormatName, columns: number, depth: number) {
-  const inputs = { x: tensorType('f32', rows, depth), w: tensorType(w, columns, depth) }
+function launchesOf(rows: number, w: FormatName, columns: number, depth: number, x: FormatName = 'f32') {
+  const inputs = { x: tensorType(x, rows, depth), w: tensorType(w, columns, depth) }
   const choice = target.choose(checkCall(opContract('matmul'), {}, inputs))
   if ('unsupported' in choice) throw new Error(choice.unsupported)
   return choice.launches
@@ -31,6 +31,24 @@ describe.each([
     expect(kernelOf(rows)).toBe(`matmul_skinny_${format}`)
   })
   it('33: matmul_mma', () => expect(kernelOf(33)).toBe(`matmul_mma_${format}`))
+})
+
+describe.each(['q8_0', 'e4m3_128', 'q4_0'] as const)('rows of x in bf16 by weights in %s', (format) => {
+  it.each([
+    [1, 4096, `matmul_skinny_${format}_x16`],
+    [32, 4096, `matmul_skinny_${format}_x16`],
+    [33, 4096, `matmul_quants_${format}_64`],
+    [90, 4096, `matmul_quants_${format}_64`],
+    [512, 4096, `matmul_quants_${format}_128`],
+  ] as const)('%i by a depth of %i: %s', (rows, depth, kernel) => {
+    expect(launchesOf(rows, format, 4096, depth, 'bf16')[0]!.variant).toBe(kernel)
+  })
+})
+
+it('rows of x in bf16 by weights whose rows are no whole stages: matmul_skinny, 32 rows a block', () => {
+  const [product] = launchesOf(512, 'q4_0', 4096, 4000, 'bf16')
+  expect(product!.variant).toBe('matmul_skinny_q4_0_x16')
+  expect(product!.workgroups[0]).toBe((512 / 32) * (4096 / 128))
 })
 
 describe('blocks of matmul_skinny', () => {
