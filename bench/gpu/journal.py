@@ -16,12 +16,11 @@ class Journal:
         self.begun = time.monotonic()
         path = os.path.join(folder, "journal.jsonl")
         if os.path.exists(path):
-            with open(path, encoding="utf8") as file:
-                lines = file.read().split("\n")
-            # The last line may have been cut off.
-            self.records = [json.loads(line) for line in lines[:-1]]
-            with open(path, "w", encoding="utf8") as file:
-                file.writelines(f"{line}\n" for line in lines[:-1])
+            with open(path, "rb") as file:
+                whole, _, cut = file.read().rpartition(b"\n")
+            if cut:
+                os.truncate(path, os.path.getsize(path) - len(cut))
+            self.records = [json.loads(line) for line in whole.split(b"\n") if line]
         others = {r["prepared"] for r in self.records if r["part"] == "run"} - {prepared}
         if others:
             raise SystemExit(f"{path} is of another preparation ({', '.join(others)}); record it, then take another OUT")
