@@ -1,8 +1,8 @@
 // Gradients of matmul with both operands in bf16 or f16, on Blackwell. Those of weights are added to what is there.
 //
-// 4,096 rows of 4,096 by 4,096 weights are 69 us each, as the forward product (lib/matmul_tcgen05.h): operands of either
-// major have the same way through L2 and shared memory. Adding to dw reads and writes 67 MB of f32 each, 17 us at
-// 8 TB/s, by the copy engine while other tiles are multiplied.
+// 4,096 rows of 4,096 by 4,096 weights are 69 us each, as the forward product (lib/matmul_tcgen05.h): operands of
+// either major have the same way through L2 and shared memory. Adding to dw reads and writes 67 MB of f32 each, 17 us
+// at 8 TB/s, by the copy engine while other tiles are multiplied.
 #include "lib/matmul_tcgen05.h"
 
 // dx[t,k] = sum over n of dy[t,n] w[n,k]: the columns k are neighbours in w.

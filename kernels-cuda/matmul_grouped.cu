@@ -64,3 +64,15 @@ KERNEL(matmul_grouped_e4m3_128_both, 128, const void* x, const void* w, const ui
   matmul_grouped(MmaE4M3_128(w, experts * columns, depth), MmaE4M3_128(x, rows, depth), offsets, y, rows, columns,
                  depth, experts, output_format);
 }
+
+// Beside kernels of exact architectures, which do not: zeros in the rows of no expert, before the first offset and
+// behind the largest. A block has 64 rows, most often none of them.
+KERNEL(matmul_grouped_zero, 256, const uint32_t* offsets, void* y, uint32_t rows, uint32_t columns, uint32_t experts,
+       uint32_t output_format) {
+  uint32_t last = 0;
+  for (uint32_t e = 0; e <= experts; e++) last = max(last, min(offsets[e], rows));
+  const Epilogue epilogue = plain_epilogue(y, columns, output_format, false);
+  for (uint32_t row = blockIdx.x * 64; row < min(rows, (blockIdx.x + 1) * 64); row++)
+    if (row < offsets[0] || row >= last)
+      for (uint32_t c = threadIdx.x; c < columns; c += 256) epilogue.store(row, c, 0.0f);
+}

@@ -42,15 +42,3 @@ KERNEL_SHARED(matmul_grouped_wgmma_f16_128, 384, 229472, TENSOR_MAP x, TENSOR_MA
   const ByBoxes boxes(y, output_format, false, y_rows);
   grouped<WgmmaFormat::f16, 128, 6, 1>(x, w, offsets, experts, boxes, {rows, columns, depth, 1, depth});
 }
-
-// Zeros in the rows of no expert, before the first offset and behind the largest. A block has 64 rows, most often none of
-// them.
-KERNEL(matmul_grouped_zero, 256, const uint32_t* offsets, void* y, uint32_t rows, uint32_t columns, uint32_t experts,
-       uint32_t output_format) {
-  uint32_t last = 0;
-  for (uint32_t e = 0; e <= experts; e++) last = max(last, min(offsets[e], rows));
-  const Epilogue epilogue = plain_epilogue(y, columns, output_format, false);
-  for (uint32_t row = blockIdx.x * 64; row < min(rows, (blockIdx.x + 1) * 64); row++)
-    if (row < offsets[0] || row >= last)
-      for (uint32_t c = threadIdx.x; c < columns; c += 256) epilogue.store(row, c, 0.0f);
-}

@@ -7,10 +7,10 @@
 // Tiles of one expert's rows of x and y, over all of k. w is a matrix of all experts' rows in memory, `w_rows` each. A
 // tile's box of x may reach into the next expert's rows, and its box of w into the next expert's matrix: those products
 // are not stored.
-template <uint32_t COLUMNS>
+template <uint32_t COLUMNS, uint32_t ROWS = TILE_ROWS>
 struct GroupedPieces {
   static constexpr bool RAGGED = false;
-  Groups<TILE_ROWS, false> groups;
+  Groups<ROWS, false> groups;
   uint32_t across, depth, w_rows;
   DEVICE GroupedPieces(const Product& of, const uint32_t* offsets, uint32_t experts, uint32_t w_rows)
       : groups(offsets, experts, of.rows),
@@ -19,25 +19,26 @@ struct GroupedPieces {
         w_rows(w_rows) {}
   DEVICE bool has(uint32_t i) { return groups.seek(i / across); }
   DEVICE Piece at(uint32_t i) const {
-    return {groups.row, i % across * COLUMNS, 0, 0, depth, groups.end, groups.expert() * w_rows};
+    const TilePlace tile(i - groups.before * across, groups.tiles(), across);
+    const uint32_t row = groups.first + tile.row * ROWS;
+    return {row, tile.column * COLUMNS, 0, 0, depth, groups.end, groups.expert() * w_rows};
   }
 };
 
-// Tiles of a matrix for each expert that has rows, summed over these: k are rows. Tiles of a column of tiles come one
-// after the other, so that those that run together share columns of b in L2.
+// Tiles of a matrix for each expert that has rows, summed over these: k are rows.
 template <uint32_t COLUMNS>
 struct GroupSums {
   static constexpr bool RAGGED = true;
   Groups<1u << 31, false> groups;  // whole ones
-  uint32_t rows, down, tiles;
+  uint32_t rows, down, across;
   DEVICE GroupSums(const Product& of, const uint32_t* offsets, uint32_t experts)
       : groups(offsets, experts, of.depth),
         rows(of.rows),
         down((of.rows + TILE_ROWS - 1) / TILE_ROWS),
-        tiles(down * ((of.columns + COLUMNS - 1) / COLUMNS)) {}
-  DEVICE bool has(uint32_t i) { return groups.seek(i / tiles); }
+        across((of.columns + COLUMNS - 1) / COLUMNS) {}
+  DEVICE bool has(uint32_t i) { return groups.seek(i / (down * across)); }
   DEVICE Piece at(uint32_t i) const {
-    const uint32_t tile = i % tiles;
-    return {tile % down * TILE_ROWS, tile / down * COLUMNS, groups.expert(), groups.first, groups.end, rows, 0};
+    const TilePlace tile(i % (down * across), down, across);
+    return {tile.row * TILE_ROWS, tile.column * COLUMNS, groups.expert(), groups.first, groups.end, rows, 0};
   }
 };

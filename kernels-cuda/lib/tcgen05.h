@@ -3,8 +3,8 @@
 // waited for it may read the sums, and the stages may be filled again.
 //
 // With CTAS 2 the two blocks of a cluster are a pair that multiplies 256 rows of a: block 0 has the first 128 of a and
-// of the sums and the first half of b's rows, block 1 the others, all at the same addresses in both. A thread of block 0
-// issues for both.
+// of the sums and the first half of b's rows, block 1 the others, all at the same addresses in both. A thread of block
+// 0 issues for both.
 #pragma once
 #include "cluster.h"
 #include "tmem.h"
@@ -138,8 +138,8 @@ DEVICE void tcgen05_mma(uint32_t sums, uint64_t a, uint64_t b, uint32_t instruct
     TCGEN05_MMA("f16");
 }
 
-// The same with a in tensor memory: row m in lane m, two numbers of 16 bits in each of eight columns from `a` on, that of
-// the lower k in the lower half.
+// The same with a in tensor memory: row m in lane m, two numbers of 16 bits in each of eight columns from `a` on, that
+// of the lower k in the lower half.
 template <Tcgen05Format FORMAT>
 DEVICE void tcgen05_mma_ts(uint32_t sums, uint32_t a, uint64_t b, uint32_t instruction, bool add) {
   static_assert(FORMAT == Tcgen05Format::f16 || FORMAT == Tcgen05Format::bf16);

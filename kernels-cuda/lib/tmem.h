@@ -10,8 +10,9 @@ constexpr __host__ __device__ uint32_t tmem_lane(uint32_t address, uint32_t lane
 
 #ifdef __CUDACC__
 // Takes `columns`, a power of two from 32 on, and leaves their address in shared memory. They are the block's until one
-// of its warps frees them. Where two blocks multiply together (CTAS 2, lib/tcgen05.h), the same warp of each calls this,
-// and what follows, for the same columns of both, and none of tensor memory's instructions is for one block alone.
+// of its warps frees them. Where two blocks multiply together (CTAS 2, lib/tcgen05.h), the same warp of each calls
+// this, and what follows, for the same columns of both, and none of tensor memory's instructions is for one block
+// alone.
 template <uint32_t CTAS = 1>
 DEVICE void tmem_alloc(uint32_t& address, uint32_t columns) {
   asm volatile("tcgen05.alloc.cta_group::%2.sync.aligned.shared::cta.b32 [%0], %1;" ::"r"(shared_address(&address)),

@@ -2,13 +2,16 @@ import { describe, expect, it } from 'vitest'
 import type { CudaDevice } from '../../backends/cuda/device.ts'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
-import { normal } from '../../src/ops/cases.ts'
+import { normal, values } from '../../src/ops/cases.ts'
 import { opContract } from '../../src/ops/index.ts'
 import type { FormatName } from '../../src/tensor/format.ts'
 import { compareOutputs, vectorProgram } from '../../src/verify/run.ts'
 import { makeVector } from '../../src/verify/vector.ts'
 
 type Shape = readonly [rows: number, columns: number, depth: number]
+
+/** Of five, with rows of none before and behind: past a tile, one, none, two tiles, the others. */
+const experts = (rows: number) => values([6], [2, 140, 141, 141, 280, rows - 11], 'u32')
 
 /** What each product is of. */
 const operands = {
@@ -30,6 +33,16 @@ const operands = {
     accumulator: normal([rows, columns]),
     dy: normal([depth, rows], 1, format),
     x: normal([depth, columns], 1, format),
+  }),
+  matmul_grouped: ([rows, columns, depth]: Shape, format: FormatName) => ({
+    x: normal([rows, depth], 1, format),
+    offsets: experts(rows),
+    w: normal([5, columns, depth], 0.1, format),
+  }),
+  matmul_grouped_backward_input: ([rows, columns, depth]: Shape, format: FormatName) => ({
+    dy: normal([rows, depth], 1, format),
+    offsets: experts(rows),
+    w: normal([5, depth, columns], 0.1, format),
   }),
 }
 

@@ -2,6 +2,7 @@ import type { OpCall } from '../../../src/ops/contract.ts'
 import type { FormatName } from '../../../src/tensor/format.ts'
 import type { LaunchPlan } from '../../backend.ts'
 import { formatNumbers } from './matmul_epilogue.ts'
+import { launch } from './rule.ts'
 
 /**
  * matmul_grouped or its gradient for x as y[r,c] = sum of `depth` products of a and an expert's b, where a has y's rows, b
@@ -62,6 +63,22 @@ const products: Readonly<Record<string, (call: OpCall) => GroupedProduct>> = {
 }
 
 export const groupedProductOf = (call: OpCall): GroupedProduct => products[call.op]!(call)
+
+/** Rows of a block of matmul_grouped_zero. */
+const ZERO_ROWS = 64
+
+export const offsets: LaunchPlan['bindings'][number] = { port: 'offsets', access: 'read' }
+
+/** Zeros for the rows of no expert, where the product's launch leaves them out. */
+export const zeroLaunch = ({ y, sizes, constants }: GroupedProduct): LaunchPlan => {
+  const { rows, columns, experts } = sizes
+  return launch('matmul_grouped', 'matmul_grouped_zero', Math.ceil(rows / ZERO_ROWS), [offsets, y], {
+    rows,
+    columns,
+    experts,
+    ...constants,
+  })
+}
 
 /** Tiles that `rows` may be cut into by that many groups, each of which may begin one. */
 export const rowTiles = (rows: number, groups: number, tile: number): number =>

@@ -2,15 +2,16 @@ import type { OpCall } from '../../../src/ops/contract.ts'
 import { formatOf } from '../../../src/tensor/format.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
 import { groupedProductOf, rowTiles } from './grouped_product.ts'
+import { matmulGroupedTcgen05 } from './matmul_grouped_tcgen05.ts'
 import { matmulGroupedWgmma } from './matmul_grouped_wgmma.ts'
 import { type CudaTraits, type KernelRule, launch } from './rule.ts'
 
 /** Rows and columns of a tile of kernels-cuda/lib/mma_tile.h. */
 const MMA_TILE = 64
 
-/** Tiles of lib/mma_tile.h; where the architecture has them those of matmulGroupedWgmma. */
+/** Tiles of lib/mma_tile.h; where the architecture has them those of matmulGroupedWgmma or matmulGroupedTcgen05. */
 function grouped(module: string, formats: string, call: OpCall, traits: CudaTraits): KernelChoice {
-  const exact = matmulGroupedWgmma(call, traits)
+  const exact = matmulGroupedWgmma(call, traits) ?? matmulGroupedTcgen05(call, traits)
   if (exact) return exact
   const { a, b, y, ofWeights, sizes, constants } = groupedProductOf(call)
   const { rows, columns, experts } = sizes

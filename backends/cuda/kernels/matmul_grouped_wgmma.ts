@@ -2,7 +2,7 @@ import type { OpCall } from '../../../src/ops/contract.ts'
 import type { FormatName } from '../../../src/tensor/format.ts'
 import { elementCount, lastDim } from '../../../src/tensor/type.ts'
 import type { KernelChoice, LaunchPlan } from '../../backend.ts'
-import { type GroupedProduct, groupedProductOf, rowTiles } from './grouped_product.ts'
+import { type GroupedProduct, groupedProductOf, offsets, rowTiles, zeroLaunch } from './grouped_product.ts'
 import { formatNumbers } from './matmul_epilogue.ts'
 import { fp8Tiles } from './matmul_fp8.ts'
 import { TILE_ROWS, type Tile, tensorMap } from './matmul_plan.ts'
@@ -12,8 +12,6 @@ import { selectVariant } from './variant.ts'
 
 /** Bytes that a stage has of a row of an operand that lies along k. */
 const STAGE_BYTES = 128
-/** Rows of a block of matmul_grouped_zero. */
-const ZERO_ROWS = 64
 
 interface Way {
   readonly module: string
@@ -102,7 +100,6 @@ function launches(call: OpCall, way: Way, tile: Tile, room: number): KernelChoic
     [BOX_ROWS, BOX_BYTES / elementBytes(format)],
   )
   const down = ofWeights ? experts * Math.ceil(rows / TILE_ROWS) : rowTiles(rows, experts, TILE_ROWS)
-  const offsets: LaunchPlan['bindings'][number] = { port: 'offsets', access: 'read' }
   const blocks = (port: string): LaunchPlan['bindings'][number] => ({
     port,
     as: `${port}_blocks`,
@@ -130,13 +127,5 @@ function launches(call: OpCall, way: Way, tile: Tile, room: number): KernelChoic
       ...constants,
     },
   )
-  if (ofWeights) return { launches: [main] }
-  const zeros = launch(
-    'matmul_grouped_wgmma.sm_90a',
-    'matmul_grouped_zero',
-    Math.ceil(rows / ZERO_ROWS),
-    [offsets, y],
-    { rows, columns, experts, ...constants },
-  )
-  return { launches: [main, zeros] }
+  return { launches: ofWeights ? [main] : [main, zeroLaunch(groupedProductOf(call))] }
 }

@@ -2,20 +2,21 @@ import type { OpCall } from '../../../src/ops/contract.ts'
 import type { KernelChoice } from '../../backend.ts'
 import { type Epilogue, formatNumbers, inRanges, productOf } from './matmul_epilogue.ts'
 import { type Plan, planOf, TILE_ROWS, type Tile, tensorMap } from './matmul_plan.ts'
+import type { Major } from './matmul_wgmma.ts'
 import { type CudaTraits, launch } from './rule.ts'
 import { selectVariant } from './variant.ts'
 
 /** Bytes along k that a stage of kernels-cuda/lib/matmul_tcgen05.h has of each row. */
-const STAGE_BYTES = 128
+export const STAGE_BYTES = 128
 /** Columns of a box along rows or columns of y, and its rows. */
-const BOX = 64
+export const BOX = 64
 /** Rows of a box in which kernels-cuda/lib/tcgen05_output.h stores sums, and bytes of each. */
 const BOX_ROWS = 32
 const BOX_BYTES = 128
 /** 8 TB/s over 148 multiprocessors at 1.9 GHz. */
-const BYTES_PER_CYCLE = 28
+export const BYTES_PER_CYCLE = 28
 
-interface Way {
+export interface Way {
   /** Format of the tensor maps: block formats are copied as bytes. */
   readonly map: 'bf16' | 'f16' | 'e4m3'
   /** Depths are multiples of this: rows of tensor maps of 16 bytes, stages' scales of whole words. */
@@ -35,7 +36,7 @@ const sixteenBits = {
  * How operands of a format are multiplied. Cycles of a stage are those of L2 for a block's part of it, at an assumed 64
  * bytes a cycle: for a pair's in 16 bits as many as those of tensor cores, else longer. Predicted, not measured.
  */
-const ways: Readonly<Record<string, Way>> = {
+export const tcgen05Ways: Readonly<Record<string, Way>> = {
   bf16: { map: 'bf16', ...sixteenBits },
   f16: { map: 'f16', ...sixteenBits },
   e4m3_128: {
@@ -64,9 +65,6 @@ const ways: Readonly<Record<string, Way>> = {
   },
 }
 
-/** Which index of an operand its neighbours in memory differ in: k, or that of y's rows (of a) or columns (of b). */
-type Major = 'k' | 'mn'
-
 const gradients: Readonly<Record<string, { readonly kernel: string; readonly a: Major; readonly b: Major }>> =
   {
     matmul_backward_input: { kernel: 'matmul_backward_input_tcgen05', a: 'k', b: 'mn' },
@@ -80,7 +78,7 @@ const gradients: Readonly<Record<string, { readonly kernel: string; readonly a: 
 export function matmulTcgen05(call: OpCall, traits: CudaTraits): KernelChoice | undefined {
   const { a, b, rows, columns, depth } = productOf(call)
   const { format } = call.inputs[a]!
-  const way = ways[format]
+  const way = tcgen05Ways[format]
   if (traits.arch !== 'sm_103a' || !way || call.inputs[b]!.format !== format) return undefined
   const majors = gradients[call.op] ?? { a: 'k', b: 'k' }
   if (majors.a === 'mn' && rows % way.depths !== 0) return undefined
