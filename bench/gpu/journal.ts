@@ -17,6 +17,7 @@ export interface PreparedCases {
   /** By kernel: the hash of the text that its image was built from, and its module. */
   readonly texts: Readonly<Record<string, string>>
   readonly modules: Readonly<Record<string, string>>
+  readonly primitives: readonly PreparedCase[]
   readonly vectors: readonly PreparedCase[]
   readonly models: readonly string[]
   readonly speed: readonly PreparedCase[]

@@ -26,6 +26,7 @@ import { wideConfig, writeModelFolder } from '../../test/models/tiny.ts'
 import { commit } from '../result.ts'
 import type { PreparedCase, PreparedCases } from './journal.ts'
 import { modelCases, rehearsedModels } from './model_cases.ts'
+import { writePrimitives } from './primitives.ts'
 import { rehearsedCases, rehearsedOps, speedCases } from './speed_cases.ts'
 import { prepareTraining } from './training.ts'
 
@@ -76,6 +77,14 @@ async function writeCases(
   }))
 }
 await writeCases(join(to, 'vectors'), [])
+
+say('primitives')
+await writeCases(join(to, 'primitives'), [])
+const primitives = await writePrimitives(
+  join(to, 'primitives'),
+  target.arch,
+  emulated ? 'emulated' : target.arch,
+)
 
 say('models')
 const shakespeare = join(root, 'assets', 'shakespeare')
@@ -131,11 +140,12 @@ const modules = target.modules().flatMap((module) => target.kernels(module).map(
 const texts = Object.fromEntries(modules.map(([k, module]) => [k, hashText(target.moduleText(module))]))
 const cases = vectors.map((v) => ({ case: vectorId(v), kernels: kernelsOf(vectorProgram(v, target)) }))
 const prepared: PreparedCases = {
-  prepared: hashText(JSON.stringify([commit, texts, cases, speed, programs])),
+  prepared: hashText(JSON.stringify([commit, texts, primitives.cases, cases, speed, programs])),
   arch: emulated ? 'emulated' : target.arch,
   commit,
   texts,
-  modules: { ...Object.fromEntries(modules), walk: 'lib/walker' },
+  modules: { ...Object.fromEntries(modules), ...primitives.modules, walk: 'lib/walker' },
+  primitives: primitives.cases,
   vectors: cases,
   models: Object.keys(models),
   speed,
@@ -146,7 +156,13 @@ await writeFile(join(to, 'cases.json'), JSON.stringify(prepared))
 say('packing')
 /** Folders share one set of images and one executable. */
 const images = join(to, 'kernels')
-const folders = ['vectors', 'speed', 'programs', ...Object.keys(models).map((name) => join('models', name))]
+const folders = [
+  'primitives',
+  'vectors',
+  'speed',
+  'programs',
+  ...Object.keys(models).map((name) => join('models', name)),
+]
 for (const folder of folders.map((name) => join(to, name))) {
   for (const kind of await readdir(join(folder, 'kernels'))) {
     await mkdir(join(images, kind), { recursive: true })

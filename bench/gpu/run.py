@@ -2,6 +2,7 @@
 
 Parts, in the order in which they are worth most:
 
+  primitives  single instructions, and what each must give: where the manual was misread shows here first
   verify      every stored vector on every kernel it selects, the first of each kernel first
   models      greedy tokens of whole models against those that WebGPU gave; with Node, ten training steps too
   programs    whole decode and training steps, as a graph and as one kernel, alternating with PyTorch and JAX
@@ -31,7 +32,7 @@ from timing import time_kernels, time_programs
 from verify_cases import DeviceGone, Kernels, Verifier
 from worker import START_SECONDS
 
-PARTS = ("verify", "models", "programs", "speed", "sanitizers", "webgpu")
+PARTS = ("primitives", "verify", "models", "programs", "speed", "sanitizers", "webgpu")
 # Where containers have the driver that the loader does not know of.
 DRIVERS = ("/usr/local/nvidia/lib64/libcuda.so.1", "/usr/lib/x86_64-linux-gnu/libcuda.so.1")
 
@@ -46,9 +47,9 @@ class Run:
             self.cases = json.load(file)
         self.journal = Journal(options.out, self.cases["prepared"])
         self.kernels = Kernels(self.cases["modules"])
-        self.kernels_of = {one["case"]: one["kernels"] for kind in ("vectors", "speed", "programs") for one in self.cases[kind]}
+        self.kernels_of = {one["case"]: one["kernels"] for kind in ("primitives", "vectors", "speed", "programs") for one in self.cases[kind]}
         for record in self.journal.records:
-            if record["part"] in ("verify", "speed", "programs") and record.get("code") != "skipped":
+            if record["part"] in ("primitives", "verify", "speed", "programs") and record.get("code") != "skipped":
                 self.kernels.learn(self.kernels_of[record["case"]], record)
         self.failed = False
 
@@ -88,25 +89,25 @@ def breadth_first(cases):
     return first + rest
 
 
-def verify(run):
-    journal = run.journal
-    done = {r["case"] for r in journal.of("verify") if r.get("code") != "skipped"}
-    todo = [one for one in breadth_first(run.cases["vectors"]) if one["case"] not in done]
-    verifier = run.verifier("vectors", run.options.limit)
+def verify(run, part, folder):
+    journal, cases = run.journal, run.cases[folder]
+    done = {r["case"] for r in journal.of(part) if r.get("code") != "skipped"}
+    todo = [one for one in breadth_first(cases) if one["case"] not in done]
+    verifier = run.verifier(folder, run.options.limit)
     skipped = 0
     for one in todo:
         if run.left() < 2 * run.options.limit:
-            journal.say("verify: out of time")
+            journal.say(f"{part}: out of time")
             break
-        record = journal.add("verify", **verifier.run(one["case"], one["kernels"]))
+        record = journal.add(part, **verifier.run(one["case"], one["kernels"]))
         skipped += record.get("code") == "skipped"
         if not record["pass"] and record.get("code") != "skipped":
             journal.say(f"FAIL {reason(record)}")
     verifier.end()
-    verdicts = {r["case"]: r for r in journal.of("verify")}
+    verdicts = {r["case"]: r for r in journal.of(part)}
     passed = sum(r["pass"] for r in verdicts.values())
-    run.failed |= passed < len(run.cases["vectors"])
-    journal.say(f"verify: {passed} of {len(run.cases['vectors'])} cases pass, {skipped} skipped for their kernels")
+    run.failed |= passed < len(cases)
+    journal.say(f"{part}: {passed} of {len(cases)} cases pass, {skipped} skipped for their kernels")
     for kernel, (case, code) in run.kernels.suspects.items():
         journal.say(f"suspect {kernel}: {code} in {case}")
 
@@ -161,7 +162,8 @@ def main() -> int:
     run.journal.add("run", prepared=run.cases["prepared"], time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **info)
     run.journal.say(f"{info['devices'][0]['name']}, {options.prog}: {' '.join(given.parts or PARTS)}")
     own = {
-        "verify": verify,
+        "primitives": lambda run: verify(run, "primitives", "primitives"),
+        "verify": lambda run: verify(run, "verify", "vectors"),
         "models": check_models,
         "programs": time_programs,
         "speed": time_kernels,

@@ -101,6 +101,7 @@ const prepared: PreparedCases = {
     planted_late: 'planted',
     probed: 'other',
   },
+  primitives: [],
   vectors: [
     { case: 'probe/device', kernels: ['probed'] },
     ...['hang', 'end', 'loss'].flatMap((kind) =>
@@ -245,6 +246,6 @@ describe.skipIf(reason)(`what a GPU is asked${reason && ` (skipped: ${reason})`}
   }, 120_000)
 
   it('says what it can not do', () => {
-    expect(run('dance').stderr).toContain("no part is named 'dance'; there are verify, models")
+    expect(run('dance').stderr).toContain("no part is named 'dance'; there are primitives, verify")
   })
 })

@@ -1,6 +1,8 @@
 // What is asynchronous, piece by piece: async.test.ts says what each must give.
+#include "lib/barrier.h"
 #include "lib/bulk.h"
-#include "lib/tma.h"
+#include "lib/cluster.h"
+#include "lib/progress.h"
 #include "lib/warpgroup.h"
 
 struct Box {
@@ -92,4 +94,60 @@ KERNEL_SHARED(registers, 384, 1024, uint32_t* y) {
   else
     registers_take<232>();
   y[threadIdx.x] = threadIdx.x;
+}
+
+// Four times, each of two blocks brings half of a box to both, when both have let go of the one before. y has all that
+// each got: the blocks' numbers, then the times.
+struct SharedBox {
+  uint32_t words[64][32];
+  Mbarrier full, empty;
+};
+static_assert(sizeof(SharedBox) == 8208);
+
+KERNEL_CLUSTER(share_boxes, 64, 8208, 2, TENSOR_MAP map, uint32_t* y) {
+  DYNAMIC_SHARED(box, SharedBox);
+  const uint32_t rank = cluster_rank(), lane = threadIdx.x % 32;
+  if (threadIdx.x == 0) {
+    mbarrier_init(box.full, 1);
+    mbarrier_init(box.empty, 2);
+    mbarrier_fence_init();
+  }
+  cluster_sync();
+  for (uint32_t time = 0; time < 4; time++) {
+    if (threadIdx.x == 0) {
+      mbarrier_wait(box.empty, time % 2 ^ 1);
+      mbarrier_arrive_expect(box.full, sizeof box.words);
+      tma_load_shared(box.words[32 * rank], map, 64 * time, 32 * rank, box.full, 3);
+    }
+    if (threadIdx.x >= 32) {
+      mbarrier_wait(box.full, time % 2);
+      for (uint32_t r = 0; r < 64; r++) y[((rank * 4 + time) * 64 + r) * 32 + lane] = box.words[r][lane];
+      __syncwarp();
+      if (lane < 2) mbarrier_arrive_at(box.empty, lane);
+    }
+  }
+  cluster_sync();
+}
+
+// Each block adds its number to what the block before has left; all are resident.
+KERNEL(relay, 64, uint32_t* y, uint32_t* counter) {
+  if (threadIdx.x == 0) progress_wait(counter, blockIdx.x);
+  __syncthreads();
+  if (threadIdx.x == 63) y[blockIdx.x] = (blockIdx.x > 0 ? y[blockIdx.x - 1] : 0) + blockIdx.x;
+  __syncthreads();
+  if (threadIdx.x == 0) progress_add(counter, 1);
+}
+
+// Two pairs of warps meet at barriers of their own, the first one three times.
+KERNEL(meet, 128, uint32_t* y) {
+  SHARED(word, uint32_t[2]);
+  const uint32_t pair = threadIdx.x / 64;
+  uint32_t seen = 0;
+  for (uint32_t time = 0; time < (pair == 0 ? 3u : 1u); time++) {
+    if (threadIdx.x % 64 == 0) word[pair] = 10 * (time + 1) + pair;
+    barrier_sync(1 + pair, 64);
+    seen += word[pair];
+    barrier_sync(1 + pair, 64);
+  }
+  y[threadIdx.x] = seen;
 }

@@ -6,6 +6,8 @@ import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 import { buildEmulatedDriver } from '../../../backends/cuda/build/emulated.ts'
 import { emulatedDriver } from '../../../backends/cuda/build/places.ts'
+import type { CudaTarget } from '../../../backends/cuda/target.ts'
+import { type Primitive, scriptOf } from './primitive.ts'
 
 /** Builds the emulated driver, kernels and the script host with g++, and runs scripts on them. */
 
@@ -148,6 +150,23 @@ export async function run(
     }),
     report: finished ? '' : stderr,
   }
+}
+
+/** Runs a primitive in one order of threads; what its buffers hold then, as numbers of the kinds expected. */
+export async function runPrimitive(
+  one: Primitive,
+  target: CudaTarget,
+  order: string,
+): Promise<Record<string, Float32Array | Uint32Array>> {
+  const library = await kernels(join(here, `${one.file}.cu`))
+  const { reads, errors } = await run([`library ${library}`, `order ${order}`, ...scriptOf(one, target)])
+  if (errors.length > 0) throw new Error(errors.map(({ text }) => text).join('\n'))
+  return Object.fromEntries(
+    Object.entries(one.expected).map(([name, data], i) => [
+      name,
+      data instanceof Float32Array ? floats(reads[i]!) : words(reads[i]!),
+    ]),
+  )
 }
 
 export const floats = (bytes: Buffer): Float32Array =>

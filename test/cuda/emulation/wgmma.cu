@@ -41,30 +41,34 @@ DEVICE uint64_t descriptor(const void* tile, uint32_t k) {
 
 // y[m][n] = sum over k of a(m,k) b(n,k), twice, the second time on top of the first: a warpgroup's sums as wgmma.h
 // says who has which. The first group is still pending when the second is issued.
-template <WgmmaFormat FORMAT, WgmmaMajor A_MAJOR, WgmmaMajor B_MAJOR, uint32_t SUMS, bool REGISTERS>
+template <WgmmaFormat FORMAT, WgmmaMajor A_MAJOR, WgmmaMajor B_MAJOR, uint32_t COLUMNS, bool REGISTERS>
 DEVICE void product(const TensorMap& a, const TensorMap& b, float* y) {
   DYNAMIC_SHARED(operands, Operands);
-  constexpr uint32_t STEP = FORMAT == WgmmaFormat::e4m3 ? 32 : 16;
+  constexpr uint32_t SUMS = COLUMNS / 2, STEP = FORMAT == WgmmaFormat::e4m3 ? 32 : 16;
   if (threadIdx.x == 0) {
     mbarrier_init(operands.arrived, 1);
     mbarrier_fence_init();
-    mbarrier_arrive_expect(operands.arrived, boxes_bytes<A_MAJOR>(64) + boxes_bytes<B_MAJOR>(2 * SUMS));
+    mbarrier_arrive_expect(operands.arrived, boxes_bytes<A_MAJOR>(64) + boxes_bytes<B_MAJOR>(COLUMNS));
     load<A_MAJOR>(operands.a, a, 64, operands.arrived);
-    load<B_MAJOR>(operands.b, b, 2 * SUMS, operands.arrived);
+    load<B_MAJOR>(operands.b, b, COLUMNS, operands.arrived);
   }
   __syncthreads();
   mbarrier_wait(operands.arrived, 0);
   const uint32_t row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
   uint32_t left[4][4] = {};
   if (REGISTERS)
+#pragma unroll
     for (uint32_t step = 0; step < 4; step++)
+#pragma unroll
       for (uint32_t i = 0; i < 4; i++) {
         const uint32_t r = row + i % 2 * 8, byte = 2 * (step * 16 + column + i / 2 * 8);
         left[step][i] = *reinterpret_cast<const uint32_t*>(&operands.a[r][(byte / 16 ^ r % 8) * 16 + byte % 16]);
       }
   float sum[SUMS];
   wgmma_fence();
+#pragma unroll
   for (uint32_t time = 0; time < 2; time++) {
+#pragma unroll
     for (uint32_t step = 0; step < 4; step++) {
       const bool add = time > 0 || step > 0;
       const uint64_t right = descriptor<FORMAT, B_MAJOR>(operands.b, step * STEP);
@@ -78,32 +82,53 @@ DEVICE void product(const TensorMap& a, const TensorMap& b, float* y) {
     wgmma_fence();
   }
   wgmma_wait<0>();
+#pragma unroll
   for (uint32_t i = 0; i < SUMS; i++)
-    y[(row + i / 2 % 2 * 8) * 2 * SUMS + i / 4 * 8 + column + i % 2] = sum[i];
+    y[(row + i / 2 % 2 * 8) * COLUMNS + i / 4 * 8 + column + i % 2] = sum[i];
 }
 
-#define PRODUCT(name, format, a_major, b_major, columns, registers)                                              \
-  KERNEL_SHARED(name, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {                                        \
-    product<WgmmaFormat::format, WgmmaMajor::a_major, WgmmaMajor::b_major, columns / 2, registers>(a, b, y);     \
-  }
-PRODUCT(bf16_k_k_64, bf16, k, k, 64, false)
-PRODUCT(bf16_k_k_128, bf16, k, k, 128, false)
-PRODUCT(bf16_k_k_256, bf16, k, k, 256, false)
-PRODUCT(bf16_k_mn_96, bf16, k, mn, 96, false)
-PRODUCT(bf16_mn_k_64, bf16, mn, k, 64, false)
-PRODUCT(bf16_mn_mn_192, bf16, mn, mn, 192, false)
-PRODUCT(bf16_registers_k_64, bf16, k, k, 64, true)
-PRODUCT(bf16_registers_mn_128, bf16, k, mn, 128, true)
-PRODUCT(e4m3_k_k_64, e4m3, k, k, 64, false)
-PRODUCT(e4m3_k_k_192, e4m3, k, k, 192, false)
+KERNEL_SHARED(bf16_k_k_64, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::bf16, WgmmaMajor::k, WgmmaMajor::k, 64, false>(a, b, y);
+}
+KERNEL_SHARED(bf16_k_k_128, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::bf16, WgmmaMajor::k, WgmmaMajor::k, 128, false>(a, b, y);
+}
+KERNEL_SHARED(bf16_k_k_256, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::bf16, WgmmaMajor::k, WgmmaMajor::k, 256, false>(a, b, y);
+}
+KERNEL_SHARED(bf16_k_mn_96, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::bf16, WgmmaMajor::k, WgmmaMajor::mn, 96, false>(a, b, y);
+}
+KERNEL_SHARED(bf16_mn_k_64, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::bf16, WgmmaMajor::mn, WgmmaMajor::k, 64, false>(a, b, y);
+}
+KERNEL_SHARED(bf16_mn_mn_192, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::bf16, WgmmaMajor::mn, WgmmaMajor::mn, 192, false>(a, b, y);
+}
+KERNEL_SHARED(f16_mn_mn_256, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::f16, WgmmaMajor::mn, WgmmaMajor::mn, 256, false>(a, b, y);
+}
+KERNEL_SHARED(bf16_registers_k_64, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::bf16, WgmmaMajor::k, WgmmaMajor::k, 64, true>(a, b, y);
+}
+KERNEL_SHARED(bf16_registers_mn_128, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::bf16, WgmmaMajor::k, WgmmaMajor::mn, 128, true>(a, b, y);
+}
+KERNEL_SHARED(e4m3_k_k_64, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::e4m3, WgmmaMajor::k, WgmmaMajor::k, 64, false>(a, b, y);
+}
+KERNEL_SHARED(e4m3_k_k_192, 128, 40968, TENSOR_MAP a, TENSOR_MAP b, float* y) {
+  product<WgmmaFormat::e4m3, WgmmaMajor::k, WgmmaMajor::k, 192, false>(a, b, y);
+}
 
-// y = a b^T as above where threads have written a's tile to shared memory themselves.
-KERNEL_SHARED(stored_operand, 128, 40968, TENSOR_MAP b, float* y) {
+// y = a b^T as above where threads have written a's tile, the unit matrix, to shared memory themselves.
+template <WgmmaFormat FORMAT>
+DEVICE void stored_product(const TensorMap& b, float* y) {
   DYNAMIC_SHARED(operands, Operands);
+  constexpr uint16_t ONE = FORMAT == WgmmaFormat::bf16 ? 0x3f80 : 0x3c00;
   for (uint32_t i = threadIdx.x; i < 64 * 64; i += 128) {
     const uint32_t r = i / 64, byte = i % 64 * 2;
-    // 1 in bf16 on the diagonal.
-    *reinterpret_cast<uint16_t*>(&operands.a[r][(byte / 16 ^ r % 8) * 16 + byte % 16]) = r == i % 64 ? 0x3f80 : 0;
+    *reinterpret_cast<uint16_t*>(&operands.a[r][(byte / 16 ^ r % 8) * 16 + byte % 16]) = r == i % 64 ? ONE : 0;
   }
   fence_proxy_async();
   if (threadIdx.x == 0) {
@@ -116,10 +141,16 @@ KERNEL_SHARED(stored_operand, 128, 40968, TENSOR_MAP b, float* y) {
   mbarrier_wait(operands.arrived, 0);
   float sum[32];
   wgmma_fence();
+#pragma unroll
   for (uint32_t k = 0; k < 64; k += 16)
-    wgmma<WgmmaFormat::bf16>(sum, wgmma_rows(operands.a, k), wgmma_rows(operands.b, k), k > 0);
+    wgmma<FORMAT>(sum, wgmma_rows(operands.a, k), wgmma_rows(operands.b, k), k > 0);
   wgmma_commit();
   wgmma_wait<0>();
   const uint32_t row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+#pragma unroll
   for (uint32_t i = 0; i < 32; i++) y[(row + i / 2 % 2 * 8) * 64 + i / 4 * 8 + column + i % 2] = sum[i];
+}
+
+KERNEL_SHARED(stored_operand, 128, 40968, TENSOR_MAP b, float* y) {
+  stored_product<WgmmaFormat::bf16>(b, y);
 }
