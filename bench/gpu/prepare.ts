@@ -189,8 +189,9 @@ if (process.argv.includes('--node')) {
   packed.push('cuda/exactmap.node', 'cuda/native.json')
 }
 const pack = `${to}.tar.xz`
-execFileSync('tar', ['-C', dirname(cudaDist()), '-cJf', pack, ...packed], {
+execFileSync('tar', ['-C', dirname(cudaDist()), '-cJf', `${pack}.part`, ...packed], {
   env: { ...process.env, XZ_OPT: '-T2 -6' },
 })
+await rename(`${pack}.part`, pack)
 say(`wrote ${to}, packed ${((await stat(pack)).size / 2 ** 20).toFixed(1)} MiB`)
 process.exit(0)
