@@ -63,10 +63,17 @@ DEVICE void tmem_wait(float (&loaded)[COUNT]) {
     asm volatile("tcgen05.wait::ld.sync.aligned;" : TMEM_16("+f", loaded, 0), TMEM_16("+f", loaded, 16)::"memory");
 }
 
-// Starts to store a thread's words to 16 of its lane's columns, from `to` on, which names the warp's first lane.
-DEVICE void tmem_store(uint32_t to, const uint32_t (&from)[16]) {
-  asm volatile("tcgen05.st.sync.aligned.32x32b.x16.b32 [%16], {" TMEM_NAMES_16 "};" ::TMEM_16("r", from, 0), "r"(to)
-               : "memory");
+// Starts to store a thread's words to 8 or 16 of its lane's columns, from `to` on, which names the warp's first lane.
+template <uint32_t COUNT>
+DEVICE void tmem_store(uint32_t to, const uint32_t (&from)[COUNT]) {
+  static_assert(COUNT == 8 || COUNT == 16);
+  if constexpr (COUNT == 8)
+    asm volatile("tcgen05.st.sync.aligned.32x32b.x8.b32 [%8], {%0, %1, %2, %3, %4, %5, %6, %7};" ::TMEM_8("r", from, 0),
+                 "r"(to)
+                 : "memory");
+  else
+    asm volatile("tcgen05.st.sync.aligned.32x32b.x16.b32 [%16], {" TMEM_NAMES_16 "};" ::TMEM_16("r", from, 0), "r"(to)
+                 : "memory");
 }
 
 // Until what this thread has stored is in tensor memory; then tcgen05_fence_before and a barrier tell whoever uses it.
@@ -93,8 +100,10 @@ template <uint32_t COUNT>
 void tmem_wait(float (&)[COUNT], simt::Site site = simt::Site::current()) {
   simt::runtime->tmem_wait(simt::this_thread(), site);
 }
-inline void tmem_store(uint32_t to, const uint32_t (&from)[16], simt::Site site = simt::Site::current()) {
-  simt::runtime->tmem_store(simt::this_thread(), to, from, 16, site);
+template <uint32_t COUNT>
+void tmem_store(uint32_t to, const uint32_t (&from)[COUNT], simt::Site site = simt::Site::current()) {
+  static_assert(COUNT == 8 || COUNT == 16);
+  simt::runtime->tmem_store(simt::this_thread(), to, from, COUNT, site);
 }
 inline void tmem_wait_stores(simt::Site site = simt::Site::current()) {
   simt::runtime->tmem_wait_stores(simt::this_thread(), site);

@@ -16,12 +16,12 @@ const L2_BYTES = 25e6
 
 /**
  * Kernels of both architectures go through a call by the same tiles. Cycles are those of a tile of queries and keys, by
- * head size: on Hopper of tensor cores for both products, at 64 of exponentials alike; on Blackwell of instructions at 64
+ * head size: on Hopper of tensor cores for both products, at 64 of exponentials alike; on Blackwell of exponentials at 64
  * and of shared memory at 128. Predicted, not measured.
  */
 const kernels: Readonly<Record<string, { name: string; tileCycles: Readonly<Record<number, number>> }>> = {
   sm_90a: { name: 'wgmma', tileCycles: { 64: 1024, 128: 2048 } },
-  sm_103a: { name: 'tcgen05', tileCycles: { 64: 900, 128: 1300 } },
+  sm_103a: { name: 'tcgen05', tileCycles: { 64: 700, 128: 1280 } },
 }
 
 /** How a call is cut into tiles. */
