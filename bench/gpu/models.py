@@ -15,7 +15,7 @@ def check_models(run):
     if run.journal.of("training"):
         return
     if not run.node():
-        run.journal.say("training: skipped, no Node here")
+        run.journal.say("training: skipped, no Node here, or prepared without --node")
     elif run.left() > 20:
         record = training(run)
         run.journal.add("training", **record)

@@ -63,9 +63,10 @@ class Run:
         return Verifier(self.options, self.folder(name), self.journal.log, self.kernels, seconds)
 
     def node(self):
-        """A Node that can run what was prepared, or None."""
-        own = self.folder("node")
-        return own if os.path.exists(own) else shutil.which("node")
+        """A Node that finds its addon: the one of `prepare --node`, or that of a checkout where both were built."""
+        own, addon = self.folder("node"), os.path.join(self.options.prepared, "..", "cuda", "exactmap.node")
+        found = own if os.path.exists(own) else shutil.which("node")
+        return found if os.path.exists(addon) else None
 
 
 def find_driver(options):
@@ -127,14 +128,17 @@ def webgpu(run):
     if journal.of("webgpu"):
         return
     if not node:
-        return journal.say("webgpu: skipped, no Node here")
+        return journal.say("webgpu: skipped, no Node here, or prepared without --node")
     command = [node, run.folder("exactmap.mjs"), "verify", "--driver", "gpu", "--json"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=min(180, max(run.left(), 1)))
         verdicts = json.loads(done.stdout)
-    except (subprocess.TimeoutExpired, json.JSONDecodeError) as error:
+    except subprocess.TimeoutExpired:
         run.failed = True
-        return journal.say(f"webgpu: {type(error).__name__}: {str(error)[:200]}")
+        return journal.say("webgpu: out of time")
+    except json.JSONDecodeError:
+        run.failed = True
+        return journal.say(f"webgpu: exit code {done.returncode}: {done.stderr.strip()[-300:]}")
     journal.add("webgpu", verdicts=verdicts)
     journal.say(f"webgpu: exit code {done.returncode}")
 
