@@ -10,7 +10,7 @@ Parts, in the order in which they are worth most:
   sanitizers  compute-sanitizer over the cases that failed and one of every kernel
   webgpu      the WGSL kernels through Vulkan on the same GPU (needs Node and the driver's Vulkan)
 
-Everything found is a line of $OUT/journal.jsonl (default dist/gpu/out) before the next thing begins, and $OUT/log.txt says
+Everything found is a line of $OUT/journal.jsonl (default dist/gpu-out) before the next thing begins, and $OUT/log.txt says
 what a person wants to see. A run that is out of time stops; another one with the same journal goes on from there. A case
 that hangs or takes the device with it is ended, recorded with its reason, and costs seconds. Needs Python and the
 executable; what else there is (PyTorch, JAX, Node, compute-sanitizer), is used.
@@ -150,7 +150,7 @@ def main() -> int:
     options.add_argument("--limit", type=float, default=5, help="seconds for one stored vector (default 5)")
     options.add_argument("--device", default="cuda", help="of the peers; cpu to try them at tiny sizes")
     options.add_argument("--prepared", default="dist/gpu", help="what prepare wrote (default dist/gpu)")
-    options.add_argument("--out", default=os.environ.get("OUT", "dist/gpu/out"), help="default $OUT, or dist/gpu/out")
+    options.add_argument("--out", default=os.environ.get("OUT", "dist/gpu-out"), help="default $OUT, or dist/gpu-out")
     given = options.parse_args()
     for part in given.parts:
         if part not in PARTS:

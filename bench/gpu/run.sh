@@ -20,17 +20,29 @@ script() {
   node "dist/bench/$1.js" "${@:2}"
 }
 
+pack=dist/gpu.tar.xz
+# Which pack dist/gpu is of.
+sum=dist/gpu/pack.cksum
+prepare() {
+  script prepare "$@"
+  cksum <$pack >$sum
+}
+unpack() {
+  rm -rf dist/gpu
+  tar -C dist -xf $pack
+  # Node's programs look for images where they are built.
+  [ -e dist/cuda/kernels ] || { mkdir -p dist/cuda && ln -s ../gpu/kernels dist/cuda/kernels; }
+  cksum <$pack >$sum
+}
+
 case "${1:-}" in
-  prepare | record | wrong | predict) script "$@" ;;
+  prepare) "$@" ;;
+  record | wrong | predict) script "$@" ;;
   *)
-    if [ ! -d dist/gpu ]; then
-      if [ -f dist/gpu.tar.xz ]; then
-        tar -C dist -xf dist/gpu.tar.xz
-        # Node's programs look for images where they are built.
-        [ -e dist/cuda/kernels ] || { mkdir -p dist/cuda && ln -s ../gpu/kernels dist/cuda/kernels; }
-      else
-        script prepare
-      fi
+    if [ ! -f $pack ]; then
+      prepare
+    elif ! cksum <$pack | cmp -s - $sum; then
+      unpack
     fi
     exec python3 bench/gpu/run.py "$@"
     ;;
