@@ -1,4 +1,5 @@
-// matmul_grouped: y[t,n] = sum over k of x[t,k] w[e,n,k], e being the expert of row t, on the tiles of lib/grouped_tile.h.
+// matmul_grouped: y[t,n] = sum over k of x[t,k] w[e,n,k], e being the expert of row t, on the tiles of
+// lib/grouped_tile.h.
 //
 // 4,096 rows for 8 of 64 experts each, 2,048 by 1,408: as many products as one matmul of 32,768 rows, and 369 MB of
 // bf16 weights read once, 77 us at 4.8 TB/s. lib/mma_tile.h says what limits a tile. An expert's last tile is half
@@ -27,33 +28,33 @@ DEVICE void matmul_grouped(const W& w, const X& x, const uint32_t* offsets, void
 
 KERNEL(matmul_grouped_f32, 128, const void* x, const void* w, const uint32_t* offsets, void* y, uint32_t rows,
        uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
-  matmul_grouped(MmaRows<PartsF32>{{w, experts * columns, depth}}, MmaRows<PartsF32>{{x, rows, depth}}, offsets, y, rows, columns,
-                 depth, experts, output_format);
+  matmul_grouped(MmaRows<PartsF32>{{w, experts * columns, depth}}, MmaRows<PartsF32>{{x, rows, depth}}, offsets, y,
+                 rows, columns, depth, experts, output_format);
 }
 
 KERNEL(matmul_grouped_f16, 128, const void* x, const void* w, const uint32_t* offsets, void* y, uint32_t rows,
        uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
-  matmul_grouped(MmaRows<PartsF16>{{w, experts * columns, depth}}, MmaRows<PartsF32>{{x, rows, depth}}, offsets, y, rows, columns,
-                 depth, experts, output_format);
+  matmul_grouped(MmaRows<PartsF16>{{w, experts * columns, depth}}, MmaRows<PartsF32>{{x, rows, depth}}, offsets, y,
+                 rows, columns, depth, experts, output_format);
 }
 
 KERNEL(matmul_grouped_bf16, 128, const void* x, const void* w, const uint32_t* offsets, void* y, uint32_t rows,
        uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
-  matmul_grouped(MmaRows<PartsBF16>{{w, experts * columns, depth}}, MmaRows<PartsF32>{{x, rows, depth}}, offsets, y, rows, columns,
-                 depth, experts, output_format);
+  matmul_grouped(MmaRows<PartsBF16>{{w, experts * columns, depth}}, MmaRows<PartsF32>{{x, rows, depth}}, offsets, y,
+                 rows, columns, depth, experts, output_format);
 }
 
 // x in 16 bits too.
 KERNEL(matmul_grouped_f16_x16, 128, const void* x, const void* w, const uint32_t* offsets, void* y, uint32_t rows,
        uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
-  matmul_grouped(MmaRows<PartsF16>{{w, experts * columns, depth}}, MmaRows<PartsF16>{{x, rows, depth}}, offsets, y, rows, columns,
-                 depth, experts, output_format);
+  matmul_grouped(MmaRows<PartsF16>{{w, experts * columns, depth}}, MmaRows<PartsF16>{{x, rows, depth}}, offsets, y,
+                 rows, columns, depth, experts, output_format);
 }
 
 KERNEL(matmul_grouped_bf16_x16, 128, const void* x, const void* w, const uint32_t* offsets, void* y, uint32_t rows,
        uint32_t columns, uint32_t depth, uint32_t experts, uint32_t output_format) {
-  matmul_grouped(MmaRows<PartsBF16>{{w, experts * columns, depth}}, MmaRows<PartsBF16>{{x, rows, depth}}, offsets, y, rows, columns,
-                 depth, experts, output_format);
+  matmul_grouped(MmaRows<PartsBF16>{{w, experts * columns, depth}}, MmaRows<PartsBF16>{{x, rows, depth}}, offsets, y,
+                 rows, columns, depth, experts, output_format);
 }
 
 using MmaE4M3_128 = MmaBlocks<MmaE4M3<ScaleF32Of128>>;

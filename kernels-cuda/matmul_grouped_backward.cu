@@ -1,7 +1,7 @@
 // Gradients of matmul_grouped on the tiles of lib/mma_tile.h. Those of weights are added to what is there.
 //
-// 32,768 rows for 64 experts of 2,048 by 1,408: 189 GFLOP each; lib/mma_tile.h says why 165 (f32) to 247 TFLOP/s, 1.1 to
-// 0.8 ms, are the limit. Memory: dx reads weights of 369 MB (16 bits) to 738, 77 to 154 us at 4.8 TB/s; dw reads and
+// 32,768 rows for 64 experts of 2,048 by 1,408: 189 GFLOP each; lib/mma_tile.h says why 165 (f32) to 247 TFLOP/s, 1.1
+// to 0.8 ms, are the limit. Memory: dx reads weights of 369 MB (16 bits) to 738, 77 to 154 us at 4.8 TB/s; dw reads and
 // writes 738 MB each, 308 us.
 #include "lib/grouped_tile.h"
 
@@ -19,8 +19,8 @@ DEVICE void backward_input(const void* dy, const void* w, const uint32_t* offset
     });
 }
 
-// dw[e,n,k] += sum over e's rows t of dy[t,n] x[t,k]: `rows` n of dw, `columns` k and the `depth` t of all experts. Blocks
-// are as many as tiles of all experts, and those of experts without rows have nothing to do.
+// dw[e,n,k] += sum over e's rows t of dy[t,n] x[t,k]: `rows` n of dw, `columns` k and the `depth` t of all experts.
+// Blocks are as many as tiles of all experts, and those of experts without rows have nothing to do.
 template <class Format>
 DEVICE void backward_weight(const void* dy, const void* x, const uint32_t* offsets, void* y, uint32_t rows,
                             uint32_t columns, uint32_t depth, uint32_t experts) {

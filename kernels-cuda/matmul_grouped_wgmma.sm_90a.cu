@@ -1,10 +1,10 @@
-// matmul_grouped with x and w both in bf16 or f16, on Hopper: lib/matmul_wgmma.h's product, whose pieces are tiles of one
-// expert's rows. Rows of no expert are matmul_grouped_zero's.
+// matmul_grouped with x and w both in bf16 or f16, on Hopper: lib/matmul_wgmma.h's product, whose pieces are tiles of
+// one expert's rows. Rows of no expert are matmul_grouped_zero's.
 //
 // Limits are those of lib/matmul_wgmma.h for full tiles; an expert's last one is half empty on the average: 512 rows an
 // expert leave 89%. Few rows for many experts are limited by the weights' way from memory: 64 experts of 2,048 by 1,408
-// in bf16 are 369 MB, 77 us at 4.8 TB/s, as long as products of 13,000 rows. Tiles of 64 rows would not help there: up to
-// 128 rows an expert, both of these tiles take w from L2 (25 to 32 bytes a cycle) faster than memory gives it (20).
+// in bf16 are 369 MB, 77 us at 4.8 TB/s, as long as products of 13,000 rows. Tiles of 64 rows would not help there: up
+// to 128 rows an expert, both of these tiles take w from L2 (25 to 32 bytes a cycle) faster than memory gives it (20).
 #include "lib/grouped_pieces.h"
 #include "lib/matmul_wgmma.h"
 

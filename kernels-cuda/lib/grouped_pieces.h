@@ -1,5 +1,5 @@
-// Pieces (lib/pieces.h) of products with a matrix for each group of rows. Blocks find theirs by going through the offsets,
-// each for itself: nothing is known of the groups' sizes where the launch is made.
+// Pieces (lib/pieces.h) of products with a matrix for each group of rows. Blocks find theirs by going through the
+// offsets, each for itself: nothing is known of the groups' sizes where the launch is made.
 #pragma once
 #include "groups.h"
 #include "pieces.h"

@@ -4,8 +4,9 @@
 #include "groups.h"
 #include "mma_tile.h"
 
-// A block's tile: 64 rows of one expert by 64 columns, which multiply(groups, column, store) does. Blocks are as many as
-// there may be tiles, whatever the offsets are: one without a tile has nothing to do, and rows of no expert become zero.
+// A block's tile: 64 rows of one expert by 64 columns, which multiply(groups, column, store) does. Blocks are as many
+// as there may be tiles, whatever the offsets are: one without a tile has nothing to do, and rows of no expert become
+// zero.
 template <class Multiply>
 DEVICE void grouped_tile(const uint32_t* offsets, void* y, uint32_t rows, uint32_t columns, uint32_t experts,
                          uint32_t output_format, const Multiply& multiply) {

@@ -1,18 +1,18 @@
 // Products of x and w both in e4m3_128, on Hopper, for matmul and matmul_grouped. As lib/matmul_wgmma.h has it, one
-// warpgroup fills a ring of stages and two multiply. A stage is a block of 128 along k: its sums, which tensor cores keep
-// to about 14 bits, are added in f32 to those before, times the scales of their row of x and row of w.
+// warpgroup fills a ring of stages and two multiply. A stage is a block of 128 along k: its sums, which tensor cores
+// keep to about 14 bits, are added in f32 to those before, times the scales of their row of x and row of w.
 //
 // A stage of 128 x 128 x 128 is 2.1 M products, 512 cycles of tensor cores at the datasheet's 4,096 a cycle. Its 16,384
 // sums take two instructions each (part * scale of w, then that times the scale of x added): 256 cycles of the four
 // schedulers, and about 60 for scales and barriers. A warpgroup waits for its 256 cycles of products, adds for 160, and
-// would leave tensor cores idle, but for the other warpgroup, whose products run meanwhile. So tensor cores limit: 4,096
-// rows of 4,096 by 4,096 weights are 69 us at 1,979 TFLOP/s. Boxes are 32 KB, in clusters of two 24 KB from L2, 48 bytes
-// a cycle of about 64, and scales 1 KB.
+// would leave tensor cores idle, but for the other warpgroup, whose products run meanwhile. So tensor cores limit:
+// 4,096 rows of 4,096 by 4,096 weights are 69 us at 1,979 TFLOP/s. Boxes are 32 KB, in clusters of two 24 KB from L2,
+// 48 bytes a cycle of about 64, and scales 1 KB.
 //
 // A row has its scales side by side, and a stage takes one of each row: 256 sectors of 32 bytes of which it needs 4.
 // The other 28 are for the stages that follow: five stages of shared memory, or four where sums leave through boxes
-// (lib/matmul_output.h), leave 60 KB of L1, where 8 KB of sectors live that long. Three warps of the first warpgroup take
-// turns, so that each has three stages' time for its loads.
+// (lib/matmul_output.h), leave 60 KB of L1, where 8 KB of sectors live that long. Three warps of the first warpgroup
+// take turns, so that each has three stages' time for its loads.
 #pragma once
 #include "block_scales.h"
 #include "cluster.h"
