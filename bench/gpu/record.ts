@@ -107,5 +107,5 @@ writeResult(`gpu-${slug}`, {
   peerModels: journal.of('peer_models'),
   models: journal.of('models'),
   training: journal.of('training'),
-  sanitizers: journal.of<{ pass: boolean }>('sanitizers').filter(({ pass }) => !pass),
+  sanitizers: journal.of<{ findings?: string }>('sanitizers').filter(({ findings }) => findings),
 })

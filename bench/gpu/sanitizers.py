@@ -1,5 +1,6 @@
 """compute-sanitizer over cases one by one: those that failed first, then one of every kernel, each tool in turn."""
 import os
+import re
 import shutil
 import tempfile
 
@@ -10,6 +11,8 @@ TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
 CASE_SECONDS = 40
 FAILING = 12
 SAID = 20_000
+# Lines that a tool writes where it finds nothing.
+EXPECTED = re.compile(r"^(=+ )?(COMPUTE-SANITIZER|ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards.*)?\s*$")
 
 
 class Sanitizers:
@@ -19,7 +22,7 @@ class Sanitizers:
         self.run = run
         self.installed = shutil.which("compute-sanitizer") is not None
         self.todo = self.pieces() if self.installed else iter(())
-        self.workers = {}
+        self.workers, self.read = {}, {}
         self.folder = tempfile.mkdtemp(prefix="sanitizers-")
 
     def pieces(self):
@@ -51,22 +54,38 @@ class Sanitizers:
             command += [self.run.folder("vectors"), "--asked", "--json", *driver]
             self.workers[tool] = Worker(command, self.run.journal.log)
         worker = self.workers[tool]
-        before = size_of(findings)
+        if not worker.process:
+            # It begins its file anew.
+            self.read[tool] = 0
         record = {"tool": tool, "case": case}
         try:
             record["pass"] = worker.ask(case, CASE_SECONDS)["pass"]
         except (Silent, Ended) as error:
             record |= {"pass": False, "error": str(error)}
-        said = text_from(findings, before)
-        if "=========" in said.replace("========= COMPUTE-SANITIZER", ""):
-            record |= {"pass": False, "findings": said[:SAID]}
-            self.run.journal.say(f"{tool} {case}: {said.strip().splitlines()[0][:160]}")
-        self.run.journal.add("sanitizers", **record)
+        self.run.journal.add("sanitizers", **record, **self.findings(tool, case))
         return True
 
+    def findings(self, tool, case):
+        """What the tool has said since it was last looked at."""
+        path = os.path.join(self.folder, tool)
+        if not os.path.exists(path):
+            return {}
+        with open(path, encoding="utf8", errors="replace") as file:
+            file.seek(self.read.get(tool, 0))
+            lines = [line for line in file.read().splitlines() if not EXPECTED.search(line)]
+            self.read[tool] = file.tell()
+        if not lines:
+            return {}
+        self.run.journal.say(f"{tool} {case}: {lines[0][:160]}")
+        return {"findings": "\n".join(lines)[:SAID]}
+
     def end(self):
-        for worker in self.workers.values():
-            worker.end()
+        """Some tools say more when their program ends."""
+        for tool, worker in self.workers.items():
+            worker.finish(20)
+            found = self.findings(tool, "when it ended")
+            if found:
+                self.run.journal.add("sanitizers", tool=tool, case="when it ended", **found)
         self.workers = {}
 
     def finish(self):
@@ -76,16 +95,6 @@ class Sanitizers:
             pass
         self.end()
         records = self.run.journal.of("sanitizers")
-        self.run.journal.say(f"sanitizers: {sum(r['pass'] for r in records)} of {len(records)} without findings")
-
-
-def size_of(path):
-    return os.path.getsize(path) if os.path.exists(path) else 0
-
-
-def text_from(path, offset):
-    if not os.path.exists(path):
-        return ""
-    with open(path, encoding="utf8", errors="replace") as file:
-        file.seek(offset)
-        return file.read()
+        found = sum("findings" in r for r in records)
+        self.run.failed |= found > 0
+        self.run.journal.say(f"sanitizers: {len(records)} cases, findings in {found}")

@@ -81,6 +81,16 @@ class Worker:
         """Whether `answer` would return, or raise, at once."""
         return b"\n" in self.answers or bool(select.select([self.process.stdout], [], [], 0)[0])
 
+    def finish(self, seconds):
+        """Lets it end by itself, for want of questions, where it does so in time."""
+        if self.process:
+            self.process.stdin.close()
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                pass
+        return self.end()
+
     def end(self):
         """Ends it, and says how it ended and what it last said on standard error."""
         if not self.process:
