@@ -68,6 +68,8 @@ DEVICE void arrive(Mbarrier& barrier) {
 
 template <class W, class Stages>
 DEVICE void begin(Stages& ring) {
+  // A pair takes columns together, so both of its blocks have to have started.
+  if constexpr (W::CTAS > 1) cluster_sync();
   if (threadIdx.x / 32 == W::MULTIPLYING_WARP) {
     tmem_alloc<W::CTAS>(ring.tensor_memory, TENSOR_COLUMNS);
     tmem_relinquish<W::CTAS>();

@@ -7,7 +7,7 @@
 namespace simt {
 
 constexpr unsigned char GARBAGE = 0xff;
-constexpr uint32_t MOST_ARRIVALS = (1u << 20) - 1;
+constexpr uint32_t MOST_ARRIVALS = (1u << 20) - 1, MOST_BYTES = (1u << 20) - 1;
 
 static std::string text(uint64_t number) { return std::to_string(number); }
 
@@ -90,6 +90,7 @@ std::string Async::arrive(const void* at, uint32_t bytes) {
   if (!barrier) return "the mbarrier is not initialised";
   if (barrier->pending == 0) return "more threads arrive than the " + text(barrier->count) + " the mbarrier counts";
   barrier->bytes += bytes;
+  if (barrier->bytes > MOST_BYTES) return "an mbarrier counts up to 1048575 bytes, not " + text(barrier->bytes);
   barrier->pending--;
   advance(*barrier);
   return "";

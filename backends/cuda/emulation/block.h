@@ -57,6 +57,8 @@ class Block {
   }
   uint32_t cluster_rank() const { return rank_; }
   void cluster_sync(Fiber& self, const Site& site);
+  // Whether all blocks of the cluster are known to have started.
+  bool cluster_met() const { return cluster_->completed > 0; }
   void mbarrier_arrive(Fiber& self, const void* barrier, uint32_t rank, uint32_t bytes, const Site& site);
   void tma_load(Fiber& self, void* to, const TensorMap& map, int32_t column, int32_t row, const void* barrier,
                 uint32_t ranks, const Site& site);

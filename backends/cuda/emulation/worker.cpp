@@ -285,6 +285,8 @@ const Runtime emulated_runtime{
   },
 
   [](Thread& thread, uint32_t* address, uint32_t columns, uint32_t ctas, Site site) {
+    if (ctas > 1 && !fiber_of(thread).block->cluster_met())
+      checked(thread, "a pair takes columns ahead of a cluster_sync: its other block may not have started", site);
     by_warp(thread, site, [&](TensorMemory& memory) { return memory.allocate(columns, ctas, *address); });
   },
   [](Thread& thread, uint32_t ctas, Site site) {

@@ -12,6 +12,7 @@ enum class Fault {
   release_before_wait,
   no_bytes_expected,
   bytes_past_the_copies,
+  bytes_past_the_count,
   arrival_too_many,
   no_initialised_barrier,
   no_fence_of_barriers,
@@ -52,7 +53,9 @@ DEVICE void copy_steps(Stages& stages, const TensorMap& map) {
     if (FAULT == Fault::no_bytes_expected)
       mbarrier_arrive(stages.full[stage]);
     else
-      mbarrier_arrive_expect(stages.full[stage], FAULT == Fault::bytes_past_the_copies ? 2 * BYTES : BYTES);
+      mbarrier_arrive_expect(stages.full[stage], FAULT == Fault::bytes_past_the_copies  ? 2 * BYTES
+                                                 : FAULT == Fault::bytes_past_the_count ? 1u << 20
+                                                                                        : BYTES);
     if (FAULT == Fault::arrival_too_many) mbarrier_arrive(stages.full[stage]);
     tma_load(FAULT == Fault::copy_off_the_pattern ? first + 256
              : FAULT == Fault::copy_past_the_end  ? first + STAGES * ROWS * DEPTH
@@ -137,6 +140,7 @@ FAULTY(no_wait_for_empty)
 FAULTY(release_before_wait)
 FAULTY(no_bytes_expected)
 FAULTY(bytes_past_the_copies)
+FAULTY(bytes_past_the_count)
 FAULTY(arrival_too_many)
 FAULTY(no_initialised_barrier)
 FAULTY(no_fence_of_barriers)

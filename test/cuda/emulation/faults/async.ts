@@ -21,6 +21,7 @@ export const asyncFaults: Fault[] = [
         ],
         ['no_bytes_expected', fails(/row 0 of an operand is still being copied/)],
         ['bytes_past_the_copies', fails(/deadlock: .*threads 128-255 at a change of memory/)],
+        ['bytes_past_the_count', fails(/an mbarrier counts up to 1048575 bytes, not 1048576/)],
         ['arrival_too_many', fails(/more threads arrive than the 1 the mbarrier counts/)],
         ['no_initialised_barrier', fails(/the mbarrier is not initialised/)],
         ['no_fence_of_barriers', fails(/initialised without mbarrier_fence_init/)],

@@ -5,6 +5,7 @@
 
 enum class Fault {
   none,
+  columns_before_both_started,
   one_block_takes_columns,
   columns_for_one_block,
   issued_by_second_block,
@@ -100,6 +101,7 @@ DEVICE void square(const TensorMap& map, float* y) {
   constexpr uint32_t TAKEN_FOR = FAULT == Fault::columns_for_one_block ? 1 : PAIR;
   const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, rank = cluster_rank();
   const bool takes = warp == MULTIPLYING_WARP && (FAULT != Fault::one_block_takes_columns || rank == 0);
+  if (FAULT != Fault::columns_before_both_started) cluster_sync();
   if (takes) {
     tmem_alloc<TAKEN_FOR>(stages.sums, TAKEN);
     tmem_relinquish<TAKEN_FOR>();
@@ -136,6 +138,7 @@ DEVICE void square(const TensorMap& map, float* y) {
   KERNEL_CLUSTER(fault, 192, 65592, 2, TENSOR_MAP x, float* y, uint32_t n) { square<Fault::fault>(x, y); }         \
   TWIN(fault)
 
+FAULTY(columns_before_both_started)
 FAULTY(one_block_takes_columns)
 FAULTY(columns_for_one_block)
 FAULTY(issued_by_second_block)

@@ -5,6 +5,7 @@ export const pairFaults: Fault[] = inFile(
   'pair',
   (
     [
+      ['columns_before_both_started', fails(/a pair takes columns ahead of a cluster_sync/)],
       [
         'one_block_takes_columns',
         fails(/in the second block of the pair: columns 0 to 127 of tensor memory were not taken/),
