@@ -8,13 +8,17 @@
 // head are few, a tile has those of several heads that share keys. A tile's keys may reach past its block's end, to
 // rows of the next block: their weights are 0, and their values become 0 when they have come, whatever they were.
 //
+// Where heads share keys, two blocks of a cluster have the same rows of two of them (pair): each brings half of the keys
+// and values to both.
+//
 // Tile of 128 queries by 128 keys, D dims: 2 products of 128 x 128 x D, 16 D cycles of tensor cores at 2,048
 // multiply-adds a cycle, 2,048 for D = 128 and 1,024 for 64; 16,384 exponentials, 1,024 cycles of 16 a cycle; about 4.5
 // instructions for each, 576 cycles of four schedulers. So tensor cores limit at D = 128, and they and exponentials
 // alike at 64. Shared memory gives products of scores 96 bytes of its 128 a cycle, those of values 64. Keys and values
-// are 512 D bytes, 32 a cycle from L2, of about 64 that a multiprocessor can take; heads run in sections whose keys and
-// values fit there. 4,096 causal rows of 32 heads of 128 dims are 137 GFLOP, 139 us at 989 TFLOP/s; 528 tiles of a head
-// where 512 hold all pairs (97%). At 75% that is 0.19 ms, 740 TFLOP/s.
+// are 512 D bytes from L2, 32 a cycle, of about 27 that each multiprocessor gets when all read (5.5 to 6 TB/s, by
+// measurements others published): 19 D cycles, the limit of a block alone. A pair takes 16 a cycle for each. Heads run
+// in sections whose keys and values fit there. 4,096 causal rows of 32 heads of 128 dims are 137 GFLOP, 139 us at 989
+// TFLOP/s; 528 tiles of a head where 512 hold all pairs (97%). At 75%, by pairs, that is 0.19 ms, 740 TFLOP/s.
 #include <type_traits>
 
 #include "lib/attention_items.h"
@@ -77,14 +81,14 @@ struct OwnRows {
   }
 };
 
-template <WgmmaFormat FORMAT, class Storage, uint32_t DIM, uint32_t STAGES>
+template <uint32_t BLOCKS, WgmmaFormat FORMAT, class Storage, uint32_t DIM, uint32_t STAGES>
 DEVICE void consume(TurnTiles<Tiles<DIM, STAGES>>& tiles, const Items<Storage>& items, void* y, float* lse,
                     const ScoreScale& scores, uint32_t out_bits) {
   const uint32_t format = out_bits == 32 ? FORMAT_F32 : FORMAT == WgmmaFormat::bf16 ? FORMAT_BF16 : FORMAT_F16;
   const uint32_t heads = items.call.heads;
-  Turns<FORMAT, DIM, STAGES, Step> turns(tiles);
-  for (uint32_t round = 0; item_of_round(round) < items.count(); round++) {
-    const OwnRows<Storage> own(items, items.at(item_of_round(round)), scores);
+  Turns<FORMAT, DIM, STAGES, Step, BLOCKS> turns(tiles);
+  for (uint32_t round = 0; item_of_round(round, BLOCKS) < items.count(); round++) {
+    const OwnRows<Storage> own(items, items.at(item_of_round(round, BLOCKS)), scores);
     OnlineSoftmax softmax;
     float sum[DIM / 2];
     turns.await_queries();
@@ -100,25 +104,29 @@ DEVICE void consume(TurnTiles<Tiles<DIM, STAGES>>& tiles, const Items<Storage>& 
   }
 }
 
-template <class Storage, uint32_t DIM, uint32_t STAGES>
+template <uint32_t BLOCKS, class Storage, uint32_t DIM, uint32_t STAGES>
 DEVICE void attention_wgmma(const TensorMap& qkv, const Dense<Storage>& call, const Cut& cut,
                             void* y, float* lse, float scale, float softcap, uint32_t out_bits) {
   constexpr WgmmaFormat FORMAT = std::is_same_v<Storage, BF16> ? WgmmaFormat::bf16 : WgmmaFormat::f16;
   using Shared = TurnTiles<Tiles<DIM, STAGES>>;
   DYNAMIC_SHARED(tiles, Shared);
   if (threadIdx.x == 0) {
-    tiles.init();
+    tiles.init(1, 1, BLOCKS);
     mbarrier_fence_init();
   }
-  __syncthreads();
+  if constexpr (BLOCKS > 1)
+    cluster_sync();
+  else
+    __syncthreads();
   const Items<Storage> items(call, cut);
   if (threadIdx.x < WARPGROUP) {
     registers_give_back<PRODUCER_REGISTERS>();
-    if (threadIdx.x < 32) produce(tiles, qkv, items);
+    if (threadIdx.x < 32) produce<BLOCKS>(tiles, qkv, items);
   } else {
     registers_take<CONSUMER_REGISTERS>();
-    consume<FORMAT>(tiles, items, y, lse, ScoreScale(scale, softcap), out_bits);
+    consume<BLOCKS, FORMAT>(tiles, items, y, lse, ScoreScale(scale, softcap), out_bits);
   }
+  if constexpr (BLOCKS > 1) cluster_sync();
 }
 
 static_assert(sizeof(TurnTiles<Tiles<64, 8>>) == 147688 && sizeof(TurnTiles<Tiles<128, 6>>) == 229560);
@@ -127,7 +135,7 @@ KERNEL_SHARED(attention_wgmma_bf16_64, 384, 147688, TENSOR_MAP qkv, OPTIONAL con
               void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
               uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
               uint32_t out_bits) {
-  attention_wgmma<BF16, 64, 8>(qkv, {nullptr, documents, heads, kv_heads, 64, sequence, causal, window},
+  attention_wgmma<1, BF16, 64, 8>(qkv, {nullptr, documents, heads, kv_heads, 64, sequence, causal, window},
                                   {rows, span, section}, y, lse, scale, softcap, out_bits);
 }
 
@@ -135,7 +143,7 @@ KERNEL_SHARED(attention_wgmma_f16_64, 384, 147688, TENSOR_MAP qkv, OPTIONAL cons
               void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
               uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
               uint32_t out_bits) {
-  attention_wgmma<F16, 64, 8>(qkv, {nullptr, documents, heads, kv_heads, 64, sequence, causal, window},
+  attention_wgmma<1, F16, 64, 8>(qkv, {nullptr, documents, heads, kv_heads, 64, sequence, causal, window},
                                   {rows, span, section}, y, lse, scale, softcap, out_bits);
 }
 
@@ -143,7 +151,7 @@ KERNEL_SHARED(attention_wgmma_bf16_128, 384, 229560, TENSOR_MAP qkv, OPTIONAL co
               void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
               uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
               uint32_t out_bits) {
-  attention_wgmma<BF16, 128, 6>(qkv, {nullptr, documents, heads, kv_heads, 128, sequence, causal, window},
+  attention_wgmma<1, BF16, 128, 6>(qkv, {nullptr, documents, heads, kv_heads, 128, sequence, causal, window},
                                   {rows, span, section}, y, lse, scale, softcap, out_bits);
 }
 
@@ -151,6 +159,38 @@ KERNEL_SHARED(attention_wgmma_f16_128, 384, 229560, TENSOR_MAP qkv, OPTIONAL con
               void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
               uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
               uint32_t out_bits) {
-  attention_wgmma<F16, 128, 6>(qkv, {nullptr, documents, heads, kv_heads, 128, sequence, causal, window},
+  attention_wgmma<1, F16, 128, 6>(qkv, {nullptr, documents, heads, kv_heads, 128, sequence, causal, window},
+                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
+}
+
+KERNEL_CLUSTER(attention_wgmma_pair_bf16_64, 384, 147688, 2, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents,
+              void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
+              uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
+              uint32_t out_bits) {
+  attention_wgmma<2, BF16, 64, 8>(qkv, {nullptr, documents, heads, kv_heads, 64, sequence, causal, window},
+                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
+}
+
+KERNEL_CLUSTER(attention_wgmma_pair_f16_64, 384, 147688, 2, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents,
+              void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
+              uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
+              uint32_t out_bits) {
+  attention_wgmma<2, F16, 64, 8>(qkv, {nullptr, documents, heads, kv_heads, 64, sequence, causal, window},
+                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
+}
+
+KERNEL_CLUSTER(attention_wgmma_pair_bf16_128, 384, 229560, 2, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents,
+              void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
+              uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
+              uint32_t out_bits) {
+  attention_wgmma<2, BF16, 128, 6>(qkv, {nullptr, documents, heads, kv_heads, 128, sequence, causal, window},
+                                  {rows, span, section}, y, lse, scale, softcap, out_bits);
+}
+
+KERNEL_CLUSTER(attention_wgmma_pair_f16_128, 384, 229560, 2, TENSOR_MAP qkv, OPTIONAL const uint32_t* documents,
+              void* y, float* lse, uint32_t heads, uint32_t kv_heads, uint32_t sequence, uint32_t causal,
+              uint32_t window, uint32_t rows, uint32_t span, uint32_t section, float scale, float softcap,
+              uint32_t out_bits) {
+  attention_wgmma<2, F16, 128, 6>(qkv, {nullptr, documents, heads, kv_heads, 128, sequence, causal, window},
                                   {rows, span, section}, y, lse, scale, softcap, out_bits);
 }

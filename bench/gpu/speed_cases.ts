@@ -145,6 +145,12 @@ const others: readonly SpeedCase[] = [
   },
   ...attentionIn16({ length: 8192, ...HEADS, format: 'f16' }),
   ...attentionIn16({ length: 8192, ...GROUPED_64, format: 'f16' }),
+  // Heads with keys of their own, which no two blocks can share.
+  ...(['bf16', 'f16'] as const).flatMap((format) =>
+    [64, 128].flatMap((head_dim) =>
+      attentionIn16({ length: 8192, heads: 16, kv_heads: 16, head_dim, format }).slice(0, 1),
+    ),
+  ),
   decode(32, 4096, 'f16'),
   decode(32, 4096, 'e4m3'),
   ...[HEADS, GROUPED_64].flatMap((heads) =>

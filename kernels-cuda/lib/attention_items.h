@@ -3,6 +3,7 @@
 #pragma once
 #include "attention_documents.h"
 #include "attention_ring.h"
+#include "cluster.h"
 
 // What a stage has: keys, or values, from row `key` on; or nothing, after the last keys of an item.
 struct Step {
@@ -56,10 +57,15 @@ struct Items {
 
 // By one warp: brings what the consumers wait for, in their order. That is the first keys, then again and again the
 // next keys, or the news that there are none, and the values of the keys before.
-template <class Storage, uint32_t DIM, uint32_t STAGES>
+//
+// BLOCKS of a cluster have items of the same keys, of other heads that share them: each brings its part to all.
+template <uint32_t BLOCKS = 1, class Storage, uint32_t DIM, uint32_t STAGES>
 DEVICE void produce(Tiles<DIM, STAGES>& tiles, const TensorMap& qkv, const Items<Storage>& items) {
   const Dense<Storage>& call = items.call;
+  constexpr uint32_t ALL = (1u << BLOCKS) - 1;
   const bool issues = threadIdx.x % 32 == 0;
+  // Rows of a box, and the first of a step that this block brings.
+  const uint32_t box = min(items.cut.span, KEY_ROWS / BLOCKS), part = blockIdx.x % BLOCKS * (KEY_ROWS / BLOCKS);
   Place<STAGES> next;
   uint32_t q_parity = 1, landed_parity = 0;
   // Of values, rows from `past` on must not matter.
@@ -73,7 +79,12 @@ DEVICE void produce(Tiles<DIM, STAGES>& tiles, const TensorMap& qkv, const Items
       } else {
         Mbarrier& come = past < KEY_ROWS ? tiles.landed : full;
         mbarrier_arrive_expect(come, sizeof tiles.ring[0]);
-        load_boxes<DIM, KEY_ROWS>(tiles.ring[next.stage], qkv, column, step.key, items.cut.span, come);
+        for (uint32_t r = part; r < part + KEY_ROWS / BLOCKS; r += box)
+          for (uint32_t d = 0; d < DIM / BOX_DIMS; d++)
+            if constexpr (BLOCKS == 1)
+              tma_load(tiles.ring[next.stage][d][r], qkv, column + d * BOX_DIMS, step.key + r, come);
+            else
+              tma_load_shared(tiles.ring[next.stage][d][r], qkv, column + d * BOX_DIMS, step.key + r, come, ALL);
       }
     }
     __syncwarp();
@@ -86,8 +97,8 @@ DEVICE void produce(Tiles<DIM, STAGES>& tiles, const TensorMap& qkv, const Items
     next.advance();
   };
   if (issues) tma_prefetch(qkv);
-  for (uint32_t round = 0; item_of_round(round) < items.count(); round++, q_parity ^= 1) {
-    const Item item = items.at(item_of_round(round));
+  for (uint32_t round = 0; item_of_round(round, BLOCKS) < items.count(); round++, q_parity ^= 1) {
+    const Item item = items.at(item_of_round(round, BLOCKS));
     const uint32_t kv_head = item.head / call.sharing(), k = call.key(kv_head).first, v = call.value(kv_head).first;
     // Rows of the next block; the copy engine makes zeros of those past the call's end.
     const uint32_t block_end = (item.first / call.sequence + 1) * call.sequence;
@@ -98,8 +109,9 @@ DEVICE void produce(Tiles<DIM, STAGES>& tiles, const TensorMap& qkv, const Items
     if (issues) {
       mbarrier_arrive_expect(tiles.q_full, sizeof tiles.q);
       for (uint32_t d = 0; d < DIM / BOX_DIMS; d++)
-        for (uint32_t h = 0; h < items.heads; h++)
-          tma_load(tiles.q[d][h * items.cut.span], qkv, (item.head + h) * DIM + d * BOX_DIMS, item.first, tiles.q_full);
+        for (uint32_t r = 0; r < QUERY_ROWS; r += box)
+          tma_load(tiles.q[d][r], qkv, (item.head + r / items.cut.span) * DIM + d * BOX_DIMS,
+                   item.first + r % items.cut.span, tiles.q_full);
     }
     __syncwarp();
     const DocumentRange own = documents_of(call, item.first, item.last + 1);

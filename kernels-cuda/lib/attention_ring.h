@@ -29,10 +29,11 @@ struct KeyRing {
   }
 };
 
-// The item of a block in a round of a persistent grid. Rounds alternate in direction, so that blocks have alike of
-// items that become shorter or longer.
-DEVICE uint32_t item_of_round(uint32_t round) {
-  return round * gridDim.x + (round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x);
+// The item of a block in a round of a persistent grid; the `blocks` of a cluster have neighbours. Rounds alternate in
+// direction, so that blocks have alike of items that become shorter or longer.
+DEVICE uint32_t item_of_round(uint32_t round, uint32_t blocks = 1) {
+  const uint32_t own = blockIdx.x / blocks, all = gridDim.x / blocks;
+  return (round * all + (round % 2 == 0 ? own : all - 1 - own)) * blocks + blockIdx.x % blocks;
 }
 
 // By a warp, of rows that were copied: a weight of 0 makes nothing of what must not matter, unless it is NaN or

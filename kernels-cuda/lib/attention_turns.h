@@ -5,6 +5,7 @@
 #pragma once
 #include "attention_ring.h"
 #include "attention_softmax.h"
+#include "cluster.h"
 #include "epilogue.h"
 #include "warpgroup.h"
 
@@ -17,9 +18,9 @@ template <class Ring>
 struct TurnTiles : Ring {
   Mbarrier turn[2];  // a phase is over when it is the warpgroup's turn to issue
 
-  // As KeyRing's, which both warpgroups empty.
-  DEVICE void init(uint32_t q_fill = 1, uint32_t fill = 1) {
-    Ring::init(CONSUMER_WARPS, CONSUMER_WARPS, q_fill, fill);
+  // As KeyRing's, which both warpgroups empty, stages those of all blocks that share them.
+  DEVICE void init(uint32_t q_fill = 1, uint32_t fill = 1, uint32_t blocks = 1) {
+    Ring::init(CONSUMER_WARPS, CONSUMER_WARPS * blocks, q_fill, fill);
     for (uint32_t w = 0; w < 2; w++) mbarrier_init(turn[w], CONSUMER_WARPS / 2);
   }
 };
@@ -48,8 +49,9 @@ DEVICE void pack_weights(uint32_t (&weights)[KEY_ROWS / 16][4], const float (&p)
   for (uint32_t i = 0; i < KEY_ROWS / 2; i += 2) weights[i / 8][i / 2 % 4] = pack_pair<FORMAT>(p[i], p[i + 1]);
 }
 
-// A thread's place in the rings and turns of its block, for as many tiles of queries as come.
-template <WgmmaFormat FORMAT, uint32_t DIM, uint32_t STAGES, class OfStage>
+// A thread's place in the rings and turns of its block, for as many tiles of queries as come. BLOCKS of a cluster have
+// the same keys.
+template <WgmmaFormat FORMAT, uint32_t DIM, uint32_t STAGES, class OfStage, uint32_t BLOCKS = 1>
 struct Turns {
   using Tiles = TurnTiles<KeyRing<DIM, STAGES, OfStage>>;
   Tiles& tiles;
@@ -73,6 +75,16 @@ struct Turns {
     if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
   }
 
+  // The same for a stage, which all blocks of the cluster fill.
+  DEVICE void leave(uint32_t stage) {
+    if constexpr (BLOCKS == 1) {
+      arrive(tiles.empty[stage]);
+    } else {
+      __syncwarp();
+      if (threadIdx.x % 32 < BLOCKS) mbarrier_arrive_at(tiles.empty[stage], threadIdx.x % 32);
+    }
+  }
+
   DEVICE void await_queries() {
     mbarrier_wait(tiles.q_full, q_parity);
     q_parity ^= 1;
@@ -89,7 +101,7 @@ struct Turns {
     uint32_t keys = take();
     OfStage step = tiles.step[keys];
     if (step.key == OfStage::END) {
-      arrive(tiles.empty[keys]);
+      leave(keys);
       arrive(tiles.q_empty);
       return;
     }
@@ -97,7 +109,7 @@ struct Turns {
     multiply_rows<FORMAT, DIM>(score, tiles.q, warpgroup_row(), tiles.ring[keys]);
     wgmma_commit();
     wgmma_wait<0>();
-    arrive(tiles.empty[keys]);
+    leave(keys);
     rows.cap(score);
     rows.mask(score, step);
     softmax.take(score, keep, {rows.scale(0), rows.scale(1)});
@@ -115,24 +127,24 @@ struct Turns {
       wgmma_commit();
       arrive(tiles.turn[which() ^ 1]);
       wgmma_wait<1>();
-      arrive(tiles.empty[keys]);
+      leave(keys);
       rows.cap(score);
       rows.mask(score, step);
       softmax.take(score, keep, {rows.scale(0), rows.scale(1)});
       wgmma_wait<0>();
-      arrive(tiles.empty[values]);
+      leave(values);
 #pragma unroll
       for (uint32_t j = 0; j < DIM / 2; j++) sum[j] *= keep[j / 2 % 2];
       pack_weights<FORMAT>(weights, score);
     }
-    arrive(tiles.empty[keys]);
+    leave(keys);
     arrive(tiles.q_empty);
     const uint32_t values = take();
     wgmma_fence();
     add_weighted_rows<FORMAT, DIM, KEY_ROWS>(sum, weights, tiles.ring[values]);
     wgmma_commit();
     wgmma_wait<0>();
-    arrive(tiles.empty[values]);
+    leave(values);
   }
 };
 

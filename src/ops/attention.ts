@@ -94,6 +94,7 @@ const cases16: readonly Case<DenseAttributes>[] = [
     ...Array(20).fill(1),
     ...Array(7).fill(PADDING),
   ]),
+  in16('d128_grouped', 'f16', 1, { heads: 2, sequence: 21, head_dim: 128, window: 7 }),
   in16('d128_softcap', 'bf16', 1, { heads: 2, sequence: 19, head_dim: 128, softcap: 2 }),
   in16('d20', 'bf16', 1, { heads: 3, sequence: 13, head_dim: 20, window: 5, output: 'bf16' }),
   in16('d40', 'f16', 1, { heads: 2, sequence: 7, head_dim: 40, softcap: 30 }),
@@ -210,5 +211,6 @@ export const attention = defineOp<DenseAttributes>({
     one('d20', 1, { heads: 3, sequence: 13, head_dim: 20, window: 5, softcap: 30 }),
     ...cases16,
     beforePadding('f16', { sequence: 35, head_dim: 64, output: 'f16' }),
+    beforePadding('bf16', { heads: 2, sequence: 37, head_dim: 64, output: 'bf16' }),
   ],
 })

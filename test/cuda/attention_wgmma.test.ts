@@ -1,6 +1,6 @@
 import { afterAll } from 'vitest'
 import { emulatedDevice } from '../helpers/cuda.ts'
-import { describeAttentionRounds } from '../helpers/cuda_attention_rounds.ts'
+import { describeAttentionRounds, groupedRounds } from '../helpers/cuda_attention_rounds.ts'
 
 const device = await emulatedDevice()
 afterAll(() => {
@@ -8,3 +8,4 @@ afterAll(() => {
 })
 
 describeAttentionRounds('wgmma', device, 'cuda-sm_90a')
+describeAttentionRounds('wgmma_pair', device, 'cuda-sm_90a', groupedRounds)

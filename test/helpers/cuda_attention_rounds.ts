@@ -84,6 +84,30 @@ const cases: Readonly<Record<string, Rounds>> = {
   },
 }
 
+/** With heads for the pairs of blocks that share keys. */
+export const groupedRounds: Readonly<Record<string, Rounds>> = {
+  'heads of a group in two tiles, of several tiles': {
+    multiprocessors: 2,
+    format: 'bf16',
+    attrs: { sequence: 150, head_dim: 64, heads: 4, kv_heads: 1 },
+    span: 64,
+  },
+  'more keys than the ring holds, blocks that end inside of tiles, sections in turn': {
+    multiprocessors: 2,
+    format: 'f16',
+    batch: 2,
+    attrs: { sequence: 270, head_dim: 128, heads: 2, kv_heads: 1, causal: false, output: 'f16' },
+    section: 2,
+  },
+  'documents, with a multiprocessor left over': {
+    multiprocessors: 3,
+    format: 'bf16',
+    batch: 2,
+    attrs: { sequence: 200, head_dim: 64, heads: 4, kv_heads: 2, window: 90 },
+    documents: [...run(190, 1), ...run(60, 2), ...run(50, PADDING), ...run(100, 3)],
+  },
+}
+
 /**
  * Runs attention over sequences of several tiles, compiled for fewer multiprocessors than a GPU has, so that a block of the
  * persistent grid has several tiles and goes round its ring of stages several times: too large to be stored.
@@ -92,12 +116,13 @@ export function describeAttentionRounds(
   variant: string,
   device: CudaDevice | string,
   traits: keyof typeof cudaTraits,
+  rounds: Readonly<Record<string, Rounds>> = cases,
 ): void {
   describe(`attention_${variant} on few multiprocessors`, () => {
     for (const [
       name,
       { multiprocessors, format, batch = 1, attrs: over, documents, span = 128, section },
-    ] of Object.entries(cases))
+    ] of Object.entries(rounds))
       it(name, async (ctx) => {
         if (typeof device === 'string') return ctx.skip(device)
         const attrs: DenseAttributes = {

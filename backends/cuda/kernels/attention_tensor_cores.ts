@@ -15,13 +15,34 @@ const MOST_HEADS = 16
 const L2_BYTES = 25e6
 
 /**
- * Kernels of both architectures go through a call by the same tiles. Cycles are those of a tile of queries and keys, by
- * head size: on Hopper of tensor cores for both products, at 64 of exponentials alike; on Blackwell of exponentials at 64
- * and of shared memory at 128. Predicted, not measured.
+ * Bytes a cycle that L2 gives each multiprocessor of a Hopper when all read, of 5.5 to 6 TB/s that others have measured.
  */
-const kernels: Readonly<Record<string, { name: string; tileCycles: Readonly<Record<number, number>> }>> = {
-  sm_90a: { name: 'wgmma', tileCycles: { 64: 1024, 128: 2048 } },
-  sm_103a: { name: 'tcgen05', tileCycles: { 64: 700, 128: 1280 } },
+const L2_BYTES_PER_CYCLE = 27
+
+interface Kernel {
+  /** What tuning files call it. */
+  readonly name: string
+  /** Of a cluster, which have the same keys and values and bring them once. */
+  readonly blocks: number
+  /** Cycles of a tile of queries and keys by head size, for those there are. */
+  readonly tileCycles: Readonly<Record<number, number>>
+}
+
+/** Tensor cores take 16 cycles a dim for both products, at 64 dims exponentials alike; keys and values are 512 bytes a dim. */
+const hopperCycles = (blocks: number) => (dims: number) =>
+  Math.max(16 * dims, (512 * dims) / (L2_BYTES_PER_CYCLE * blocks))
+const hopper = (name: string, blocks: number): Kernel => {
+  const cycles = hopperCycles(blocks)
+  return { name, blocks, tileCycles: { 64: cycles(64), 128: cycles(128) } }
+}
+
+/**
+ * Kernels of both architectures go through a call by the same tiles. On Blackwell exponentials limit at 64 dims, shared
+ * memory at 128. Predicted, not measured.
+ */
+const kernels: Readonly<Record<string, readonly Kernel[]>> = {
+  sm_90a: [hopper('wgmma', 1), hopper('wgmma_pair', 2)],
+  sm_103a: [{ name: 'tcgen05', blocks: 1, tileCycles: { 64: 700, 128: 1280 } }],
 }
 
 /** How a call is cut into tiles. */
@@ -34,18 +55,25 @@ interface Plan {
   readonly tiles: number
 }
 
-/** Heads that share keys are in one tile as far as that makes tiles fewer, which is where rows of a head are few. */
-function planOf(a: DenseAttributes, rows: number): Plan {
+/**
+ * Heads that share keys are in one tile as far as that makes tiles fewer, which is where rows of a head are few; as many
+ * are left as the blocks of a cluster have. Undefined where there are not.
+ */
+function planOf(a: DenseAttributes, rows: number, blocks: number): Plan | undefined {
   const sharing = a.heads / a.kv_heads
   const plans: Plan[] = []
   for (let heads = 1; heads <= MOST_HEADS && sharing % heads === 0; heads *= 2) {
+    if ((sharing / heads) % blocks !== 0) continue
     const span = QUERY_ROWS / heads
     const keys = Math.max(1, Math.floor(L2_BYTES / (4 * a.head_dim * a.sequence)))
     const units = (rows / a.sequence) * (a.heads / heads)
     const sections = Math.ceil(units / ((keys * sharing) / heads))
-    plans.push({ span, units, section: Math.ceil(units / sections), tiles: Math.ceil(a.sequence / span) })
+    const section = Math.ceil(units / sections / blocks) * blocks
+    plans.push({ span, units, section, tiles: Math.ceil(a.sequence / span) })
   }
-  return plans.reduce((best, plan) => (plan.tiles * plan.units < best.tiles * best.units ? plan : best))
+  const most = (best: Plan, plan: Plan): Plan =>
+    plan.tiles * plan.units < best.tiles * best.units ? plan : best
+  return plans.length > 0 ? plans.reduce(most) : undefined
 }
 
 /** Tiles of keys that the tiles of a unit take, without documents: of all, and of the one with most. */
@@ -67,28 +95,30 @@ export function attentionTensorCores(call: OpCall, traits: CudaTraits): KernelCh
   const a: DenseAttributes = call.attrs
   const { format, shape } = call.inputs.qkv!
   const rows = shape[0]!
-  const kernel = kernels[traits.arch]
-  const ofTile = kernel?.tileCycles[a.head_dim]
-  if (!kernel || format === 'f32' || ofTile === undefined) return undefined
-  const plan = planOf(a, rows)
-  const { all, most } = keyTiles(a, plan)
-  const selection = {
-    op: call.op,
-    formats: `${format}_${a.head_dim}`,
-    shape: { rows, sequence: a.sequence, heads: a.heads },
-  }
-  return selectVariant(traits, selection, [
-    {
+  if (format === 'f32') return undefined
+  const variants = (kernels[traits.arch] ?? []).flatMap((kernel) => {
+    const ofTile = kernel.tileCycles[a.head_dim]
+    const plan = ofTile && planOf(a, rows, kernel.blocks)
+    if (!plan) return []
+    const { all, most } = keyTiles(a, plan)
+    return {
       name: kernel.name,
       cycles: ofTile * Math.max(most, (all * plan.units) / traits.multiprocessors),
-      choice: () => launches(call, kernel.name, plan, traits),
-    },
-  ])
+      choice: () => launches(call, kernel, plan, traits),
+    }
+  })
+  const selection = {
+    op: call.op,
+    // Calls have one entry only where they have the same variants.
+    formats: `${format}_${a.head_dim}${variants.length > 1 ? '_grouped' : ''}`,
+    shape: { rows, sequence: a.sequence, heads: a.heads },
+  }
+  return selectVariant(traits, selection, variants)
 }
 
 function launches(
   call: OpCall,
-  name: string,
+  { name, blocks }: Kernel,
   plan: Plan,
   { arch, multiprocessors }: CudaTraits,
 ): KernelChoice {
@@ -98,9 +128,9 @@ function launches(
   return {
     launches: [
       launch(
-        `attention_${name}.${arch}`,
+        `attention_${name.replace('_pair', '')}.${arch}`,
         `attention_${name}_${format}_${a.head_dim}`,
-        Math.min(plan.tiles * plan.units, multiprocessors),
+        Math.min(plan.tiles * plan.units, multiprocessors - (multiprocessors % blocks)),
         [
           { port: 'qkv', access: 'read' },
           { port: 'y', access: 'write' },
@@ -111,7 +141,7 @@ function launches(
           'qkv.format': formatNumbers[format]!,
           'qkv.rows': rows,
           'qkv.width': width,
-          'qkv.box_rows': plan.span,
+          'qkv.box_rows': Math.min(plan.span, KEY_ROWS / blocks),
           'qkv.box_width': BOX_DIMS,
           heads: a.heads,
           kv_heads: a.kv_heads,
