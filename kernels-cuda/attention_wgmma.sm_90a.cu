@@ -8,8 +8,8 @@
 // head are few, a tile has those of several heads that share keys. A tile's keys may reach past its block's end, to
 // rows of the next block: their weights are 0, and their values become 0 when they have come, whatever they were.
 //
-// Where heads share keys, two blocks of a cluster have the same rows of two of them (pair): each brings half of the keys
-// and values to both.
+// Where heads share keys, two blocks of a cluster have the same rows of two of them (pair): each brings half of the
+// keys and values to both.
 //
 // Tile of 128 queries by 128 keys, D dims: 2 products of 128 x 128 x D, 16 D cycles of tensor cores at 2,048
 // multiply-adds a cycle, 2,048 for D = 128 and 1,024 for 64; 16,384 exponentials, 1,024 cycles of 16 a cycle; about 4.5
