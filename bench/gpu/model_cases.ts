@@ -12,7 +12,7 @@ import { trainSchema } from '../../src/train/config.ts'
 import { trainingProgram } from '../../src/train/trainer.ts'
 import type { ProgramCase } from '../../src/verify/cuda_cases.ts'
 
-/** Shapes of Llama 3.2 1B, Llama 3.1 8B and GPT-2 124M as their config.json have them; bench/gpu/peer_models.py has the same. */
+/** Shapes of Llama 3.2 1B, Llama 3.1 8B and GPT-2 124M as their config.json have them; bench/gpu/peer_shapes.py has the same. */
 const llama = {
   architectures: ['LlamaForCausalLM'],
   vocab_size: 128256,
