@@ -56,6 +56,7 @@ DEVICE void add_parts(Stages<W>& ring, RowsByThreads output, const Product& prod
   for (uint32_t n = blockIdx.x / W::CTAS; pieces.has(n); n += gridDim.x / W::CTAS) {
     const Piece piece = pieces.at(n);
     float sum[SUMS] = {};
+#pragma unroll 1
     for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_BYTES, next.advance(), slot.advance()) {
       mbarrier_wait(ring.scaled[next.stage], next.parity);
       const float x_scale = ring.x_scale[next.stage][above + lane];
@@ -88,6 +89,7 @@ DEVICE void bring_scales(Stages<W>& ring, const BlockScales& x, const BlockScale
   Place<W::STAGES> next;
   for (uint32_t n = blockIdx.x / W::CTAS; pieces.has(n); n += gridDim.x / W::CTAS) {
     const Piece piece = pieces.at(n);
+#pragma unroll 1
     for (uint32_t k = piece.k_first; k < piece.k_end; k += STAGE_BYTES, next.advance(), turn ^= 1) {
       if (turn != own) continue;
       float of_x[4], of_w[W::COLUMNS / SCALED_ROWS][4];
@@ -119,10 +121,10 @@ DEVICE void matmul_tcgen05_fp8(const Operands& operands, uint32_t w_rows, const 
     }
   begin<W>(ring);
   if (warp < W::TAKING_WARPS) {
-    registers_take<216>();
+    registers_take<208>();
     add_parts<W>(ring, RowsByThreads{epilogue}, product, pieces);
   } else {
-    registers_give_back<72>();
+    registers_give_back<88>();
     if (warp == W::COPYING_WARP) {
       if (lane == 0) bring_operands<W>(ring, operands, pieces);
     } else if (warp == W::MULTIPLYING_WARP) {
