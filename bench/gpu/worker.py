@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 # What a process may take to begin: opening a GPU that nobody holds, importing PyTorch.
@@ -26,7 +27,7 @@ def end_with_parent():
 
 
 class Worker:
-    """`command` is started when it is first asked; its words on standard error go to the file `log`."""
+    """`command` is started when it is first asked; its words on standard error go to the file `log` when it ends."""
 
     def __init__(self, command, log, environment=None):
         self.command = [str(part) for part in command]
@@ -37,17 +38,16 @@ class Worker:
     def start(self):
         if self.process:
             return
-        with open(self.log, "ab") as log:
-            self.said = log.tell()
-            self.process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=self.environment,
-                process_group=0,
-                preexec_fn=end_with_parent if sys.platform == "linux" else None,
-            )
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            env=self.environment,
+            process_group=0,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
+        )
         self.answers = b""
         self.extra = START_SECONDS
 
@@ -115,7 +115,10 @@ class Worker:
                 pipe.close()
             except BrokenPipeError:
                 pass
-        with open(self.log, "rb") as log:
-            log.seek(self.said)
-            last = log.read().decode(errors="replace").strip()[-400:]
+        with self.errors:
+            self.errors.seek(0)
+            said = self.errors.read()
+        with open(self.log, "ab") as log:
+            log.write(said)
+        last = said.decode(errors="replace").strip()[-400:]
         return f"{how}: {last}" if last else how
