@@ -146,7 +146,10 @@ export const attention_backward = defineOp<DenseAttributes>({
   source: 'Dao et al., FlashAttention, 2022, appendix B (recomputed probabilities)',
   inputs: {
     dy: { doc: '[T, H D], the format of qkv', formats: ['f32', 'f16', 'bf16'] },
-    qkv: { doc: '[T, (H + 2 KV) D]', formats: ['f32', 'f16', 'bf16'] },
+    qkv: {
+      doc: '[T, (H + 2 KV) D]; NaN stays in its block, here and in dy',
+      formats: ['f32', 'f16', 'bf16'],
+    },
     y: { doc: '[T, H D]: forward output, the format of qkv', formats: ['f32', 'f16', 'bf16'] },
     lse: { doc: '[T, H]: forward output', formats: ['f32'] },
     documents: { doc: '[T]: as in attention', formats: ['u32'], optional: true },
