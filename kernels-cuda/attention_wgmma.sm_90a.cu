@@ -72,7 +72,10 @@ struct OwnRows {
       for (uint32_t c = 0; c < KEY_ROWS / 4; c++) {
         const uint32_t other = call.document(min(here + c / 2 * 8 + c % 2, item.end - 1));
 #pragma unroll
-        for (uint32_t r = 0; r < 2; r++) seen[r] |= (other == document[r] && other != PADDING ? 1u : 0u) << c;
+        for (uint32_t r = 0; r < 2; r++) {
+          const bool sees = other == document[r] && other != PADDING;
+          seen[r] |= static_cast<uint32_t>(sees) << c;
+        }
       }
 #pragma unroll
       for (uint32_t i = 0; i < KEY_ROWS / 2; i++)

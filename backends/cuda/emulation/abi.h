@@ -9,7 +9,7 @@
 namespace simt {
 
 // Changes with every change of this file: a library built against another one is refused.
-constexpr uint32_t ABI_VERSION = 6;
+constexpr uint32_t ABI_VERSION = 7;
 
 // Where a thread waits. The line of the source names a barrier: a compiler may copy the call, so no address can.
 using Site = std::source_location;
