@@ -1,10 +1,10 @@
 import { check } from '../errors.ts'
 import { weightFormatsOf } from '../ops/matmul.ts'
+import { applyRecipe } from '../program/apply_recipe.ts'
 import { joinEpilogues } from '../program/fusion.ts'
 import type { Graph } from '../program/graph.ts'
+import { linearIn } from '../program/recipe.ts'
 import type { FormatName } from '../tensor/format.ts'
-import { applyRecipe } from '../train/apply_recipe.ts'
-import { linearIn } from '../train/recipe.ts'
 
 /** Formats of what goes between products. */
 export const activationFormats = ['f32', 'f16', 'bf16'] as const

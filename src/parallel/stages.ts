@@ -1,6 +1,7 @@
 import { check, ExactmapError } from '../errors.ts'
 import type { BoundaryAttributes } from '../ops/collectives/boundary.ts'
 import { Graph, type GraphNode, type GraphValue } from '../program/graph.ts'
+import { inputsOf } from '../program/rewrite.ts'
 import { rankOf, type Schedule, stageCount, stageOf } from './schedules/schedule.ts'
 
 /** Name of a chunk's segment; a rank with one chunk needs no number. */
@@ -149,7 +150,7 @@ export function rankGraph(
       out.segment(chunkSegment(segment, chunk, v), () => {
         for (const node of graph.nodes) {
           if (stage[node.id] !== own || node.segment !== segment) continue
-          const inputs = Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
+          const inputs = inputsOf(node, find)
           const emit = (): void => {
             const outputs = out.op(node.op, node.attrs, inputs)
             for (const [port, id] of Object.entries(node.outputs)) made.set(id, outputs[port]!)

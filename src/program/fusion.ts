@@ -2,7 +2,7 @@ import type { Value } from '../ops/contract.ts'
 import { joinGates } from './fusion_gates.ts'
 import { joinNormGradients } from './fusion_norms.ts'
 import type { Graph, GraphNode } from './graph.ts'
-import { rewrite, usesOf } from './rewrite.ts'
+import { inputsOf, onlyReaderOf, rewrite, usesOf } from './rewrite.ts'
 
 const activations = new Set(['gelu_tanh', 'silu'])
 
@@ -24,12 +24,7 @@ export const fuse = (graph: Graph): Graph =>
  * qkv and gate + up are joined by the models themselves (one weight, one matmul), bias is part of matmul.
  */
 export function joinEpilogues(graph: Graph): Graph {
-  const uses = usesOf(graph)
-  const isOutput = new Set(graph.outputs.map((o) => o.value))
-  const onlyUser = (id: number): GraphNode | undefined => {
-    const users = uses.get(id) ?? []
-    return users.length === 1 && !isOutput.has(id) ? users[0] : undefined
-  }
+  const onlyReader = onlyReaderOf(graph)
   const absorbed = new Map<number, { activation?: GraphNode; add?: GraphNode }>()
   const gone = new Set<number>()
   for (const node of graph.nodes) {
@@ -37,7 +32,7 @@ export function joinEpilogues(graph: Graph): Graph {
     if (!port) continue
     const plan: { activation?: GraphNode; add?: GraphNode } = {}
     let last = node.outputs[port]!
-    let user = onlyUser(last)
+    let user = onlyReader(last)
     if (
       user &&
       activations.has(user.op) &&
@@ -45,16 +40,16 @@ export function joinEpilogues(graph: Graph): Graph {
       node.attrs.activation === 'none' &&
       // Inside one launch the sum would not be rounded as the graph has it.
       !node.attrs.output &&
-      !node.inputs.residual
+      node.inputs.residual === undefined
     ) {
       plan.activation = user
       last = user.outputs.y!
-      user = onlyUser(last)
+      user = onlyReader(last)
     }
     if (
       user?.op === 'add' &&
       user.segment === node.segment &&
-      !node.inputs.residual &&
+      node.inputs.residual === undefined &&
       user.inputs.a !== user.inputs.b
     ) {
       const other = user.inputs.a === last ? user.inputs.b! : user.inputs.a!
@@ -76,7 +71,7 @@ export function joinEpilogues(graph: Graph): Graph {
     const port = withResidual[node.op]!
     const last = plan.activation?.outputs.y ?? node.outputs[port]!
     const other = plan.add && (plan.add.inputs.a === last ? plan.add.inputs.b! : plan.add.inputs.a!)
-    const inputs = Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
+    const inputs = inputsOf(node, find)
     const made = out.op(
       node.op,
       { ...node.attrs, ...(plan.activation ? { activation: plan.activation.op } : {}) },

@@ -1,22 +1,18 @@
 import type { Graph, GraphNode } from './graph.ts'
-import { rewrite, usesOf } from './rewrite.ts'
+import { inputsOf, onlyReaderOf, rewrite } from './rewrite.ts'
 
 /** What the gate of matmul_gated is called there, by the op that does it alone. */
 const gates: Readonly<Record<string, string>> = { swiglu: 'silu', geglu: 'gelu_tanh' }
 
 /** Joins a matmul whose f32 columns are gates, then ups, with the swiglu or geglu that alone reads them. */
 export function joinGates(graph: Graph): Graph {
-  const uses = usesOf(graph)
-  const isOutput = new Set(graph.outputs.map((o) => o.value))
+  const onlyReader = onlyReaderOf(graph)
   const gateOf = new Map<number, GraphNode>()
   for (const node of graph.nodes) {
-    const sums = node.outputs.y
-    if (node.op !== 'matmul' || sums === undefined || isOutput.has(sums)) continue
-    const users = uses.get(sums) ?? []
-    const gate = users[0]
+    if (node.op !== 'matmul') continue
+    const gate = onlyReader(node.outputs.y!)
     if (
       gate &&
-      users.length === 1 &&
       gates[gate.op] &&
       gate.segment === node.segment &&
       node.attrs.activation === 'none' &&
@@ -31,8 +27,7 @@ export function joinGates(graph: Graph): Graph {
     if (gone.has(node.id)) return {}
     const gate = gateOf.get(node.id)
     if (!gate) return undefined
-    const inputs = Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
-    bind(gate.outputs.y!, out.op('matmul_gated', { activation: gates[gate.op] }, inputs).y!)
+    bind(gate.outputs.y!, out.op('matmul_gated', { activation: gates[gate.op] }, inputsOf(node, find)).y!)
     return {}
   })
 }

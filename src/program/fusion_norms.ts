@@ -1,6 +1,6 @@
 import type { Value } from '../ops/contract.ts'
 import type { Graph, GraphNode } from './graph.ts'
-import { rewrite, usesOf } from './rewrite.ts'
+import { inputsOf, rewrite, usesOf } from './rewrite.ts'
 
 const inputGradients = new Set(['rms_norm_backward_input', 'layer_norm_backward_input'])
 
@@ -33,7 +33,7 @@ export function joinNormGradients(graph: Graph): Graph {
   const given = new Map<number, Value>()
   return rewrite(graph, (node, out, find, bind): Record<string, Value> | undefined => {
     if (gone.has(node.id)) return {}
-    const inputs = Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
+    const inputs = inputsOf(node, find)
     if (inputGradients.has(node.op)) {
       const cast = casts.get(node.id)
       const attrs = {

@@ -43,13 +43,7 @@ export function rewrite(
   for (const node of graph.nodes)
     out.segment(node.segment, () => {
       const emit = (): void => {
-        const made =
-          visit(node, out, find, bind) ??
-          out.op(
-            node.op,
-            node.attrs,
-            Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)])),
-          )
+        const made = visit(node, out, find, bind) ?? out.op(node.op, node.attrs, inputsOf(node, find))
         for (const [port, id] of Object.entries(node.outputs)) if (made[port]) bind(id, made[port]!)
       }
       if (node.scope) out.scope(node.scope, emit)
@@ -70,4 +64,21 @@ export function usesOf(graph: Graph): Map<number, GraphNode[]> {
       else uses.set(id, [node])
     }
   return uses
+}
+
+/** A node's inputs in the new graph, by port. */
+export const inputsOf = (
+  node: GraphNode,
+  find: (oldValue: number) => GraphValue,
+): Record<string, GraphValue> =>
+  Object.fromEntries(Object.entries(node.inputs).map(([port, id]) => [port, find(id)]))
+
+/** The node that alone reads a value (by id); undefined where there are others, or the value is the host's. */
+export function onlyReaderOf(graph: Graph): (id: number) => GraphNode | undefined {
+  const uses = usesOf(graph)
+  const isOutput = new Set(graph.outputs.map((o) => o.value))
+  return (id) => {
+    const users = uses.get(id) ?? []
+    return users.length === 1 && !isOutput.has(id) ? users[0] : undefined
+  }
 }

@@ -79,7 +79,7 @@ export function differentiate(forward: Graph, options: DifferentiateOptions): Gr
         options.inputs?.includes(id),
       'unsupported',
       () =>
-        `gradients are taken of f32 graphs, ${name} is ${type.format}; a recipe (src/train/recipe.ts) rounds forward and backward passes together afterwards`,
+        `gradients are taken of f32 graphs, ${name} is ${type.format}; a recipe (src/program/recipe.ts) rounds forward and backward passes together afterwards`,
     )
   }
 

@@ -1,7 +1,7 @@
 import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { ExactmapError } from '../errors.ts'
-import { type RecipeName, recipes } from './recipe.ts'
+import { type RecipeName, recipes } from '../program/recipe.ts'
 
 const count = z.number().int().positive()
 const fraction = z.number().min(0).max(1)

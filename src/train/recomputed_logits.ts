@@ -42,4 +42,4 @@ export function withRecomputedLogits(graph: Graph): Graph {
 }
 
 const isPlainProduct = ({ op, attrs, inputs }: GraphNode): boolean =>
-  op === 'matmul' && attrs.activation === 'none' && !inputs.bias && !inputs.residual
+  op === 'matmul' && attrs.activation === 'none' && inputs.bias === undefined && inputs.residual === undefined

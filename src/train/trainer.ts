@@ -12,6 +12,7 @@ import { compile, numericsHash } from '../program/compile.ts'
 import type { Graph } from '../program/graph.ts'
 import { hashOf } from '../program/hash.ts'
 import type { ArenaKind, Program } from '../program/program.ts'
+import { recipes } from '../program/recipe.ts'
 import { Philox } from '../tensor/philox.ts'
 import { elementCount } from '../tensor/type.ts'
 import { learningRate, type TrainConfig } from './config.ts'
@@ -27,7 +28,6 @@ import {
   oneRankGrid,
   type TrainingGrid,
 } from './grid.ts'
-import { recipes } from './recipe.ts'
 import { trainingGraph } from './training_graph.ts'
 
 /** Where microbatches come from: a pure function of their number. */

@@ -1,13 +1,11 @@
 import { join } from 'node:path'
 import { afterAll } from 'vitest'
-import type { Device } from '../../backends/backend.ts'
 import { packageRoot } from '../../backends/package_root.ts'
 import { openNodeWebGpu } from '../../backends/webgpu/node/open.ts'
+import { withinBudget } from '../../src/cli/verify_budget.ts'
 import { opContract } from '../../src/ops/index.ts'
-import { candidateOf, chooseCases } from '../../src/verify/choice.ts'
-import { costLookup, costTableFor, readCosts } from '../../src/verify/costs.ts'
+import { readCosts } from '../../src/verify/costs.ts'
 import { readVectors } from '../../src/verify/suite.ts'
-import { type Vector, vectorId } from '../../src/verify/vector.ts'
 import { NewTexts } from '../helpers/check_vector.ts'
 import { conformanceSuite } from '../helpers/suites.ts'
 import { quickWebGpu } from '../helpers/webgpu.ts'
@@ -15,8 +13,8 @@ import { quickWebGpu } from '../helpers/webgpu.ts'
 const root = join(packageRoot(), 'test', 'vectors')
 const without = process.env.EXACTMAP_WITHOUT?.split(',') ?? []
 
-/** What lavapipe may take for the vectors of one file, by the measured costs with empty caches: milliseconds. */
-const LAVAPIPE_BUDGET = 40_000
+/** What lavapipe may take for the vectors of one file, by the measured costs with empty caches: seconds. */
+const LAVAPIPE_BUDGET = 40
 
 /**
  * The stored vectors of some ops on WebGPU, every one of them on a driver. lavapipe compiles longest: it gets those that
@@ -33,22 +31,15 @@ export async function webGpuConformance(ops: readonly string[]): Promise<void> {
     for (const one of new Set([device, quick, bare.device])) one.destroy()
   })
   const vectors = await readVectors(root, ops)
-  const within = isSlow ? withinBudget(device, vectors) : new Set(vectors.map(vectorId))
+  const chosen = isSlow ? withinBudget(device, vectors, LAVAPIPE_BUDGET, readCosts(root)).vectors : vectors
+  const within = new Set(chosen)
   for (const op of ops)
     conformanceSuite(
       opContract(op),
       vectors.filter((vector) => vector.op === op),
-      (vector) => (within.has(vectorId(vector)) ? device : quick),
+      (vector) => (within.has(vector) ? device : quick),
       bare,
     )
   if (isSlow)
     console.log(`${within.size} of ${vectors.length} vectors on lavapipe, the others on ${quick.info.driver}`)
-}
-
-function withinBudget(device: Device, vectors: readonly Vector[]): ReadonlySet<string> {
-  const costOf = costLookup(costTableFor(readCosts(root), device.info.driver))
-  return chooseCases(
-    vectors.flatMap((vector) => candidateOf(vector, device, costOf) ?? []),
-    LAVAPIPE_BUDGET,
-  ).ids
 }

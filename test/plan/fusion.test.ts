@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { evaluate } from '../../backends/reference/evaluate.ts'
+import type { Value } from '../../src/ops/contract.ts'
 import { fuse } from '../../src/program/fusion.ts'
 import { Graph } from '../../src/program/graph.ts'
 import { tensorType } from '../../src/tensor/type.ts'
@@ -286,6 +287,19 @@ describe('fuse leaves alone', () => {
     const y = op('silu', { x: op('add', { a: linear(x), b: x }) })
     g.output('y', op('add', { a: y, b: x }))
     expect(fused(g)).toEqual(['matmul+residual', 'silu', 'add'])
+  })
+
+  it('what follows a residual that the product has already', () => {
+    for (const [op, inputs] of [
+      ['silu', (y: Value) => ({ x: y })],
+      ['add', (y: Value, x: Value) => ({ a: y, b: x })],
+    ] as const) {
+      const { g, x, op: unary } = start()
+      expect(x.id).toBe(0)
+      const y = g.op('matmul', {}, { x, w: g.external('weights', 'w', f32(8, 8)), residual: x }).y!
+      g.output('y', unary(op, inputs(y, x)))
+      expect(fused(g)).toEqual(['matmul+residual', op])
+    }
   })
 
   it('a second activation', () => {

@@ -2,8 +2,8 @@ import { expect, it } from 'vitest'
 import { readCudaSources } from '../../backends/cuda/library.ts'
 import { cudaTarget, cudaTraits } from '../../backends/cuda/target.ts'
 import { familyOf } from '../../src/models/index.ts'
+import type { RecipeName } from '../../src/program/recipe.ts'
 import { trainSchema } from '../../src/train/config.ts'
-import type { RecipeName } from '../../src/train/recipe.ts'
 import { trainingProgram } from '../../src/train/trainer.ts'
 
 // How many launches a layer costs in training, by segment; docs/training.md has the Llama's.

@@ -1,6 +1,6 @@
-import type { Graph, GraphNode } from '../program/graph.ts'
 import { type FormatName, formatOf } from '../tensor/format.ts'
 import { lastDim } from '../tensor/type.ts'
+import type { Graph, GraphNode } from './graph.ts'
 
 /** How an op reads a value: rounded to this format, and its two dims swapped where blocks must lie along its rows. */
 export interface Reading {

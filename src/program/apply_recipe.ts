@@ -2,11 +2,11 @@ import type { z } from 'zod'
 import { check } from '../errors.ts'
 import type { Value } from '../ops/contract.ts'
 import { opContract } from '../ops/index.ts'
-import type { Graph, GraphNode, GraphValue } from '../program/graph.ts'
-import { rewrite } from '../program/rewrite.ts'
 import { formatOf } from '../tensor/format.ts'
 import { tensorType } from '../tensor/type.ts'
+import type { Graph, GraphNode, GraphValue } from './graph.ts'
 import { asItIs, keyOf, type Reading, type Recipe, readingsOf } from './recipe.ts'
+import { rewrite } from './rewrite.ts'
 
 /** A weight as the passes read it, rounded from its f32 master. */
 interface Published {
